@@ -1,0 +1,63 @@
+"""Folding of names: two spellings of one name fold to the same string, two names never share one by accident.
+
+Only whole folded names are ever compared. There is no substring and no edit distance here, on purpose.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+# The longest name the gazetteer holds is under 120 characters; anything longer is a list or an attack.
+MAX_NAME_CHARS = 120
+
+# Letters that Unicode does not decompose but that people replace by these.
+_LETTERS = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t", "ə": "e"}
+)
+# Apostrophes, primes and modifier letters vanish ("Xi'an", "Hawaiʻi"); other punctuation parts words.
+_APOSTROPHES = re.compile("['’‘ʻʼʿʾ`´ʹ′‛ـ]")
+_DOTTED_INITIAL = re.compile(r"\b(\w)\.\s?(?=\w\b|$|\s)")
+_EMPTY_WORDS = frozenset({"nan", "none", "null", "n a", "unknown", "not available", "undefined", "nil", "unk"})
+
+
+def _is_accent(char: str) -> bool:
+    """A mark that may be dropped: accents and vowel points, but neither nukta, dakuten nor virama (classes 7-9)."""
+    return unicodedata.combining(char) >= 10 or unicodedata.combining(char) == 1
+
+
+@lru_cache(maxsize=1 << 17)
+def fold(name: str) -> str:
+    """`name` without case, accents, punctuation and doubled spaces; "" for what cannot be one name.
+
+    "Côte d’Ivoire" -> "cote divoire", "U.S.A." -> "usa", "Saint-Denis" -> "saint denis". Scripts are kept apart:
+    a Cyrillic letter never equals the Latin one that looks like it.
+    """
+    if len(name) > MAX_NAME_CHARS:
+        return ""
+    if name.isascii() and name.isalpha():
+        return name.lower()
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = _APOSTROPHES.sub("", text).replace("&", " and ")
+    text = _DOTTED_INITIAL.sub(r"\1", text)
+    chars = (c for c in unicodedata.normalize("NFKD", text) if not _is_accent(c))
+    text = unicodedata.normalize("NFC", "".join(chars)).translate(_LETTERS)
+    return " ".join("".join(_separate(c) for c in text).split())
+
+
+def _separate(char: str) -> str:
+    """A letter, digit or vowel sign stays; format characters vanish; everything else parts words."""
+    kind = unicodedata.category(char)
+    if kind[0] in "LMN":
+        return char
+    return "" if kind == "Cf" else " "
+
+
+def is_blank(name) -> bool:
+    """Whether a label says nothing: None, a NaN, blanks, "nan", "unknown", "null", ...
+
+    "NA" is not blank: it is Namibia's code. "N/A" is.
+    """
+    if name is None or (isinstance(name, float) and name != name):
+        return True
+    text = str(name).strip()
+    return text != "NA" and (not text or fold(text) in _EMPTY_WORDS | {""} and len(text) <= MAX_NAME_CHARS)

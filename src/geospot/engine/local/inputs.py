@@ -1,0 +1,120 @@
+"""From `ModelInput`s to padded tensors: tokens, pictures, and the prefix that the members of a group share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from tinker import types
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A model input with every picture written out as image tokens.
+
+    ids: (N,) int64; is_image: (N,) bool; pictures: the encoded images in order; pictures_end: first position after
+    the last image token.
+    """
+
+    ids: np.ndarray
+    is_image: np.ndarray
+    pictures: tuple[bytes, ...]
+    pictures_end: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def to_tokens(model_input: types.ModelInput, image_token_id: int | None, count_image_tokens) -> Tokens:
+    """Write out a `ModelInput`; `count_image_tokens(data)` says how many tokens a picture takes.
+
+    Raises ValueError for an empty text chunk, a wrong `expected_tokens`, an image token in the text, or a kind of
+    chunk that this engine does not know, as the service does.
+    """
+    ids, is_image, pictures, end = [], [], [], 0
+    for chunk in model_input.chunks:
+        if isinstance(chunk, types.EncodedTextChunk):
+            if not len(chunk.tokens):
+                raise ValueError("empty text chunk: leave it out of the ModelInput")
+            tokens = np.asarray(chunk.tokens, dtype=np.int64)
+            if image_token_id is not None and (tokens == image_token_id).any():
+                raise ValueError("a text chunk holds the image token: pictures are given as ImageChunk")
+            ids.append(tokens)
+            is_image.append(np.zeros(len(tokens), dtype=bool))
+        elif isinstance(chunk, types.ImageChunk):
+            if image_token_id is None:
+                raise ValueError("this model takes no pictures")
+            n = count_image_tokens(chunk.data)
+            if chunk.expected_tokens is not None and chunk.expected_tokens != n:
+                raise ValueError(f"expected_tokens={chunk.expected_tokens}: the picture takes {n} tokens")
+            ids.append(np.full(n, image_token_id, dtype=np.int64))
+            is_image.append(np.ones(n, dtype=bool))
+            pictures.append(chunk.data)
+            end = sum(map(len, ids))
+        else:
+            raise ValueError(f"a chunk of type {type(chunk).__name__}: only text and image chunks are supported")
+    if not ids:
+        raise ValueError("an empty ModelInput")
+    return Tokens(np.concatenate(ids), np.concatenate(is_image), tuple(pictures), end)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence of a scoring pass.
+
+    targets: (N,) int64, what each position should predict; scored: (N,) bool, where that counts. Positions before
+    `split` form the prefix, which rows with the same prefix share.
+    """
+
+    tokens: Tokens
+    targets: np.ndarray
+    scored: np.ndarray
+
+    @cached_property
+    def split(self) -> int:
+        """After the first scored position, or after the last picture where that comes later."""
+        first = int(np.argmax(self.scored)) if self.scored.any() else len(self.tokens) - 1
+        return max(first + 1, self.tokens.pictures_end)
+
+    @cached_property
+    def prefix_key(self) -> tuple:
+        """Equal for rows whose prefixes are equal, pictures included."""
+        return self.tokens.ids[: self.split].tobytes(), self.tokens.pictures
+
+
+def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+    """Indices of `rows` in batches of at most `max_tokens` padded tokens, rows of one prefix kept together if they fit.
+
+    Sorted by length, so that little is padded; a row longer than the budget gets a batch of its own. Deterministic.
+    """
+    order = sorted(
+        range(len(rows)), key=lambda i: (rows[i].split, rows[i].prefix_key, len(rows[i].tokens) - rows[i].split, i)
+    )
+    batches: list[list[int]] = []
+    current: list[int] = []
+    prefixes: set = set()
+    longest_prefix = longest_suffix = 0
+    for i in order:
+        row = rows[i]
+        new_prefixes = len(prefixes | {row.prefix_key})
+        p, s = max(longest_prefix, row.split), max(longest_suffix, len(row.tokens) - row.split)
+        if current and new_prefixes * p + (len(current) + 1) * s > max_tokens:
+            batches.append(current)
+            current, prefixes = [], set()
+            p, s = row.split, len(row.tokens) - row.split
+        current.append(i)
+        prefixes.add(row.prefix_key)
+        longest_prefix, longest_suffix = p, s
+    return [*batches, current] if current else batches
+
+
+def pad(rows: Sequence[np.ndarray], value: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack 1-d arrays into (B, longest) int64; returns them with their attention mask (B, longest)."""
+    longest = max(map(len, rows), default=0)
+    out = np.full((len(rows), longest), value, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for i, row in enumerate(rows):
+        where = slice(longest - len(row), longest) if left else slice(0, len(row))
+        out[i, where], mask[i, where] = row, 1
+    return torch.from_numpy(out), torch.from_numpy(mask)

@@ -1,0 +1,109 @@
+"""One thread that carries out what clients ask, in the order of asking, sample requests asked together as one batch."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from geospot.engine.futures import LocalFuture
+
+
+@dataclass
+class _Job:
+    future: LocalFuture
+    run: Callable[[], Any] | None  # of an operation
+    batch_key: Hashable = None  # of a sample request: those of one key share a batch
+    run_batch: Callable[[list[Any]], list[Any]] | None = None
+    payload: Any = None
+    demanded: bool = False
+
+
+class Scheduler:
+    """Operations run in order as soon as it is their turn. Sample requests gather until somebody waits for one of
+    them or asks for an operation behind them; those of the same weights then run as one batch."""
+
+    def __init__(self, threads: int | None = None):
+        self._jobs: deque[_Job] = deque()
+        self._by_future: dict[LocalFuture, _Job] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, args=(threads,), name="geospot-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, run: Callable[[], Any]) -> LocalFuture:
+        """Queue an operation."""
+        return self._add(_Job(LocalFuture(self._demand), run))
+
+    def submit_sample(self, batch_key: Hashable, run_batch: Callable, payload: Any) -> LocalFuture:
+        """Queue a sample request; `run_batch(payloads)` answers all requests of one key that are due together."""
+        return self._add(_Job(LocalFuture(self._demand), None, batch_key, run_batch, payload))
+
+    def close(self) -> None:
+        """Finish what is queued, then stop the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _add(self, job: _Job) -> LocalFuture:
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._jobs.append(job)
+            self._by_future[job.future] = job
+            self._changed.notify()
+        return job.future
+
+    def _demand(self, future: LocalFuture) -> None:
+        with self._changed:
+            job = self._by_future.get(future)
+            if job is not None and not job.demanded:
+                job.demanded = True
+                self._changed.notify()
+
+    def _due(self) -> list[_Job]:
+        """The jobs to run now: an operation, or the leading sample requests once one is demanded or closed in."""
+        samples = []
+        for job in self._jobs:
+            if job.run is not None:
+                return samples or [job]
+            samples.append(job)
+        return samples if self._closed or any(job.demanded for job in samples) else []
+
+    def _work(self, threads: int | None) -> None:
+        if threads:
+            torch.set_num_threads(threads)  # OpenMP keeps this per thread
+        while True:
+            with self._changed:
+                due = self._due()
+                while not due:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                    due = self._due()
+                for job in due:
+                    self._jobs.popleft()
+                    self._by_future.pop(job.future)
+            self._run(due)
+
+    @staticmethod
+    def _run(due: list[_Job]) -> None:
+        groups: dict[Hashable, list[_Job]] = {}
+        for job in due:
+            groups.setdefault(job.batch_key, []).append(job)
+        for jobs in groups.values():
+            try:
+                if jobs[0].run is not None:
+                    results = [jobs[0].run()]
+                else:
+                    results = jobs[0].run_batch([job.payload for job in jobs])
+            except BaseException as error:
+                for job in jobs:
+                    job.future.fail(error)
+            else:
+                for job, result in zip(jobs, results, strict=True):
+                    job.future.finish(result)

@@ -1,0 +1,75 @@
+"""Checkpoints of the local engine: a folder with the trainable tensors, the optimizer and what they belong to.
+
+    state.json             format, the model and LoRA settings, optimizer steps done
+    weights.safetensors    the trainable tensors by name
+    optimizer.safetensors  Adam's moments by name (absent in sampler weights)
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from geospot.engine.local.network import NetworkSpec
+from geospot.files import atomic_folder, write_bytes_atomic
+
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read; the message names it, the reason and the mend."""
+
+
+def save_checkpoint(folder: str | Path, spec: NetworkSpec, weights, optimizer_state, n_steps: int) -> Path:
+    """Write a checkpoint whole or not at all; raises OSError (what was there stays) where the disk is full.
+
+    weights: name -> tensor; optimizer_state: name -> {"exp_avg", "exp_avg_sq", "step"}, or None for sampler weights.
+    """
+    meta = {"format": FORMAT, "spec": asdict(spec), "n_steps": n_steps}
+    with atomic_folder(folder) as temp:
+        write_bytes_atomic(temp / "state.json", (json.dumps(meta, indent=1) + "\n").encode())
+        _write_tensors(temp / "weights.safetensors", weights)
+        if optimizer_state is not None:
+            flat = {f"{name}/{key}": v for name, state in optimizer_state.items() for key, v in state.items()}
+            _write_tensors(temp / "optimizer.safetensors", flat)
+    return Path(folder)
+
+
+def _write_tensors(path: Path, tensors) -> None:
+    # Serialised in memory and written by Python: a full disk is then an OSError that says so.
+    path.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+
+
+def read_spec(folder: str | Path) -> tuple[NetworkSpec, int]:
+    """What a checkpoint belongs to, and how many optimizer steps it has seen."""
+    path = Path(folder) / "state.json"
+    if not path.is_file():
+        have = "no such folder" if not Path(folder).is_dir() else "it has no state.json"
+        raise CheckpointError(f"{folder} is not a checkpoint of the local engine: {have}")
+    meta = json.loads(path.read_text())
+    if meta.get("format") != FORMAT:
+        raise CheckpointError(f"{folder}: checkpoint format {meta.get('format')!r}; this version reads {FORMAT}")
+    return NetworkSpec(**meta["spec"]), int(meta["n_steps"])
+
+
+def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.Tensor]:
+    """The tensors of `weights` or `optimizer`."""
+    path = Path(folder) / f"{name}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} lacks {path.name}: {'sampler weights cannot resume training' * (name == 'optimizer') or 'the checkpoint is incomplete'}")
+    try:
+        return load_file(path, device=device)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); take an earlier checkpoint") from error
+
+
+def read_optimizer(folder: str | Path, device: str) -> dict[str, dict[str, torch.Tensor]]:
+    """name -> Adam state of each parameter."""
+    out: dict[str, dict[str, torch.Tensor]] = {}
+    for flat, tensor in read_tensors(folder, "optimizer", device).items():
+        name, key = flat.rsplit("/", 1)
+        out.setdefault(name, {})[key] = tensor
+    return out

@@ -1,0 +1,1 @@
+"""Models and how pictures and text become their input."""

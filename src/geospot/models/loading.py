@@ -1,0 +1,164 @@
+"""Load a vision-language model, its tokenizer and its image processor through transformers' own classes."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TINY = "geospot/tiny"
+TINY_UNTRAINED = "geospot/tiny-untrained"
+TINY_FOLDER = "tiny_base"
+
+# Tokens that only pictures and videos may stand for: sampled as text they break the next forward pass.
+_VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+
+
+class ModelError(RuntimeError):
+    """A model cannot be loaded; the message names it, the reason and the mend."""
+
+
+@dataclass(frozen=True)
+class Processing:
+    """What turns text and pictures into a model's input: no weights, loaded in a moment."""
+
+    model_name: str
+    folder: str  # or hub name: what transformers loads from
+    tokenizer: Any
+    image_processor: Any
+    image_token_id: int | None
+    banned_token_ids: tuple[int, ...]
+
+    def count_image_tokens(self, width: int, height: int) -> int:
+        """Tokens that a picture of this size takes in the prompt."""
+        processor = self.image_processor
+        patches = processor.get_number_of_image_patches(height, width, {})
+        return int(patches) // int(processor.merge_size) ** 2
+
+
+def locate(model_name: str) -> str:
+    """What to give to `from_pretrained`: a folder or a hub name. Checks a local folder for missing files first."""
+    if model_name == TINY:
+        return str(resources.files("geospot.models") / TINY_FOLDER)
+    if model_name == TINY_UNTRAINED:
+        from geospot.models import tiny
+
+        folder = Path(tempfile.mkdtemp(prefix="geospot-tiny-"))
+        return str(tiny.save_untrained(folder))
+    folder = Path(model_name).expanduser()
+    looks_local = folder.exists() or model_name.startswith((".", "/", "~")) or model_name.count("/") != 1
+    if looks_local:
+        _check_folder(folder, model_name)
+        return str(folder)
+    return model_name
+
+
+def _check_folder(folder: Path, model_name: str) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"model_name={model_name!r}: no such folder, and not a hub name (owner/name). "
+            f"The built-in models are {TINY} and {TINY_UNTRAINED}"
+        )
+    have = {path.name for path in folder.iterdir()}
+    wanted = {
+        "config.json": {"config.json"},
+        "tokenizer files": {"tokenizer.json", "vocab.json", "tokenizer.model"},
+        "preprocessor_config.json": {"preprocessor_config.json", "processor_config.json"},
+        "weights": {name for name in have if name.endswith((".safetensors", ".bin"))},
+    }
+    missing = [what for what, names in wanted.items() if not names & have]
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        missing += sorted(shards - have)
+    if missing:
+        raise ModelError(
+            f"model_name={model_name!r}: the folder lacks {', '.join(missing)}. Copy the whole model folder, or give "
+            "the hub name to download it again"
+        )
+
+
+def _from_pretrained(auto_class, source: str, model_name: str, what: str, **kwargs):
+    try:
+        return auto_class.from_pretrained(source, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model_name={model_name!r}: its {what} cannot be loaded ({first_line}). A hub model needs the network or "
+            "an earlier download, and `hf auth login` where it is gated; a folder needs the files of save_pretrained"
+        ) from error
+
+
+def load_processing(model_name: str) -> Processing:
+    """Tokenizer and image processor of a hub model, a folder, `geospot/tiny` or `geospot/tiny-untrained`."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+
+    source = locate(model_name)
+    config = _from_pretrained(AutoConfig, source, model_name, "config")
+    tokenizer = _from_pretrained(AutoTokenizer, source, model_name, "tokenizer")
+    # The PIL backend everywhere: it needs no torchvision, and pictures get the same pixels on every machine.
+    image_processor = _from_pretrained(AutoImageProcessor, source, model_name, "image processor", backend="pil")
+    if tokenizer.chat_template is None:
+        raise ModelError(f"model_name={model_name!r}: its tokenizer has no chat template; take an instruct model")
+    image_token_id = getattr(config, "image_token_id", None)
+    if image_token_id is None:
+        raise ModelError(f"model_name={model_name!r}: a {config.model_type} model takes no pictures")
+    banned = (getattr(config, name, None) for name in _VISION_TOKENS)
+    return Processing(
+        model_name=model_name,
+        folder=source,
+        tokenizer=tokenizer,
+        image_processor=image_processor,
+        image_token_id=image_token_id,
+        banned_token_ids=tuple(sorted({int(token) for token in banned if token is not None})),
+    )
+
+
+def load_model(processing: Processing, *, dtype: str = "float32", device: str = "cpu"):
+    """The model in evaluation mode, its weights frozen."""
+    import torch
+    from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
+
+    from geospot.models.patch_embed import use_linear_patch_embed
+
+    logging.disable_progress_bar()
+    model = _from_pretrained(
+        AutoModelForImageTextToText,
+        processing.folder,
+        processing.model_name,
+        "model",
+        dtype=getattr(torch, dtype),
+        attn_implementation="sdpa",
+    )
+    model.requires_grad_(False)
+    return use_linear_patch_embed(model).to(device).eval()
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of an encoded picture; raises ValueError where it cannot be read."""
+    import io
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"unreadable image: {error}") from error
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """uint8 (height, width, 3) RGB; raises ValueError where the picture cannot be decoded to its end."""
+    import io
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"unreadable image: {error}") from error

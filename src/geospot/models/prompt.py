@@ -1,0 +1,85 @@
+"""How pictures and a question become a `ModelInput`, and how token ids become text again."""
+
+import io
+from collections.abc import Sequence
+
+from tinker import types
+
+from geospot.models.loading import Processing, image_size
+
+_FORMATS = {"JPEG": "jpeg", "PNG": "png"}
+
+
+class Renderer:
+    """Renders conversations for one model through its own chat template.
+
+    The template must write one image token per picture, as those of Qwen-VL and most others do.
+    """
+
+    def __init__(self, processing: Processing, *, max_pixels: int | None = None):
+        self.processing = processing
+        self.tokenizer = processing.tokenizer
+        self.max_pixels = max_pixels
+        self.stop_token_ids = [self.tokenizer.eos_token_id]
+
+    def prompt(self, pictures: Sequence[bytes], question: str) -> types.ModelInput:
+        """The question about one or more encoded pictures, up to where the model's answer begins."""
+        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        marker = self.tokenizer.convert_ids_to_tokens(self.processing.image_token_id)
+        pieces = text.split(marker)
+        if len(pieces) != len(pictures) + 1:
+            raise ValueError(
+                f"the chat template of {self.processing.model_name} wrote {len(pieces) - 1} image tokens for "
+                f"{len(pictures)} pictures"
+            )
+        chunks: list = []
+        for i, piece in enumerate(pieces):
+            if piece:
+                tokens = self.tokenizer(piece, add_special_tokens=False).input_ids
+                chunks.append(types.EncodedTextChunk(tokens=tokens))
+            if i < len(pictures):
+                chunks.append(self.image_chunk(pictures[i]))
+        return types.ModelInput(chunks=chunks)
+
+    def image_chunk(self, data: bytes) -> types.ImageChunk:
+        """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`."""
+        data, image_format = as_jpeg_or_png(data, self.max_pixels)
+        tokens = self.processing.count_image_tokens(*image_size(data))
+        return types.ImageChunk(data=data, format=image_format, expected_tokens=tokens)
+
+    def answer_tokens(self, text: str) -> list[int]:
+        """The tokens of an answer with the end-of-turn token behind it."""
+        return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of sampled tokens without special tokens."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def as_jpeg_or_png(data: bytes, max_pixels: int | None = None) -> tuple[bytes, str]:
+    """The picture's bytes and format ("jpeg" or "png"); re-encoded only where it is too large or of another format.
+
+    Raises ValueError where it cannot be read.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            small = max_pixels is None or width * height <= max_pixels
+            turned = image.getexif().get(0x0112, 1) not in (0, 1)
+            if image.format in _FORMATS and small and not turned:
+                return data, _FORMATS[image.format]
+            image = ImageOps.exif_transpose(image).convert("RGB")
+            if not small:
+                scale = (max_pixels / (width * height)) ** 0.5
+                size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+                image = image.resize(size, Image.Resampling.LANCZOS)
+            out = io.BytesIO()
+            image.save(out, "JPEG", quality=92)
+            return out.getvalue(), "jpeg"
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"unreadable image: {error}") from error

@@ -1,0 +1,198 @@
+"""How far long work is and when it will be done: a live bar on a terminal, now and then a plain line elsewhere."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TextIO
+
+_MEMORY_S = 30.0  # how far back the rate looks, in seconds...
+_MEMORY_KEEP = 0.9  # ...but never less than about ten advances, however slow they are
+
+
+class RateMeter:
+    """A smoothed rate and the time left; recent advances weigh more, one slow step does not swing it."""
+
+    def __init__(self, now: float) -> None:
+        """Start the clock at `now` (seconds)."""
+        self._last = now
+        self._items = 0.0  # decayed sums
+        self._seconds = 0.0
+        self._last_items = 0
+
+    def advance(self, items: int, now: float) -> None:
+        """`items` more were done, as of `now`."""
+        took = max(now - self._last, 0.0)
+        keep = max(math.exp(-took / _MEMORY_S), _MEMORY_KEEP)
+        self._items = self._items * keep + items
+        self._seconds = self._seconds * keep + took
+        self._last, self._last_items = now, items
+
+    @property
+    def rate(self) -> float | None:
+        """Items a second; None before anything was measured."""
+        return self._items / self._seconds if self._items > 0 and self._seconds > 0 else None
+
+    def seconds_left(self, remaining: int, now: float) -> float | None:
+        """Seconds until `remaining` items are done; it counts down while an advance is awaited."""
+        if remaining <= 0:
+            return 0.0
+        if self.rate is None:
+            return None
+        # The advance under way is not over, however long it takes: the work after it is the least that is left.
+        after_this = max(remaining - self._last_items, 0) / self.rate
+        return max(remaining / self.rate - (now - self._last), after_this)
+
+
+class Progress:
+    """`with Progress("GRPO", total=100) as bar: bar.advance(1, reward=0.31, median_km=512)`.
+
+    On a terminal a rich bar; on a pipe, in CI, with TERM=dumb or without rich a plain line at most every `every_s`
+    seconds, free of control characters. NO_COLOR is respected. Trouble with the stream never stops the work. Inside
+    another bar (an evaluation during training) it prints plain lines, since two bars would draw over each other.
+    """
+
+    _drawing = False  # whether a bar of this process is on the terminal now
+
+    def __init__(
+        self,
+        title: str,
+        total: int | None = None,
+        *,
+        initial: int = 0,
+        every_s: float = 10.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`initial`: items done before (resumed work), which count for the bar but not for the rate."""
+        self.title, self.total, self.done = title, total, initial
+        self._initial, self._every_s, self._clock = initial, every_s, clock
+        self._stream = sys.stderr if stream is None else stream
+        self._live: dict[str, object] = {}
+        self._started = clock()
+        self._meter = RateMeter(self._started)
+        self._printed = -math.inf
+        self._bar = None
+
+    def __enter__(self) -> "Progress":
+        """Start the clock and, on a terminal, the bar."""
+        self._started = self._clock()
+        self._meter = RateMeter(self._started)
+        if not Progress._drawing and is_live_terminal(self._stream):
+            self._bar = _rich_bar(self, self._stream)
+        if self._bar is not None:
+            self._bar.start()
+            Progress._drawing = True
+        return self
+
+    def advance(self, items: int = 1, **live: object) -> None:
+        """`items` more are done; `live` are the few numbers to show (kept until given again)."""
+        now = self._clock()
+        self.done += items
+        self._meter.advance(items, now)
+        self._live |= live
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.done)
+        elif now - self._printed >= self._every_s:
+            self._printed = now
+            self._print(f"{self.title} {self.counts()} {self.details()}")
+
+    def __exit__(self, kind: type | None, *exc_info: object) -> None:
+        """Stop the bar, or print the last line."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+            Progress._drawing = False
+            return
+        word = "done in" if kind is None else "stopped after"
+        took = clock_time(self._clock() - self._started)
+        self._print(f"{self.title} {self.counts()} {word} {took} {self._live_text()}")
+
+    def counts(self) -> str:
+        """'12/100 (12%)', or '12' when the total is not known."""
+        if not self.total:
+            return str(self.done)
+        return f"{self.done}/{self.total} ({100 * self.done // self.total}%)"
+
+    def details(self) -> str:
+        """Rate, time left and the live numbers."""
+        rate = self._meter.rate
+        speed = "" if rate is None else f"{rate:.3g}/s " if rate >= 1 else f"{1 / rate:.3g} s each "
+        left = None if self.total is None else self._meter.seconds_left(self.total - self.done, self._clock())
+        return f"{speed}{'' if left is None else f'ETA {clock_time(left)} '}{self._live_text()}"
+
+    def _live_text(self) -> str:
+        return " ".join(f"{name}={short_number(value)}" for name, value in self._live.items())
+
+    def _print(self, line: str) -> None:
+        try:
+            print(line.rstrip(), file=self._stream, flush=True)
+        except (OSError, ValueError):  # a closed pipe or stream
+            self._every_s = math.inf
+
+
+def is_live_terminal(stream: TextIO) -> bool:
+    """Whether a line on `stream` can be drawn again: a terminal that is not a dumb one."""
+    try:
+        return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    except (AttributeError, ValueError):
+        return False
+
+
+def _rich_bar(progress: Progress, stream: TextIO):
+    """A rich bar that shows `progress`, or None where rich is not installed (the light install)."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, ProgressColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+        from rich.text import Text
+    except ImportError:
+        return None
+
+    class Details(ProgressColumn):
+        def render(self, task):
+            return Text(f"{progress.counts()} {progress.details()}")
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), Details())
+    # rich leads prints around the bar to the bar's own stream: right for a terminal, wrong for `geospot ... > file`.
+    to_terminal = is_live_terminal(sys.stdout)
+    bar = RichProgress(*columns, console=Console(file=stream), refresh_per_second=4, redirect_stdout=to_terminal)
+    bar.add_task(progress.title, total=progress.total, completed=progress.done)
+    return bar
+
+
+def clock_time(seconds: float) -> str:
+    """'0:05', '12:34', '1:02:03', '2d 03:04:05'."""
+    whole = round(max(seconds, 0.0))
+    days, rest = divmod(whole, 86_400)
+    hours, minutes, secs = rest // 3600, rest // 60 % 60, rest % 60
+    if days:
+        return f"{days}d {hours:02}:{minutes:02}:{secs:02}"
+    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
+
+
+def short_number(value: object) -> str:
+    """Three significant digits, without exponents where a person would write none: 0.312, 12.3, 1235."""
+    if isinstance(value, bool | int | str) or value is None:
+        return str(value)
+    number = float(value)
+    return f"{number:.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.3g}"
+
+
+def table(rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows as text in aligned columns, headed by the first row's keys; numbers stand to the right."""
+    rows = list(rows)
+    if not rows:
+        return ""
+    cells = [[str(name) for name in rows[0]]]
+    cells += [["" if row.get(name) is None else short_number(row[name]) for name in rows[0]] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    left = [isinstance(value, str) for value in rows[0].values()]
+    lines = (
+        "  ".join(
+            cell.ljust(w) if is_left else cell.rjust(w) for cell, w, is_left in zip(line, widths, left, strict=True)
+        )
+        for line in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
