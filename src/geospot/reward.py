@@ -1,6 +1,7 @@
 """What an answer is worth, and how that tightens over a run. Pure functions over arrays; degrees and kilometres.
 
-    reward = coord_weight * exp(-distance_km / tau) + hierarchy_weight * (country + region + city) + format_weight * format
+    reward = coord_weight * exp(-distance_km / tau) + hierarchy_weight * (country + region + city)
+             + format_weight * format
 
 No sum of weights divides this. The weights are what they say, and a config whose reward could exceed 1 is refused:
 coord_weight + 3 * hierarchy_weight + format_weight <= 1, at the start of a run and at its end.

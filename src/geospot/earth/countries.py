@@ -61,8 +61,13 @@ class Countries:
         code = self._iso.get(name.strip().strip("."))
         if code:
             return (code,)
-        folded = fold(name)
-        return self._names.get(folded) or self._names.get(_STYLE.sub("", folded, count=1)) or ()
+        head, comma, tail = name.partition(",")
+        for text in (name, f"{tail} {head}") if comma else (name,):  # "Tanzania, United Republic of"
+            folded = fold(text)
+            codes = self._names.get(folded) or self._names.get(_STYLE.sub("", folded, count=1))
+            if codes:
+                return codes
+        return ()
 
     def code(self, name) -> str | None:
         """The likeliest code that `name` means, or None."""

@@ -20,7 +20,8 @@ def haversine_km(lat1, lon1, lat2, lon2):
 
 def wrap_longitude(lon):
     """The same meridian in [-180, 180)."""
-    return (np.asarray(lon, dtype=np.float64) + 180.0) % 360.0 - 180.0
+    wrapped = (np.asarray(lon, dtype=np.float64) + 180.0) % 360.0 - 180.0
+    return np.where(wrapped >= 180.0, -180.0, wrapped)  # the remainder of a tiny negative number rounds up to 360
 
 
 def destination(lat, lon, bearing_deg, distance_km):

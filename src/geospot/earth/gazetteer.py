@@ -1,8 +1,11 @@
 """The gazetteer: where coordinates are, and what names mean. Offline, vectorised, loaded once a process."""
 
-from collections import Counter, defaultdict
+import gc
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -18,19 +21,41 @@ COAST_KM = 12 * 1.852
 # A polygon whose cities agree on their region to this share is that region. In others (provinces that were split or
 # merged since the polygons were drawn) the nearest city decides.
 PURE_SHARE = 0.9
+# How many points keep a second thread busy for longer than it takes to start.
+_THREAD_POINTS = 20_000
 
 
 @dataclass(frozen=True)
 class Located:
-    """What lies at N points; every field has shape (N,). Names are strings, None where there is none."""
+    """What lies at N points. Every field and property has shape (N,); names are strings, None where there is none."""
 
-    country: np.ndarray  # ISO-3166 alpha-2
-    region_code: np.ndarray  # GeoNames admin-1: country, dot, code ("US.CA")
-    region: np.ndarray  # its English name
-    city: np.ndarray  # nearest city within that country
-    city_row: np.ndarray  # its row in `Gazetteer.cities`, -1 for none
+    gazetteer: "Gazetteer"
+    polygon: np.ndarray  # into `Gazetteer.borders.polygons`, -1 for none; see `Gazetteer.accepted`
+    country_index: np.ndarray  # into `Gazetteer.country_codes`, -1 for none
+    region_index: np.ndarray  # into `Gazetteer.region_codes`, -1 for none
+    city_row: np.ndarray  # row in `Gazetteer.cities` of the nearest city within the country, -1 for none
     distance_km: np.ndarray  # from the point to that city, NaN for none
     offshore_km: np.ndarray  # 0 on land, distance to the land that the point was given to, NaN in the open ocean
+
+    @cached_property
+    def country(self) -> np.ndarray:
+        """ISO-3166 alpha-2 codes."""
+        return self.gazetteer.country_codes[self.country_index]
+
+    @cached_property
+    def region_code(self) -> np.ndarray:
+        """GeoNames admin-1 codes: country, dot, code ("US.CA")."""
+        return self.gazetteer.region_codes[self.region_index]
+
+    @cached_property
+    def region(self) -> np.ndarray:
+        """English names of the regions."""
+        return self.gazetteer.region_names[self.region_index]
+
+    @cached_property
+    def city(self) -> np.ndarray:
+        """Names of the cities."""
+        return self.gazetteer.city_names[self.city_row]
 
 
 class Gazetteer:
@@ -41,11 +66,15 @@ class Gazetteer:
 
     def __init__(self, claims: dict[str, str | None] | None = None):
         self.claims = resolve_claims(claims)
-        self.cities, self.borders = Cities(), Borders()
-        self.countries, self.regions = countries(), regions()
-        city_polygon = self.borders.at(self.cities.lat, self.cities.lon)
-        self._assign_countries(city_polygon)
-        self._assign_regions(city_polygon)
+        with _collector_paused(), ThreadPoolExecutor(1) as pool:
+            borders = pool.submit(Borders)  # mostly numpy, beside the reading of the cities
+            self.cities = Cities()
+            self.countries, self.regions = countries(), regions()
+            self.borders = borders.result()
+            city_polygon = self.borders.at(self.cities.lat, self.cities.lon)
+            self._assign_countries(city_polygon)
+            self._assign_regions(city_polygon)
+        self.country_codes, self.city_names = _with_none(self.cities.country_codes), _with_none(self.cities.name)
 
     @staticmethod
     def load(claims: dict[str, str | None] | None = None) -> "Gazetteer":
@@ -75,36 +104,23 @@ class Gazetteer:
     def _assign_regions(self, city_polygon: np.ndarray) -> None:
         """The region of each polygon, as an index into `region_codes`: -1 for none, -2 where cities decide."""
         cities, polygons = self.cities, self.borders.polygons
-        self.region_codes = cities.admin1_codes
-        index = {code: i for i, code in enumerate(self.region_codes)}
-        votes = defaultdict(Counter)
-        inside = np.flatnonzero(city_polygon >= 0)
-        own = inside[cities.country[inside] == self.polygon_country[city_polygon[inside]]]
-        for polygon, region in zip(city_polygon[own].tolist(), cities.admin1[own].tolist(), strict=True):
-            votes[polygon][region] += 1
+        own = (city_polygon >= 0) & (cities.country == np.append(self.polygon_country, -1)[city_polygon])
+        pairs = city_polygon[own].astype(np.int64) * len(cities.admin1_codes) + cities.admin1[own]
+        pairs, votes = np.unique(pairs, return_counts=True)
+        of, region = np.divmod(pairs, len(cities.admin1_codes))
+        total = np.bincount(of, votes, minlength=len(polygons))
         self.polygon_region = np.full(len(polygons), -2, dtype=np.int16)
-        for i, polygon in enumerate(polygons):
-            if i in votes:
-                region, count = votes[i].most_common(1)[0]
-                if count >= PURE_SHARE * votes[i].total():
-                    self.polygon_region[i] = region
-            elif self.polygon_country[i] >= 0:
-                country = cities.country_codes[self.polygon_country[i]]
-                named = {c for name in polygon["names"] for c in self.regions.candidates(name, country)}
-                if len(named) == 1 and (code := named.pop()) in index:
-                    self.polygon_region[i] = index[code]
-        known = np.array([code.partition(".")[2] not in ("", "00") for code in self.region_codes])
-        self._region_code = np.append(np.where(known, self.region_codes, None), None)
-        self._region_name = np.array([self.regions.title.get(c) for c in self._region_code], dtype=object)
-
-    def polygon_at(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-        """The polygon that holds each point (N,), -1 at sea and for NaN; see `accepted` and `polygon_region`."""
-        known = np.isfinite(lat) & np.isfinite(lon)
-        if known.all():
-            return self.borders.at(lat, lon)
-        found = np.full(lat.shape, -1, dtype=np.int16)
-        found[known] = self.borders.at(lat[known], lon[known])
-        return found
+        pure = votes >= PURE_SHARE * total[of]
+        self.polygon_region[of[pure]] = region[pure]
+        index = {code: i for i, code in enumerate(cities.admin1_codes)}
+        for i in np.flatnonzero((total == 0) & (self.polygon_country >= 0)).tolist():
+            country = cities.country_codes[self.polygon_country[i]]
+            named = {c for name in polygons[i]["names"] for c in self.regions.candidates(name, country)}
+            if len(named) == 1 and (code := named.pop()) in index:
+                self.polygon_region[i] = index[code]
+        known = [code.partition(".")[2] not in ("", "00") for code in cities.admin1_codes]  # "00": not known
+        self.region_codes = _with_none(np.where(known, cities.admin1_codes, None))
+        self.region_names = np.array([self.regions.title.get(c) for c in self.region_codes], dtype=object)
 
     def accepted(self, polygon: int) -> frozenset[str]:
         """Codes of all countries that a place in a polygon may be said to lie in."""
@@ -117,22 +133,21 @@ class Gazetteer:
         """
         lat, lon = np.atleast_1d(np.asarray(lat, np.float64)), np.atleast_1d(np.asarray(lon, np.float64))
         order = _nearby_order(lat, lon)
-        known = order[(np.isfinite(lat) & np.isfinite(lon))[order]]
-        country, region, row = (np.full(lat.shape, -1) for _ in range(3))
+        order = order[(np.isfinite(lat) & np.isfinite(lon))[order]]
+        polygon, country, region, row = (np.full(lat.shape, -1) for _ in range(4))
         km, offshore = np.full(lat.shape, np.nan), np.full(lat.shape, np.nan)
-        country[known], region[known], row[known], km[known], offshore[known] = self._locate(lat[known], lon[known])
-        return Located(
-            country=_objects(self.cities.country_codes)[country],
-            region_code=self._region_code[region],
-            region=self._region_name[region],
-            city=_objects(self.cities.name)[row],
-            city_row=row,
-            distance_km=km,
-            offshore_km=offshore,
-        )
+
+        def fill(part: np.ndarray) -> None:
+            found = self._locate(lat[part], lon[part])
+            polygon[part], country[part], region[part], row[part], km[part], offshore[part] = found
+
+        threads = min(os.cpu_count() or 1, 1 + len(order) // _THREAD_POINTS)
+        with ThreadPoolExecutor(threads) as pool:  # numpy and the trees release the interpreter's lock
+            list(pool.map(fill, np.array_split(order, threads)))
+        return Located(self, polygon, country, region, row, km, offshore)
 
     def _locate(self, lat, lon) -> tuple[np.ndarray, ...]:
-        """Country, region and city as indices, kilometres to the city and to land, for finite points (N,)."""
+        """Polygon, country, region and city as indices, kilometres to the city and to land, for finite points (N,)."""
         vectors = unit_vectors(lat, lon)
         polygon = self.borders.at(lat, lon)
         offshore = np.zeros(len(lat))
@@ -149,7 +164,7 @@ class Gazetteer:
         row = np.where(country >= 0, row, -1)
         region = np.append(self.polygon_region, -1)[polygon]
         region = np.where(region == -2, np.where(row >= 0, self.cities.admin1[row], -1), region)
-        return country, region, row, np.where(row >= 0, chord_km(chords), np.nan), offshore
+        return polygon, country, region, row, np.where(row >= 0, chord_km(chords), np.nan), offshore
 
     def country_code(self, name) -> str | None:
         """The ISO-3166 alpha-2 code that a name in any language, or a code, most likely means; None for none."""
@@ -160,7 +175,19 @@ class Gazetteer:
         return self.countries.name(code)
 
 
-def _objects(values: np.ndarray) -> np.ndarray:
+@contextmanager
+def _collector_paused():
+    """Without the garbage collector, which would walk the millions of objects of the city file over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _with_none(values: np.ndarray) -> np.ndarray:
     """The values with None behind the last, for index -1."""
     return np.append(values, None)
 

@@ -17,8 +17,8 @@ class Claim:
     accepted: tuple[str, ...]
 
 
-# Only areas that Natural Earth draws as polygons of their own can be moved. Borders inside a polygon (the Golan
-# Heights in Israel's north, Aksai Chin in China, Arunachal Pradesh in India, Hala'ib in Egypt) follow its de facto line.
+# Only areas that Natural Earth draws as polygons of their own can be moved. Borders inside a polygon (the Golan Heights
+# in Israel's north, Aksai Chin in China, Arunachal Pradesh in India, Hala'ib in Egypt) follow its de facto line.
 CLAIMS = {
     "crimea": Claim("UA", ("UA", "RU")),
     "western_sahara": Claim("EH", ("EH", "MA")),

@@ -2,7 +2,7 @@
 
 import gzip
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 from geospot.earth.text import fold
@@ -33,14 +33,21 @@ class Regions:
         text = gzip.decompress((files("geospot.earth") / "data" / "regions.tsv.gz").read_bytes()).decode()
         self.title: dict[str, str] = {}
         self._full: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._plain: dict[tuple[str, str], tuple[str, ...]] = {}
         for line in text.split("\n"):
             code, title, *names = line.split("\t")
             self.title[code] = title
             for name in names:
                 _add(self._full, (code[:2], name), code)
-                _add(self._plain, (code[:2], plain(name)), code)
         self.candidates = lru_cache(maxsize=1 << 16)(self._candidates)
+
+    @cached_property
+    def _plain(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """(country, name without the words for its kind) -> codes."""
+        index: dict[tuple[str, str], tuple[str, ...]] = {}
+        for (country, name), codes in self._full.items():
+            for code in codes:
+                _add(index, (country, plain(name)), code)
+        return index
 
     def _candidates(self, name: str | None, country: str) -> tuple[str, ...]:
         """Admin-1 codes that `name` may mean within a country (alpha-2); () for none. The exact name goes first."""

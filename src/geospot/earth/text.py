@@ -60,4 +60,4 @@ def is_blank(name) -> bool:
     if name is None or (isinstance(name, float) and name != name):
         return True
     text = str(name).strip()
-    return text != "NA" and (not text or fold(text) in _EMPTY_WORDS | {""} and len(text) <= MAX_NAME_CHARS)
+    return text != "NA" and (not text or (fold(text) in _EMPTY_WORDS | {""} and len(text) <= MAX_NAME_CHARS))

@@ -1,1 +1,36 @@
 """The one seam: training loops speak the Tinker API; what stands behind it is opened here."""
+
+from typing import Any
+
+
+def open_engine(config: Any, checkpoint_dir: str = "checkpoints"):
+    """The service client for a config (`geospot.config.EngineConfig`); close it, or use it as a context manager.
+
+    What it gives has the methods of `tinker.ServiceClient`, and so have the clients it creates.
+    """
+    from geospot.engine.local.service import LocalOptions, LocalServiceClient
+
+    device = _device(config.device)
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    return LocalServiceClient(
+        LocalOptions(
+            checkpoint_dir=checkpoint_dir,
+            dtype=dtype,
+            device=device,
+            threads=config.threads or None,
+            max_batch_tokens=config.max_batch_tokens,
+            max_sample_tokens=config.max_sample_tokens,
+        )
+    )
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device={wanted}: torch sees no GPU here; device=cpu works everywhere")
+    return wanted

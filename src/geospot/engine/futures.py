@@ -1,4 +1,4 @@
-"""Futures of the local engine: they run when somebody waits, so that whatever was asked together is computed together."""
+"""Futures of the local engine: work starts when somebody waits, so that what is asked together runs together."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,6 +17,7 @@ class LocalFuture(tinker.APIFuture):
 
     def __init__(self, demand: Callable[["LocalFuture"], None]):
         self._future: Future = Future()
+        self._future.set_running_or_notify_cancel()  # a wait that is given up must not cancel the work
         self._demand = demand
 
     def finish(self, result: Any) -> None:

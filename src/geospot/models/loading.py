@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class Processing:
     folder: str  # or hub name: what transformers loads from
     tokenizer: Any
     image_processor: Any
-    image_token_id: int | None
+    image_token_id: int
     banned_token_ids: tuple[int, ...]
 
     def count_image_tokens(self, width: int, height: int) -> int:
@@ -44,16 +45,23 @@ def locate(model_name: str) -> str:
     if model_name == TINY:
         return str(resources.files("geospot.models") / TINY_FOLDER)
     if model_name == TINY_UNTRAINED:
-        from geospot.models import tiny
-
-        folder = Path(tempfile.mkdtemp(prefix="geospot-tiny-"))
-        return str(tiny.save_untrained(folder))
+        return _untrained().name
     folder = Path(model_name).expanduser()
     looks_local = folder.exists() or model_name.startswith((".", "/", "~")) or model_name.count("/") != 1
     if looks_local:
         _check_folder(folder, model_name)
         return str(folder)
     return model_name
+
+
+@cache
+def _untrained() -> tempfile.TemporaryDirectory:
+    """A folder with the untrained tiny model, made once and deleted when the program ends."""
+    from geospot.models import tiny
+
+    folder = tempfile.TemporaryDirectory(prefix="geospot-tiny-")
+    tiny.save_untrained(folder.name)
+    return folder
 
 
 def _check_folder(folder: Path, model_name: str) -> None:
@@ -63,6 +71,8 @@ def _check_folder(folder: Path, model_name: str) -> None:
             f"The built-in models are {TINY} and {TINY_UNTRAINED}"
         )
     have = {path.name for path in folder.iterdir()}
+    if "config.json" in have:
+        _check_takes_pictures(_read_json(folder / "config.json", model_name), model_name)
     wanted = {
         "config.json": {"config.json"},
         "tokenizer files": {"tokenizer.json", "vocab.json", "tokenizer.model"},
@@ -72,7 +82,7 @@ def _check_folder(folder: Path, model_name: str) -> None:
     missing = [what for what, names in wanted.items() if not names & have]
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        shards = set(json.loads(index.read_text())["weight_map"].values())
+        shards = set(_read_json(index, model_name).get("weight_map", {}).values())
         missing += sorted(shards - have)
     if missing:
         raise ModelError(
@@ -81,10 +91,26 @@ def _check_folder(folder: Path, model_name: str) -> None:
         )
 
 
+def _read_json(path: Path, model_name: str) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"model_name={model_name!r}: {path} is not JSON ({error}); copy it again") from error
+
+
+def _check_takes_pictures(config: dict, model_name: str) -> None:
+    if config.get("image_token_id") is None:
+        kind = config.get("model_type", "text-only")
+        raise ModelError(
+            f"model_name={model_name!r}: a {kind} model takes no pictures; take a vision-language model such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct"
+        )
+
+
 def _from_pretrained(auto_class, source: str, model_name: str, what: str, **kwargs):
     try:
         return auto_class.from_pretrained(source, **kwargs)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # tokenizers and safetensors raise classes of their own
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"model_name={model_name!r}: its {what} cannot be loaded ({first_line}). A hub model needs the network or "
@@ -98,21 +124,19 @@ def load_processing(model_name: str) -> Processing:
 
     source = locate(model_name)
     config = _from_pretrained(AutoConfig, source, model_name, "config")
+    _check_takes_pictures(config.to_dict(), model_name)
     tokenizer = _from_pretrained(AutoTokenizer, source, model_name, "tokenizer")
     # The PIL backend everywhere: it needs no torchvision, and pictures get the same pixels on every machine.
     image_processor = _from_pretrained(AutoImageProcessor, source, model_name, "image processor", backend="pil")
     if tokenizer.chat_template is None:
         raise ModelError(f"model_name={model_name!r}: its tokenizer has no chat template; take an instruct model")
-    image_token_id = getattr(config, "image_token_id", None)
-    if image_token_id is None:
-        raise ModelError(f"model_name={model_name!r}: a {config.model_type} model takes no pictures")
     banned = (getattr(config, name, None) for name in _VISION_TOKENS)
     return Processing(
         model_name=model_name,
         folder=source,
         tokenizer=tokenizer,
         image_processor=image_processor,
-        image_token_id=image_token_id,
+        image_token_id=config.image_token_id,
         banned_token_ids=tuple(sorted({int(token) for token in banned if token is not None})),
     )
 
@@ -126,28 +150,37 @@ def load_model(processing: Processing, *, dtype: str = "float32", device: str = 
     from geospot.models.patch_embed import use_linear_patch_embed
 
     logging.disable_progress_bar()
-    model = _from_pretrained(
+    model, info = _from_pretrained(
         AutoModelForImageTextToText,
         processing.folder,
         processing.model_name,
         "model",
         dtype=getattr(torch, dtype),
         attn_implementation="sdpa",
+        output_loading_info=True,
     )
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"model_name={processing.model_name!r}: its weights lack {len(missing)} of the model's tensors "
+            f"({missing[0]}, ...): they would start as noise. Copy or download the whole model again"
+        )
     model.requires_grad_(False)
     return use_linear_patch_embed(model).to(device).eval()
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an encoded picture; raises ValueError where it cannot be read."""
+    """(width, height) of an encoded picture; raises ValueError where it cannot be read to its end."""
     import io
 
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+            size = image.size
+            image.draft("L", (1, 1))  # a JPEG's data is read to its end, but only an eighth of its pixels computed
+            image.load()
+            return size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"unreadable image: {error}") from error
 
 

@@ -14,7 +14,11 @@ def use_linear_patch_embed(model: nn.Module) -> nn.Module:
     """
     for module in model.modules():
         proj = getattr(module, "proj", None)
-        if type(module).__name__.endswith("PatchEmbed") and isinstance(proj, nn.Conv3d) and proj.kernel_size == proj.stride:
+        if (
+            type(module).__name__.endswith("PatchEmbed")
+            and isinstance(proj, nn.Conv3d)
+            and proj.kernel_size == proj.stride
+        ):
             module.forward = MethodType(_forward, module)
     return model
 

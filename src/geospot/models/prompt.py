@@ -45,7 +45,10 @@ class Renderer:
         return types.ModelInput(chunks=chunks)
 
     def image_chunk(self, data: bytes) -> types.ImageChunk:
-        """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`."""
+        """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`.
+
+        Raises ValueError where it cannot be read to its end: it fails here, not in the middle of a batch.
+        """
         data, image_format = as_jpeg_or_png(data, self.max_pixels)
         tokens = self.processing.count_image_tokens(*image_size(data))
         return types.ImageChunk(data=data, format=image_format, expected_tokens=tokens)

@@ -124,9 +124,9 @@ def build_config(tokenizer, *, hidden: int = 192, layers: int = 3, vision_hidden
 
 def build_image_processor():
     """Qwen2.5-VL's image processor; pictures above 112 x 112 pixels are scaled down to that area."""
-    from transformers import Qwen2VLImageProcessor
+    from transformers import Qwen2VLImageProcessorPil
 
-    return Qwen2VLImageProcessor(
+    return Qwen2VLImageProcessorPil(
         size={"shortest_edge": 56 * 56, "longest_edge": PIXELS * PIXELS},
         patch_size=PATCH_PIXELS,
         merge_size=2,
@@ -149,9 +149,12 @@ def build_model(tokenizer, seed: int = 0, **shape):
 
 def save_untrained(folder: str | Path, seed: int = 0, **shape) -> Path:
     """Write tokenizer, image processor and untrained model to `folder` in hub format; returns it."""
+    from transformers.utils import logging
+
     folder = Path(folder)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed, **shape)
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     build_image_processor().save_pretrained(folder)

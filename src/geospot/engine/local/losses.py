@@ -48,6 +48,8 @@ def check_datum(datum: types.Datum, loss_fn: str, length: int) -> dict[str, np.n
             raise ValueError(f"{key} has shape {array.shape}; the model input has {length} tokens")
         if not np.isfinite(array).all():
             raise ValueError(f"{key} holds a value that is not finite")
+    if (arrays["target_tokens"] % 1).any():
+        raise ValueError("target_tokens holds a value that is not a whole number")
     return arrays
 
 

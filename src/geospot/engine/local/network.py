@@ -32,6 +32,11 @@ class NetworkSpec:
     train_mlp: bool = True
     train_unembed: bool = False
 
+    @property
+    def frozen(self) -> bool:
+        """Nothing is trained: the base model as it is, for sampling."""
+        return not (self.train_attn or self.train_mlp or self.train_unembed)
+
 
 class Network:
     """Holds one copy of the base weights; `activate` puts one client's trainable tensors into it."""
@@ -43,15 +48,15 @@ class Network:
         self.trainable = self._make_trainable()
         self._base = {name: p.data for name, p in self.trainable.items()}
         vision_frozen = not any("visual" in name or "vision" in name for name in self.trainable)
-        self.pictures = Pictures(
-            self.model, self.processing, frozen=vision_frozen, cache_bytes=cache_bytes, batch=64
-        )
+        self.pictures = Pictures(self.model, self.processing, frozen=vision_frozen, cache_bytes=cache_bytes, batch=64)
         vocabulary = self.model.get_output_embeddings().weight.shape[0]
         self.ban = torch.zeros(vocabulary, device=device)
         self.ban[list(self.processing.banned_token_ids)] = -torch.inf
 
     def _make_trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of what is trained; adds the LoRA layers."""
+        if self.spec.frozen:
+            return {}
         if self.spec.lora_rank == 0:
             self.model.requires_grad_(True)
         else:
@@ -76,14 +81,18 @@ class Network:
         if spec.train_unembed:
             targets.append("lm_head")
         if not targets:
-            raise ValueError("LoRA finds nothing to train: set train_attn or train_mlp, or lora_rank=0 for all weights")
+            raise ValueError(
+                f"LoRA finds none of {', '.join(names)} in a {self.model.config.model_type} model: "
+                "only lora_rank=0 trains it"
+            )
         return config_class(r=spec.lora_rank, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=targets)
 
     def initial_weights(self, seed: int | None) -> dict[str, torch.Tensor]:
         """Fresh trainable tensors: for LoRA A is Kaiming-uniform from `seed` and B zero; else the base weights."""
         if self.spec.lora_rank == 0:
             return {name: value.clone() for name, value in self._base.items()}
-        generator = torch.Generator().manual_seed(seed if seed is not None else torch.seed())
+        generator = torch.Generator()
+        generator.manual_seed(seed if seed is not None else generator.seed())
         weights = {}
         for name, p in self.trainable.items():
             value = torch.zeros(p.shape)
@@ -110,11 +119,19 @@ class Network:
             if parameter.grad is not None:
                 owner = into[name]
                 owner.grad = parameter.grad if owner.grad is None else owner.grad + parameter.grad
-                parameter.grad = None
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget what backward passes left in the model."""
+        for parameter in self.trainable.values():
+            parameter.grad = None
 
     def tokens(self, model_input) -> Tokens:
-        """Write out a `ModelInput` (see `to_tokens`)."""
-        return to_tokens(model_input, self.processing.image_token_id, self.pictures.count_tokens)
+        """Write out a `ModelInput` (see `to_tokens`); raises ValueError for a token that the model does not have."""
+        tokens = to_tokens(model_input, self.processing.image_token_id, self.pictures.count_tokens)
+        if tokens.ids.min() < 0 or tokens.ids.max() >= len(self.ban):
+            raise ValueError(f"a token of the prompt is outside the vocabulary of {len(self.ban)}")
+        return tokens
 
     # -- forward passes -------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Pictures:
         self.encoded = 0  # how many pictures went through the tower: what the cache saves shows here
 
     def count_tokens(self, data: bytes) -> int:
-        """Image tokens that the encoded picture takes."""
+        """Image tokens that the encoded picture takes; raises ValueError where it cannot be read to its end."""
         key = hashlib.sha256(data).digest()
         if key not in self._counts:
             if len(self._counts) > 1_000_000:

@@ -90,7 +90,7 @@ class _Rows:
         going = self.length[rows] < self.limit[rows]
         for i in np.flatnonzero(np.isin(tokens, self.all_stop_ids)):
             self.stopped[rows[i]] |= int(tokens[i]) in self.stop_ids[rows[i]]
-        for i, row in enumerate(rows):
+        for row in rows:
             if self.stop_strings[row]:
                 text = self.tokenizer.decode(self.tokens[row, : self.length[row]])
                 self.stopped[row] |= any(stop in text for stop in self.stop_strings[row])
@@ -112,7 +112,8 @@ def _filtered(probs: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> 
     ordered, index = probs.sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     rank = torch.arange(probs.shape[-1], device=probs.device)
-    keep = (before < top_p) & ((top_k < 0) | (rank < top_k))
+    # Off is off: rounding must not cut the tail of a row that only shares its batch with truncated ones.
+    keep = ((before < top_p) | (top_p >= 1)) & ((top_k < 0) | (rank < top_k))
     return torch.zeros_like(probs).scatter(-1, index, ordered * keep)
 
 
@@ -140,8 +141,7 @@ def sample(network: Network, requests: Sequence[SampleRequest]) -> list[list[typ
     rows = _Rows(requests, network.processing.tokenizer, network.device)
     first: dict[tuple, int] = {}
     prompt_of = [first.setdefault((q.tokens.ids.tobytes(), q.tokens.pictures), len(first)) for q in rows.request]
-    heads = {prompt: row for row, prompt in reversed(list(enumerate(prompt_of)))}
-    prompts = [rows.request[heads[u]].tokens for u in range(len(first))]
+    prompts = [rows.request[prompt_of.index(u)].tokens for u in range(len(first))]
     hidden, mask, cache, next_position = network.prefill(prompts, [len(p) for p in prompts])
     select = torch.tensor(prompt_of, device=network.device)
     logits = network.logits(hidden[:, -1])[select]
@@ -171,7 +171,7 @@ def sample(network: Network, requests: Sequence[SampleRequest]) -> list[list[typ
 def batches(requests: Sequence[SampleRequest], max_tokens: int) -> list[list[int]]:
     """Indices of requests in batches whose caches hold at most `max_tokens` positions; one request always fits.
 
-    Only requests of similar prompt lengths share a batch, so that little is padded.
+    Sorted by the prompts' lengths, so that little is padded.
     """
     order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
     out: list[list[int]] = []

@@ -38,7 +38,10 @@ class Scheduler:
         return self._add(_Job(LocalFuture(self._demand), run))
 
     def submit_sample(self, batch_key: Hashable, run_batch: Callable, payload: Any) -> LocalFuture:
-        """Queue a sample request; `run_batch(payloads)` answers all requests of one key that are due together."""
+        """Queue a sample request; `run_batch(payloads)` answers all requests of one key that are due together.
+
+        An answer that is an exception fails that request alone; an exception raised fails them all.
+        """
         return self._add(_Job(LocalFuture(self._demand), None, batch_key, run_batch, payload))
 
     def close(self) -> None:
@@ -106,4 +109,7 @@ class Scheduler:
                     job.future.fail(error)
             else:
                 for job, result in zip(jobs, results, strict=True):
-                    job.future.finish(result)
+                    if isinstance(result, BaseException):
+                        job.future.fail(result)
+                    else:
+                        job.future.finish(result)

@@ -1,8 +1,8 @@
 """Checkpoints of the local engine: a folder with the trainable tensors, the optimizer and what they belong to.
 
-    state.json             format, the model and LoRA settings, optimizer steps done
-    weights.safetensors    the trainable tensors by name
-    optimizer.safetensors  Adam's moments by name (absent in sampler weights)
+state.json             format, the model and LoRA settings, optimizer steps done
+weights.safetensors    the trainable tensors by name
+optimizer.safetensors  Adam's moments by name (absent in sampler weights)
 """
 
 import json
@@ -49,17 +49,21 @@ def read_spec(folder: str | Path) -> tuple[NetworkSpec, int]:
     if not path.is_file():
         have = "no such folder" if not Path(folder).is_dir() else "it has no state.json"
         raise CheckpointError(f"{folder} is not a checkpoint of the local engine: {have}")
-    meta = json.loads(path.read_text())
-    if meta.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}: checkpoint format {meta.get('format')!r}; this version reads {FORMAT}")
-    return NetworkSpec(**meta["spec"]), int(meta["n_steps"])
+    try:
+        meta = json.loads(path.read_text())
+        if meta["format"] != FORMAT:
+            raise CheckpointError(f"{folder}: checkpoint format {meta['format']!r}; this version reads {FORMAT}")
+        return NetworkSpec(**meta["spec"]), int(meta["n_steps"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error!r}); take an earlier checkpoint") from error
 
 
 def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.Tensor]:
     """The tensors of `weights` or `optimizer`."""
     path = Path(folder) / f"{name}.safetensors"
     if not path.is_file():
-        raise CheckpointError(f"{folder} lacks {path.name}: {'sampler weights cannot resume training' * (name == 'optimizer') or 'the checkpoint is incomplete'}")
+        why = "sampler weights cannot resume training" if name == "optimizer" else "the checkpoint is incomplete"
+        raise CheckpointError(f"{folder} lacks {path.name}: {why}; take one that save_state wrote")
     try:
         return load_file(path, device=device)
     except (SafetensorError, OSError) as error:

@@ -1,0 +1,162 @@
+"""What `sft` and `train` have in common to be configured, and how a command line becomes a configuration."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NoReturn
+
+import chz
+
+from geospot.models.loading import TINY, TINY_UNTRAINED
+
+# What may change when a run is resumed: how often things are kept and shown, not what a step learns.
+MAY_DIFFER = frozenset(
+    {"save_every", "eval_every", "keep_checkpoints", "log_to", "log_path", "resume", "threads", "max_sample_tokens"}
+)
+
+
+def positive(config: Any, *names: str) -> None:
+    """ValueError that names the first of these fields that is not above 0."""
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name}={getattr(config, name)}: must be above 0")
+
+
+def not_negative(config: Any, *names: str) -> None:
+    """ValueError that names the first of these fields that is below 0."""
+    for name in names:
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name}={getattr(config, name)}: must be 0 or above")
+
+
+@chz.chz
+class EngineConfig:
+    """Which model, where it runs, and how a picture is shown to it."""
+
+    model_name: str = chz.field(
+        default=TINY, doc=f"hub name, folder of save_pretrained, {TINY} or {TINY_UNTRAINED} (random weights)"
+    )
+    engine: Literal["local"] = chz.field(default="local", doc="local: torch and transformers in this process")
+    device: str = chz.field(default="auto", doc="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
+    dtype: Literal["auto", "float32", "bfloat16"] = chz.field(
+        default="auto", doc="of the frozen weights (auto: bfloat16 on a GPU, float32 on a CPU)"
+    )
+    threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
+    max_batch_tokens: int = chz.field(default=16_384, doc="padded tokens of one training pass; longer ones are split")
+    max_sample_tokens: int = chz.field(default=131_072, doc="tokens held in the caches of one sampling batch")
+    max_pixels: int = chz.field(default=512 * 512, doc="larger pictures are scaled down to this many pixels")
+    max_tokens: int = chz.field(default=64, doc="longest answer, in tokens")
+    region: bool = chz.field(default=False, doc="ask for a Region line, too")
+
+    @chz.validate
+    def _check_engine(self):
+        positive(self, "max_batch_tokens", "max_sample_tokens", "max_pixels", "max_tokens")
+        not_negative(self, "threads")
+        if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
+            raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
+
+
+@chz.chz
+class LoopConfig(EngineConfig):
+    """What the two training loops share."""
+
+    max_steps: int = chz.field(default=100, doc="optimizer steps (sft) or rollout steps (train)")
+    batch_size: int = chz.field(default=128, doc="pictures a step")
+    learning_rate: float | None = chz.field(default=None, doc="peak of Adam's; none: 1e-3 for the tiny model, else 2e-4 (sft) or 4e-5 (train)")
+    lr_schedule: Literal["constant", "linear", "cosine"] = chz.field(default="linear", doc="decay over the run, to 0")
+    warmup_steps: int = chz.field(default=5, doc="steps over which the learning rate rises to its peak")
+    weight_decay: float = chz.field(default=0.0, doc="of AdamW")
+    grad_clip_norm: float = chz.field(default=1.0, doc="the gradient is scaled down to this norm; 0: never")
+    lora_rank: int = chz.field(default=32, doc="rank of the adapter; 0 trains all weights")
+    seed: int = chz.field(default=0, doc="of the adapter, the data's order and the sampling")
+
+    data: str = chz.field(default="bluemarble", doc="bluemarble, or a folder, glob or .txt list of WebDataset shards")
+    eval_data: str = chz.field(
+        default="auto", doc="held-out shards; auto: the world's eval and eval-far for bluemarble; none: no evaluation"
+    )
+    train_places: int = chz.field(default=12_288, doc="pictures that are made for data=bluemarble")
+    shuffle_buffer: int = chz.field(default=1000, doc="samples among which the next is drawn")
+    eval_places: int = chz.field(default=512, doc="the first so many of each held-out set are evaluated; 0: all")
+    eval_every: int = chz.field(default=50, doc="steps between evaluations (also before the first and after the last)")
+
+    log_path: str | None = chz.field(default=None, doc="the run's folder; none: runs/<command>-<model>")
+    log_to: tuple[str, ...] = chz.field(default=(), doc="beside the run folder: wandb, tensorboard, trackio")
+    resume: Literal["auto", "never", "must"] = chz.field(
+        default="auto", doc="auto: go on where the run in log_path stopped; never: refuse one; must: refuse none"
+    )
+    save_every: int = chz.field(
+        default=0, doc="steps between checkpoints; 0: each step, or fewer so that saving stays below 5 % of the time"
+    )
+    keep_checkpoints: int = chz.field(default=2, doc="older ones are deleted; the final one stays")
+
+    @chz.validate
+    def _check_loop(self):
+        positive(self, "max_steps", "batch_size", "train_places", "shuffle_buffer", "eval_every", "keep_checkpoints")
+        not_negative(
+            self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every", "seed"
+        )
+        if self.learning_rate is not None:
+            positive(self, "learning_rate")
+        for sink in self.log_to:
+            if sink not in ("wandb", "tensorboard", "trackio"):
+                raise ValueError(f"log_to={sink!r}: must be wandb, tensorboard or trackio")
+
+
+def is_tiny(model_name: str) -> bool:
+    """Whether it is one of the built-in models."""
+    return model_name in (TINY, TINY_UNTRAINED)
+
+
+def default_log_path(command: str, model_name: str) -> str:
+    """runs/<command>-<last part of the model's name>."""
+    return f"runs/{command}-{model_name.rstrip('/').rsplit('/', 1)[-1]}"
+
+
+def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:
+    """The rate of a step: a linear rise over `warmup_steps`, then the schedule, which reaches 0 after the last step."""
+    import math
+
+    if step < config.warmup_steps:
+        return peak * (step + 1) / (config.warmup_steps + 1)
+    left = 1 - (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
+    shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
+    return peak * shape[config.lr_schedule]
+
+
+def fail(command: str, message: str) -> NoReturn:
+    """Print one clear message and leave with status 2."""
+    print(f"geospot {command}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run_command(command: str, config_class: type, main: Callable, argv: Sequence[str] | None = None) -> None:
+    """Parse key=value arguments into `config_class` and call `main(config)`.
+
+    Bad arguments, and errors that geospot raises with a mend in them, end in one message and status 2.
+    """
+    from chz.blueprint import ConstructionException, EntrypointHelpException, ExtraneousBlueprintArg
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if any(word in ("-h", "help") for word in argv):
+        argv = ["--help"]
+    try:
+        config = chz.Blueprint(config_class).make_from_argv(argv)
+    except EntrypointHelpException as shown:
+        print(f"Usage: geospot {command} key=value ...\n")
+        print(str(shown).split("\n", 1)[1].strip())
+        raise SystemExit(0) from None
+    except (ValueError, TypeError, ConstructionException, ExtraneousBlueprintArg) as error:
+        fail(command, f"{error}\nSee `geospot {command} --help` for every key.")
+    try:
+        main(config)
+    except user_errors() as error:
+        fail(command, str(error))
+
+
+def user_errors() -> tuple[type[BaseException], ...]:
+    """Errors whose message says what is wrong and what to do: shown without a traceback."""
+    from geospot.data.shards import DataError
+    from geospot.engine.local.state import CheckpointError
+    from geospot.files import RunFolderError
+    from geospot.models.loading import ModelError
+
+    return (DataError, CheckpointError, RunFolderError, ModelError, OSError)

@@ -1,0 +1,95 @@
+"""The sampling client of the local engine: answers of one snapshot of the weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tinker import types
+
+from geospot.engine.futures import LocalFuture
+from geospot.engine.local.inputs import Row, Tokens
+from geospot.engine.local.network import Network, NetworkSpec
+from geospot.engine.local.sampler import SampleRequest, batches, check_params, sample
+
+if TYPE_CHECKING:
+    from geospot.engine.local.service import LocalServiceClient
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights to sample with: what `save_weights_and_get_sampling_client` froze."""
+
+    spec: NetworkSpec
+    weights: Mapping[str, torch.Tensor]
+    key: int
+
+
+class LocalSamplingClient:
+    """Stands for `tinker.SamplingClient`: answers of one snapshot of the weights."""
+
+    def __init__(self, service: "LocalServiceClient", snapshot: Snapshot):
+        self._service, self._snapshot = service, snapshot
+
+    def get_tokenizer(self):
+        """The model's tokenizer."""
+        return self._service.scheduler.submit(
+            lambda: self._service.network(self._snapshot.spec).processing.tokenizer
+        ).result()
+
+    def sample(self, prompt: types.ModelInput, num_samples: int, sampling_params: types.SamplingParams) -> LocalFuture:
+        """`num_samples` answers to a prompt as a `SampleResponse`.
+
+        Log-probabilities are those of the model itself, before temperature, top_k and top_p. Requests made before the
+        first wait run as one batch.
+        """
+        check_params(sampling_params, num_samples)
+        payload = (prompt, num_samples, sampling_params)
+        return self._service.scheduler.submit_sample(("sample", self._snapshot.key), self._run, payload)
+
+    def _run(self, payloads) -> list[types.SampleResponse | ValueError]:
+        network = self._service.network(self._snapshot.spec)
+        network.activate(self._snapshot.weights)
+        prompts = [_tokens_or_error(network, prompt) for prompt, _, _ in payloads]
+        answers: list = list(prompts)
+        good = [i for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)]
+        requests = [SampleRequest(prompts[i], *payloads[i][1:]) for i in good]
+        for batch in batches(requests, self._service.options.max_sample_tokens):
+            for i, sequences in zip(batch, sample(network, [requests[i] for i in batch]), strict=True):
+                answers[good[i]] = types.SampleResponse(sequences=sequences)
+        return answers
+
+    def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture:
+        """For each token of the prompt its log-probability given those before it; None for the first and for images."""
+        return self._service.scheduler.submit_sample(("logprobs", self._snapshot.key), self._logprobs, prompt)
+
+    def _logprobs(self, prompts) -> list[list[float | None] | ValueError]:
+        network = self._service.network(self._snapshot.spec)
+        network.activate(self._snapshot.weights)
+        tokens = [_tokens_or_error(network, prompt) for prompt in prompts]
+        answers: list = [[None] * len(t) if isinstance(t, Tokens) else t for t in tokens]
+        good = [i for i, t in enumerate(tokens) if isinstance(t, Tokens)]
+        rows = [_next_tokens(tokens[i], network.processing.banned_token_ids) for i in good]
+        with torch.no_grad():
+            for batch in network.batches(rows):
+                values = network.logprobs([rows[i] for i in batch]).cpu().numpy()
+                ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
+                for i, part in zip(batch, np.split(values, ends), strict=True):
+                    for where, value in zip(np.flatnonzero(rows[i].scored) + 1, part, strict=True):
+                        answers[good[i]][where] = float(value)
+        return answers
+
+
+def _tokens_or_error(network: Network, prompt: types.ModelInput) -> Tokens | ValueError:
+    """A prompt written out, or why it cannot be: one bad prompt must not fail the requests that share its batch."""
+    try:
+        return network.tokens(prompt)
+    except ValueError as error:
+        return error
+
+
+def _next_tokens(tokens: Tokens, banned: tuple[int, ...]) -> Row:
+    """Every text token of a prompt as the target of the position before it."""
+    targets = np.append(tokens.ids[1:], 0)
+    return Row(tokens, targets, np.append(~np.isin(tokens.ids[1:], banned), False))

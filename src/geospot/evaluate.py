@@ -1,0 +1,111 @@
+"""Evaluation on fixed held-out sets: greedy answers, every one of them counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from geospot.answer import prompt_text
+from geospot.data.samples import Sample, SkipCounter
+from geospot.data.shards import DataError, find_shards, read_samples
+from geospot.earth.labels import score_labels
+from geospot.metrics import Predictions, bootstrap_intervals, summarize
+from geospot.models.prompt import Renderer
+from geospot.rollout import Rollouts, ask_all, log_rows
+
+# What a line of metrics.jsonl holds of an evaluation; the demo and `geospot eval` report everything.
+LOGGED = (
+    "median_km", "mean_km", "geoguessr_score", "acc_25km", "acc_200km", "acc_750km", "acc_2500km",
+    "country_acc", "region_acc", "city_acc", "failure_rate",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """A named, fixed list of samples."""
+
+    name: str
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The answers to one set and what they are worth."""
+
+    name: str
+    rollouts: Rollouts
+    predictions: Predictions
+    summary: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+    def logged(self) -> dict[str, float]:
+        """Flat metrics: `<set>/<metric>`, with `_low` and `_high` for its 95 % interval."""
+        out = {}
+        for key in LOGGED:
+            out[f"{self.name}/{key}"] = self.summary[key]
+            if key in self.intervals:
+                out[f"{self.name}/{key}_low"], out[f"{self.name}/{key}_high"] = self.intervals[key]
+        return out
+
+
+def load_eval_set(name: str, source: str, limit: int = 0, skipped: SkipCounter | None = None) -> EvalSet:
+    """The first `limit` (0: all) good samples of `source`, in the order of its shards."""
+    skipped = SkipCounter() if skipped is None else skipped
+    samples: list[Sample] = []
+    for sample in read_samples(find_shards(source), skipped):
+        samples.append(sample)
+        if limit and len(samples) >= limit:
+            break
+    if not samples:
+        raise DataError(f"{name}: no usable sample in {source}; skipped: {skipped}")
+    return EvalSet(name, samples)
+
+
+def label_hits(rollouts: Rollouts):
+    """Country, region and city of each answer against the truth, (N,) in [0, 1], NaN where the truth has no label."""
+    truths = [rollouts.truth(i) for i in range(len(rollouts.answers))]
+    scores = score_labels(rollouts.answers, truths)
+    return scores.country, scores.region, scores.city
+
+
+def evaluate(
+    sampler, renderer: Renderer, eval_set: EvalSet, *, max_tokens: int, region: bool = False, batch: int = 512,
+    advance=None,
+) -> Evaluation:
+    """Greedy answers to every sample. `advance(n)` is told of each n samples done."""
+    done: list[Rollouts] = []
+    for start in range(0, len(eval_set.samples), batch):
+        part = eval_set.samples[start : start + batch]
+        done.append(
+            ask_all(
+                sampler, renderer, part, prompt_text(region=region), num_samples=1, seeds=[0] * len(part),
+                max_tokens=max_tokens, temperature=0.0,
+            )  # fmt: skip
+        )
+        if advance:
+            advance(len(part))
+    return _evaluation(eval_set.name, _joined(done))
+
+
+def _joined(parts: Sequence[Rollouts]) -> Rollouts:
+    def chain(name):
+        return [item for part in parts for item in getattr(part, name)]
+
+    names = ("sequences", "texts", "answers")
+    return Rollouts(chain("samples"), chain("prompts"), 1, *(chain(name) for name in names))
+
+
+def _evaluation(name: str, rollouts: Rollouts) -> Evaluation:
+    places, answers = [sample.place for sample in rollouts.samples], rollouts.answers
+    country, region, city = label_hits(rollouts)
+    predictions = Predictions(
+        [p.lat for p in places], [p.lon for p in places], [a.lat for a in answers], [a.lon for a in answers],
+        country, region, city, [a.error for a in answers],
+    )  # fmt: skip
+    return Evaluation(name, rollouts, predictions, summarize(predictions), bootstrap_intervals(predictions))
+
+
+def rollout_rows(evaluation: Evaluation) -> list[dict]:
+    """Rows for the run folder, with distances."""
+    rows = log_rows(evaluation.rollouts, evaluation.name)
+    for row, distance_km in zip(rows, evaluation.predictions.distance_km, strict=True):
+        row["distance_km"] = float(distance_km)
+    return rows

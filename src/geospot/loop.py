@@ -1,0 +1,167 @@
+"""What a training loop stands on: its run folder, engine, data and held-out sets, opened in order and resumed."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import chz
+
+from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, is_tiny
+from geospot.data.samples import Sample
+from geospot.data.shards import ShardStream, find_shards
+from geospot.engine import open_engine
+from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
+from geospot.models.loading import load_processing
+from geospot.models.prompt import Renderer
+from geospot.runs import RunFolder, StopRequest
+
+SAVING_SHARE = 0.05  # of the time, for save_every=0
+
+
+class Loop:
+    """Opened by `Loop.open`; a context manager that closes what it opened."""
+
+    def __init__(self, config: LoopConfig, command: str):
+        self.config, self.command = config, command
+        self._stack = ExitStack()
+        self._saving_s, self._saved_at = 0.0, time.monotonic()
+
+    @classmethod
+    def open(cls, config: LoopConfig, command: str, start_from: str | None = None) -> "Loop":
+        """Open everything. Weights come from the run's last checkpoint, else from `start_from`, else the model's own."""
+        loop = cls(config, command)
+        try:
+            loop._open(start_from)
+        except BaseException:
+            loop._stack.close()
+            raise
+        return loop
+
+    def _open(self, start_from: str | None) -> None:
+        config, stack = self.config, self._stack
+        processing = load_processing(config.model_name)
+        self.renderer = Renderer(processing, max_pixels=config.max_pixels)
+        train_source, eval_sources = data_sources(config)
+        shards = find_shards(train_source)
+        log_path = config.log_path or default_log_path(self.command, config.model_name)
+        settings = {"command": self.command, "start_from": start_from, **chz.asdict(config)}
+        self.run = stack.enter_context(
+            RunFolder.create(
+                log_path, settings, resume=config.resume, log_to=config.log_to, may_differ=MAY_DIFFER | {"start_from"}
+            )
+        )
+        self.service = stack.enter_context(open_engine(config, checkpoint_dir=str(self.run.path / "checkpoints")))
+        last = self.run.last_checkpoint()
+        self.first_step = last.step if last else 0
+        self.run.rewind(self.first_step)
+        self.training = self._training_client(last.path if last else None, start_from)
+        state = last.loop_state if last else {}
+        self.state: dict[str, Any] = state.get("loop", {})
+        self.stream = ShardStream(shards, seed=config.seed, buffer=config.shuffle_buffer, start=state.get("data"))
+        self._reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="geospot-data"))
+        self._next: Future | None = None
+        self.eval_sets = [load_eval_set(name, s, config.eval_places) for name, s in eval_sources.items()]
+        self.stop = stack.enter_context(StopRequest())
+
+    def _training_client(self, resume_path: str | None, start_from: str | None):
+        if resume_path:
+            return self.service.create_training_client_from_state_with_optimizer(resume_path).result()
+        if start_from:
+            return self.service.create_training_client_from_state(start_from).result()
+        return self.service.create_lora_training_client(
+            self.config.model_name, rank=self.config.lora_rank, seed=self.config.seed
+        ).result()
+
+    def __enter__(self) -> "Loop":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run had done all its steps before."""
+        return self.first_step >= self.config.max_steps
+
+    def next_batch(self) -> list[Sample]:
+        """The samples of a step; the next step's are read meanwhile."""
+        pending = self._next or self._read()
+        samples, self._data_state = pending.result()
+        self._next = self._read()
+        return samples
+
+    def _read(self) -> Future:
+        return self._reader.submit(lambda: (self.stream.take(self.config.batch_size), self.stream.state()))
+
+    def is_eval_step(self, step: int) -> bool:
+        """At the start, every `eval_every` steps and after the last one."""
+        return step % self.config.eval_every == 0 or step == self.config.max_steps
+
+    def evaluate(self, step: int, sampler) -> tuple[dict[str, float], list[Evaluation]]:
+        """Evaluate on every held-out set; returns what to log. The answers go into the run folder."""
+        metrics: dict[str, float] = {}
+        evaluations = [self._evaluate_one(step, sampler, eval_set) for eval_set in self.eval_sets]
+        for evaluation in evaluations:
+            metrics |= evaluation.logged()
+        return metrics, evaluations
+
+    def _evaluate_one(self, step: int, sampler, eval_set: EvalSet) -> Evaluation:
+        evaluation = evaluate(
+            sampler, self.renderer, eval_set, max_tokens=self.config.max_tokens, region=self.config.region
+        )
+        self.run.add_rollouts(step, rollout_rows(evaluation))
+        return evaluation
+
+    def save(self, steps_done: int, *, final: bool = False) -> None:
+        """Take a checkpoint if one is due after `steps_done` steps, always at the end or when asked to stop."""
+        every, now = self.config.save_every, time.monotonic()
+        due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
+        if not (due or final or self.stop.requested):
+            return
+        path = self.training.save_state(f"{steps_done:06d}", overwrite=True).result().path
+        loop_state = {"data": getattr(self, "_data_state", self.stream.state()), "loop": self.state}
+        self.run.add_checkpoint(steps_done, path, loop_state, final=final)
+        self.run.prune(self.config.keep_checkpoints)
+        self._saved_at = time.monotonic()
+        self._saving_s = self._saved_at - now
+
+
+def data_sources(config: LoopConfig) -> tuple[str, dict[str, str]]:
+    """The training shards and the held-out sets (name -> shards) of a config; makes the Blue Marble's if need be."""
+    if config.data == "bluemarble":
+        from geospot.data.bluemarble import ensure_shards
+
+        folders = {name: str(path) for name, path in ensure_shards(n_train=config.train_places).items()}
+        train, held_out = folders.pop("train"), folders
+    else:
+        train, held_out = config.data, {}
+    if config.eval_data == "none":
+        return train, {}
+    if config.eval_data != "auto":
+        return train, {"eval": config.eval_data}
+    return train, held_out
+
+
+def peak_learning_rate(config: LoopConfig, otherwise: float) -> float:
+    """The configured rate, or the default for the model."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    return 1e-3 if is_tiny(config.model_name) else otherwise
+
+
+def find_checkpoint(path: str) -> str:
+    """The weights behind a path: a checkpoint, or the newest checkpoint of a run folder."""
+    from geospot.data.shards import DataError
+    from geospot.runs import read_checkpoints
+
+    folder = Path(path).expanduser()
+    if (folder / "checkpoints.jsonl").is_file():
+        usable = [c for c in read_checkpoints(folder) if c.kind == "state" and c.exists]
+        if not usable:
+            raise DataError(f"checkpoint={path!r}: the run has no checkpoint left; start it again to go on")
+        return usable[-1].path
+    if (folder / "state.json").is_file():
+        return str(folder)
+    raise DataError(f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl) nor a checkpoint (state.json)")

@@ -1,0 +1,111 @@
+"""Supervised warm start: learn to give the true answers in the answer's form.
+
+    python -m geospot.sft model_name=Qwen/Qwen2.5-VL-3B-Instruct max_steps=1000
+"""
+
+import time
+
+import chz
+from tinker import types
+
+from geospot.answer import format_answer, prompt_text
+from geospot.config import LoopConfig, learning_rate_at, run_command
+from geospot.datums import supervised_datum
+from geospot.evaluate import Evaluation
+from geospot.loop import Loop, find_checkpoint, peak_learning_rate
+from geospot.progress import Progress
+
+
+@chz.chz
+class SftConfig(LoopConfig):
+    """Supervised fine-tuning on true answers."""
+
+    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint whose weights to start from")
+    decimals: int = chz.field(default=2, doc="of the coordinates in the targets, 2 to 4 (0.01 degrees are 1.1 km)")
+
+    @chz.validate
+    def _check_sft(self):
+        if not 2 <= self.decimals <= 4:
+            raise ValueError(f"decimals={self.decimals}: must be 2, 3 or 4")
+
+
+def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.Datum], int]:
+    """Datums whose summed loss is the mean over answer tokens, and how many tokens that are."""
+    question = prompt_text(region=config.region)
+    pairs = []
+    for sample in samples:
+        target = format_answer(sample.place, decimals=config.decimals, region=config.region)
+        pairs.append((renderer.prompt(sample.pictures, question), renderer.answer_tokens(target)))
+    n_tokens = sum(len(answer) for _, answer in pairs)
+    return [supervised_datum(prompt, answer, 1.0 / n_tokens) for prompt, answer in pairs], n_tokens
+
+
+def run(config: SftConfig) -> list[Evaluation]:
+    """Train; returns the final evaluations (none if the run had finished before)."""
+    start_from = find_checkpoint(config.checkpoint) if config.checkpoint else None
+    peak = peak_learning_rate(config, otherwise=2e-4)
+    evaluations: list[Evaluation] = []
+    with Loop.open(config, "sft", start_from) as loop, Progress(
+        "SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)
+    ) as bar:
+        if loop.finished:
+            print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
+            return evaluations
+        for step in range(loop.first_step, config.max_steps):
+            started = time.monotonic()
+            metrics = {}
+            if loop.is_eval_step(step):
+                metrics, _ = loop.evaluate(step, sampler_of(loop))
+            data, n_tokens = supervised_batch(loop.renderer, loop.next_batch(), config)
+            rate = learning_rate_at(config, peak, step)
+            loss, grad_norm = step_on(loop.training, data, "cross_entropy", None, config, rate)
+            metrics |= {
+                "loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "answer_tokens": n_tokens,
+                "samples_skipped": loop.stream.skipped.total(), "step_seconds": time.monotonic() - started,
+            }  # fmt: skip
+            loop.run.log(step, metrics)
+            bar.advance(1, loss=loss, **_shown(metrics))
+            loop.save(step + 1)
+            if loop.stop.requested:
+                print(f"stopped after step {step}; the same command goes on from there")
+                return evaluations
+        metrics, evaluations = loop.evaluate(config.max_steps, sampler_of(loop))
+        loop.run.log(config.max_steps, metrics)
+        loop.save(config.max_steps, final=True)
+        if loop.stream.skipped:
+            print(f"samples skipped: {loop.stream.skipped}")
+    return evaluations
+
+
+def sampler_of(loop: Loop):
+    """A sampling client on the weights as they are."""
+    return loop.training.save_weights_and_get_sampling_client().result()
+
+
+def step_on(training, data, loss_fn: str, loss_config, config: LoopConfig, rate: float) -> tuple[float, float]:
+    """One optimizer step on `data`; both requests are in flight before the first result is read.
+
+    Returns the summed loss and the gradient's norm before clipping.
+    """
+    forward = training.forward_backward(data, loss_fn, loss_config)
+    update = training.optim_step(
+        types.AdamParams(
+            learning_rate=rate, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=config.weight_decay,
+            grad_clip_norm=config.grad_clip_norm,
+        )  # fmt: skip
+    )
+    loss = forward.result().metrics["loss:sum"]
+    return loss, (update.result().metrics or {}).get("grad_norm", float("nan"))
+
+
+def _shown(metrics: dict) -> dict:
+    return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
+
+
+def main(argv=None) -> None:
+    """The command line."""
+    run_command("sft", SftConfig, run, argv)
+
+
+if __name__ == "__main__":
+    main()

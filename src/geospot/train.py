@@ -1,0 +1,324 @@
+"""GRPO with a reward that tightens: ask, score, compare within the group, update, log.
+
+    python -m geospot.train max_steps=100
+
+Where this departs from textbook GRPO (Shao et al., arXiv 2402.03300), and why:
+
+- Advantages are not divided by the group's standard deviation by default: the division blows up groups whose answers
+  hardly differ (Liu et al., arXiv 2503.20783).
+- The loss is averaged over the tokens of all answers of a minibatch, not over each answer first: long answers are not
+  favoured.
+- There is no KL term to a reference model by default (`kl_coef`), and no pass for the "old" log-probabilities: those
+  that the sampler reported are the ones in the ratio.
+- The reward moves: tau and the weights follow the share of the run that is done (`geospot.reward`).
+"""
+
+import time
+
+import chz
+import numpy as np
+from tinker import types
+
+from geospot.advantages import group_advantages
+from geospot.answer import prompt_text
+from geospot.config import LoopConfig, default_log_path, learning_rate_at, not_negative, positive, run_command
+from geospot.datums import policy_datum, policy_diagnostics
+from geospot.earth.score import geoguessr_score
+from geospot.engine.local.losses import LOSS_CONFIG
+from geospot.evaluate import Evaluation
+from geospot.loop import Loop, find_checkpoint, peak_learning_rate
+from geospot.progress import Progress
+from geospot.reward import RewardConfig, RewardParts
+from geospot.rollout import Rollouts, ask_all, log_rows, request_seed, score
+from geospot.sft import sampler_of, step_on
+
+LOSSES = ("importance_sampling", "ppo", "cispo")
+
+
+@chz.chz
+class TrainConfig(LoopConfig):
+    """GRPO with hierarchical geodesic tightening."""
+
+    checkpoint: str = chz.field(
+        default="auto", doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model"
+    )
+    group_size: int = chz.field(default=16, doc="answers a picture")
+    num_substeps: int = chz.field(default=1, doc="minibatches, each with an optimizer step, in a pass over a step's answers")
+    num_epochs: int = chz.field(default=1, doc="passes over a step's answers, with the sampler's logprobs frozen")
+    loss: str = chz.field(
+        default="auto", doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused, else importance_sampling"
+    )
+    clip_low: float | None = chz.field(default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)")
+    clip_high: float | None = chz.field(default=None, doc="ratio above which the loss is clipped; none: 1.2 (ppo), 4 (cispo)")
+    divide_by_std: bool = chz.field(default=False, doc="divide advantages by the group's standard deviation")
+    leave_one_out: bool = chz.field(default=False, doc="baseline: the mean of the other answers of the group")
+    kl_coef: float = chz.field(default=0.0, doc="penalty on KL to the weights at the start of the run, in reward a token")
+    max_mismatch_kl: float = chz.field(
+        default=0.1, doc="stop if sampler and trainer disagree by more than this KL on the first minibatch of a step"
+    )
+
+    coord_tau_start: float = chz.field(default=2000.0, doc="tau at the start, km")
+    coord_tau: float = chz.field(default=25.0, doc="tau at the end, km (geometric in between)")
+    coord_weight_start: float = chz.field(default=0.3, doc="weight of exp(-km/tau) at the start")
+    coord_weight: float = chz.field(default=0.7, doc="weight of exp(-km/tau) at the end (linear in between)")
+    hierarchy_weight_start: float = chz.field(default=0.7 / 3, doc="weight of each of country, region, city at the start")
+    hierarchy_weight: float = chz.field(default=0.1, doc="weight of each of country, region, city at the end")
+    format_weight: float = chz.field(default=0.0, doc="reward of an answer that can be read at all")
+
+    def reward_config(self) -> RewardConfig:
+        """The reward's knobs; ValueError where they do not fit together."""
+        names = RewardConfig.__dataclass_fields__
+        return RewardConfig(**{name: getattr(self, name) for name in names})
+
+    @chz.validate
+    def _check_train(self):
+        positive(self, "group_size", "num_substeps", "num_epochs", "max_mismatch_kl")
+        not_negative(self, "kl_coef")
+        if self.group_size < 2:
+            raise ValueError(f"group_size={self.group_size}: must be at least 2, or there is nothing to compare with")
+        if self.num_substeps > self.batch_size:
+            raise ValueError(f"num_substeps={self.num_substeps}: must be at most batch_size={self.batch_size}")
+        if self.loss not in ("auto", *LOSSES):
+            raise ValueError(f"loss={self.loss!r}: must be auto, {', '.join(LOSSES)}")
+        if self.clips[0] >= self.clips[1]:
+            raise ValueError(f"clip_low={self.clips[0]}: must be below clip_high={self.clips[1]}")
+        self.reward_config()
+
+    @property
+    def loss_fn(self) -> str:
+        """The loss by name: an unclipped ratio has no bound once the weights have moved."""
+        reused = self.num_substeps * self.num_epochs > 1
+        return self.loss if self.loss != "auto" else "ppo" if reused else "importance_sampling"
+
+    @property
+    def clips(self) -> tuple[float, float]:
+        """Bounds of the ratio; (0, inf) for the loss without."""
+        known = LOSS_CONFIG[self.loss_fn]
+        low = known.get("clip_low_threshold", 0.0) if self.clip_low is None else self.clip_low
+        high = known.get("clip_high_threshold", np.inf) if self.clip_high is None else self.clip_high
+        return low, high
+
+    @property
+    def loss_fn_config(self) -> dict[str, float] | None:
+        """What goes with the loss to the engine."""
+        if not LOSS_CONFIG[self.loss_fn]:
+            return None
+        return dict(zip(("clip_low_threshold", "clip_high_threshold"), self.clips, strict=True))
+
+
+def run(config: TrainConfig) -> list[Evaluation]:
+    """Train; returns the final evaluations (none if the run had finished before)."""
+    reward_config, peak = config.reward_config(), peak_learning_rate(config, otherwise=4e-5)
+    evaluations: list[Evaluation] = []
+    with Loop.open(config, "train", start_checkpoint(config)) as loop, Progress(
+        "GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)
+    ) as bar:
+        if loop.finished:
+            print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
+            return evaluations
+        reference = reference_sampler(loop) if config.kl_coef else None
+        for step in range(loop.first_step, config.max_steps):
+            clock = Clock()
+            sampler = sampler_of(loop)
+            metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
+            clock.lap("eval")
+            progress = step / max(1, config.max_steps - 1)
+            samples = loop.next_batch()
+            clock.lap("data")
+            rollouts = sample_groups(sampler, loop, samples, step)
+            clock.lap("sample")
+            parts = score(rollouts, progress, reward_config)
+            advantages_BG = group_advantages(
+                parts.total.reshape(-1, config.group_size),
+                divide_by_std=config.divide_by_std,
+                leave_one_out=config.leave_one_out,
+            )
+            token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel(), reference, config)
+            clock.lap("reward")
+            rate = learning_rate_at(config, peak, step)
+            update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config)
+            clock.lap("update")
+            loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
+            metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress)
+            metrics |= update_metrics | kl_metrics | {"samples_skipped": loop.stream.skipped.total()}
+            loop.run.log(step, metrics | clock.metrics())
+            bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
+            loop.save(step + 1)
+            if loop.stop.requested:
+                print(f"stopped after step {step}; the same command goes on from there")
+                return evaluations
+        metrics, evaluations = loop.evaluate(config.max_steps, sampler_of(loop))
+        loop.run.log(config.max_steps, metrics)
+        loop.save(config.max_steps, final=True)
+        if loop.stream.skipped:
+            print(f"samples skipped: {loop.stream.skipped}")
+    return evaluations
+
+
+def start_checkpoint(config: TrainConfig) -> str | None:
+    """The weights to start from, or None for the model's own."""
+    from pathlib import Path
+
+    if config.checkpoint == "none":
+        return None
+    if config.checkpoint != "auto":
+        return find_checkpoint(config.checkpoint)
+    sft = default_log_path("sft", config.model_name)
+    if (Path(sft) / "checkpoints.jsonl").is_file():
+        print(f"starting from the SFT run in {sft}")
+        return find_checkpoint(sft)
+    print(f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form")
+    return None
+
+
+def reference_sampler(loop: Loop):
+    """The weights at the start of the run, for the KL term; kept with the run, so that a resumed one has the same."""
+    if "reference" not in loop.state:
+        loop.state["reference"] = loop.training.save_weights_for_sampler("reference").result().path
+    return loop.service.create_sampling_client(model_path=loop.state["reference"]).result()
+
+
+def sample_groups(sampler, loop: Loop, samples, step: int) -> Rollouts:
+    """`group_size` answers to each picture of the step."""
+    config = loop.config
+    seeds = [request_seed(config.seed, step, i) for i in range(len(samples))]
+    return ask_all(
+        sampler, loop.renderer, samples, prompt_text(region=config.region), num_samples=config.group_size, seeds=seeds,
+        max_tokens=config.max_tokens,
+    )  # fmt: skip
+
+
+def per_token(rollouts: Rollouts, advantages, reference, config: TrainConfig) -> tuple[list[np.ndarray], dict]:
+    """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
+
+    The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
+    """
+    lengths = [len(sequence.tokens) for sequence in rollouts.sequences]
+    per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
+    if reference is None:
+        return per_answer, {}
+    futures = []
+    for i, sequence in enumerate(rollouts.sequences):
+        prompt = rollouts.prompts[i // rollouts.group_size]
+        chunk = types.EncodedTextChunk(tokens=list(sequence.tokens))
+        futures.append(reference.compute_logprobs(types.ModelInput(chunks=[*prompt.chunks, chunk])))
+    drift = []
+    for sequence, future, n in zip(rollouts.sequences, futures, lengths, strict=True):
+        drift.append(np.asarray(sequence.logprobs) - np.array(future.result()[-n:], dtype=np.float64))
+    mean = float(np.concatenate(drift).mean())
+    with_penalty = [a - config.kl_coef * (d - mean) for a, d in zip(per_answer, drift, strict=True)]
+    return with_penalty, {"kl_reference": mean}
+
+
+def update(training, rollouts: Rollouts, token_advantages, step: int, rate: float, config: TrainConfig) -> dict:
+    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log."""
+    n_groups, size = len(rollouts.samples), rollouts.group_size
+    rows, first_kl = [], None
+    for epoch in range(config.num_epochs):
+        order = np.random.default_rng([config.seed, step, epoch]).permutation(n_groups)
+        for groups in np.array_split(order, config.num_substeps):
+            members = [int(g) * size + m for g in groups for m in range(size)]
+            data = minibatch(rollouts, token_advantages, members)
+            if not data:
+                continue  # every group agreed with itself: there is nothing to learn from
+            result = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
+            taken = training.optim_step(adam(config, rate))
+            output = result.result()
+            row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
+            row |= {"loss": output.metrics["loss:sum"]} | (taken.result().metrics or {})
+            rows.append(row)
+            if first_kl is None:
+                first_kl = row["kl"]
+                check_mismatch(first_kl, config)
+    if not rows:
+        return {"n_updates": 0, "learning_rate": rate}
+    means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
+    return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
+
+
+def adam(config: LoopConfig, rate: float) -> types.AdamParams:
+    """The optimizer's settings for a step."""
+    return types.AdamParams(
+        learning_rate=rate, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=config.weight_decay,
+        grad_clip_norm=config.grad_clip_norm,
+    )  # fmt: skip
+
+
+def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[types.Datum]:
+    """Datums of some answers, scaled so that the loss is the mean over all their tokens.
+
+    Answers without any advantage are left out: they have no gradient, but their tokens count in the mean.
+    """
+    n_tokens = sum(len(rollouts.sequences[i].tokens) for i in members)
+    data = []
+    for i in members:
+        if np.any(token_advantages[i]):
+            sequence, prompt = rollouts.sequences[i], rollouts.prompts[i // rollouts.group_size]
+            advantages = token_advantages[i] / n_tokens
+            data.append(policy_datum(prompt, list(sequence.tokens), np.asarray(sequence.logprobs), advantages))
+    return data
+
+
+def check_mismatch(kl: float, config: TrainConfig) -> None:
+    """Before the weights have moved, sampler and trainer must agree."""
+    if kl > config.max_mismatch_kl:
+        raise RuntimeError(
+            f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
+            "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
+        )
+
+
+def reward_metrics(
+    parts: RewardParts, advantages_BG, rollouts: Rollouts, reward_config: RewardConfig, progress: float
+) -> dict[str, float]:
+    """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
+    rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
+    km = np.where(np.isnan(parts.distance_km), 20_015.1, parts.distance_km)
+    logprobs = np.concatenate([np.asarray(sequence.logprobs) for sequence in rollouts.sequences])
+    out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
+    out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
+    return out | {
+        "reward": float(parts.total.mean()),
+        "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
+        "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
+        "tau_km": weights.tau_km,
+        "coord_weight": weights.coordinate,
+        "hierarchy_weight": weights.hierarchy,
+        "train/median_km": float(np.median(km)),
+        "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
+        "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
+        "entropy": float(-logprobs.mean()),
+        "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
+        "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
+    }
+
+
+def shown(metrics: dict) -> dict:
+    """What the progress bar shows of an evaluation."""
+    return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
+
+
+class Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self):
+        self._at = self._start = time.monotonic()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Name the time since the lap before."""
+        now = time.monotonic()
+        self._laps[name], self._at = now - self._at, now
+
+    def metrics(self) -> dict[str, float]:
+        """time/<lap> and time/step, seconds."""
+        return {f"time/{name}": s for name, s in self._laps.items()} | {"time/step": time.monotonic() - self._start}
+
+
+def main(argv=None) -> None:
+    """The command line."""
+    run_command("train", TrainConfig, run, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Plain references for the engine's tests: one sequence at a time through transformers' own forward, and datums."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tinker import types
+from transformers import AutoModelForImageTextToText
+
+LORA_ALPHA = 32
+
+
+def params(**kwargs) -> types.SamplingParams:
+    """Sampling parameters that stop at nothing unless told to."""
+    return types.SamplingParams(**{"stop": [], "seed": 0, **kwargs})
+
+
+def datum(prompt: types.ModelInput, answer, **inputs) -> types.Datum:
+    """A datum that predicts `answer` after `prompt`; `inputs` give one value per answer token (or one for all)."""
+    answer = [int(token) for token in answer]
+    chunks = [*prompt.chunks, types.EncodedTextChunk(tokens=answer[:-1])] if len(answer) > 1 else prompt.chunks
+    model_input = types.ModelInput(chunks=chunks)
+    arrays = {"target_tokens": np.zeros(model_input.length, np.int64)}
+    arrays["target_tokens"][prompt.length - 1 :] = answer
+    for key, values in inputs.items():
+        arrays[key] = np.zeros(model_input.length, np.float32)
+        arrays[key][prompt.length - 1 :] = values
+    return types.Datum(model_input=model_input, loss_fn_inputs=arrays)
+
+
+def logprobs_of(output: types.ForwardBackwardOutput, i: int, n_answer: int) -> np.ndarray:
+    """The trainer's log-probabilities of the answer tokens of datum i."""
+    return output.loss_fn_outputs[i]["logprobs"].to_numpy()[-n_answer:]
+
+
+def train_a_little(training, prompts, steps: int = 3, learning_rate: float = 3e-3) -> None:
+    """A few steps of supervised training, so that LoRA's B is not zero and the distribution not flat."""
+    rng = np.random.default_rng(7)
+    data = [datum(prompt, rng.integers(300, 900, 5), weights=1.0) for prompt in prompts]
+    for _ in range(steps):
+        training.forward_backward(data, "cross_entropy")
+        training.optim_step(types.AdamParams(learning_rate=learning_rate)).result()
+
+
+def load_reference(folder: str, checkpoint: str | None = None) -> torch.nn.Module:
+    """Transformers' model of a folder, with a checkpoint's weights: LoRA merged by hand, full weights put in."""
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    if checkpoint is not None:
+        saved = load_file(Path(checkpoint) / "weights.safetensors")
+        own = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in saved.items():
+                if ".lora_A." in name:
+                    b = saved[name.replace(".lora_A.", ".lora_B.")]
+                    own[name.split(".lora_A.")[0] + ".weight"] += LORA_ALPHA / len(value) * b @ value
+                elif ".lora_B." not in name:
+                    own[name].copy_(value)
+    return model.eval()
+
+
+def forward_inputs(processing, prompt: types.ModelInput, answer=()) -> dict[str, torch.Tensor]:
+    """What transformers' forward takes for one sequence."""
+    ids, kinds, images = [], [], []
+    for chunk in prompt.chunks:
+        if isinstance(chunk, types.ImageChunk):
+            ids += [processing.image_token_id] * chunk.expected_tokens
+            kinds += [1] * chunk.expected_tokens
+            images.append(Image.open(io.BytesIO(chunk.data)).convert("RGB"))
+        else:
+            ids += chunk.tokens
+            kinds += [0] * len(chunk.tokens)
+    ids, kinds = [*ids, *map(int, answer)], kinds + [0] * len(answer)
+    out = {"input_ids": torch.tensor([ids]), "mm_token_type_ids": torch.tensor([kinds])}
+    out["attention_mask"] = torch.ones_like(out["input_ids"])
+    if images:
+        out |= dict(processing.image_processor(images=images, return_tensors="pt"))
+    return out
+
+
+def reference_logprobs(forward, processing, prompt: types.ModelInput, answer) -> torch.Tensor:
+    """(T, V) log-probabilities at the answer's positions; `forward` is a model or a function with its arguments."""
+    logits = forward(**forward_inputs(processing, prompt, answer), use_cache=False).logits[0]
+    logits = logits[prompt.length - 1 : prompt.length - 1 + len(answer)]
+    ban = torch.zeros(logits.shape[-1])
+    ban[list(processing.banned_token_ids)] = -torch.inf
+    return (logits + ban).log_softmax(-1)
+
+
+def gather(logprobs: torch.Tensor, tokens) -> torch.Tensor:
+    """The log-probabilities of the tokens themselves, (T,)."""
+    return logprobs.gather(-1, torch.tensor([int(t) for t in tokens])[:, None])[:, 0]

@@ -1,0 +1,159 @@
+"""Order, batching, errors and waiting of the engine's scheduler, without any model."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from geospot.engine.local.scheduler import Scheduler
+
+
+@pytest.fixture
+def scheduler():
+    scheduler = Scheduler()
+    yield scheduler
+    scheduler.close()
+
+
+@pytest.fixture
+def log():
+    """What has run, in order: names of operations, and the payloads of each batch of samples."""
+    return []
+
+
+def operation(scheduler, log, name, result=None):
+    def run():
+        log.append(name)
+        return result
+
+    return scheduler.submit(run)
+
+
+def sample(scheduler, log, payload, key="weights"):
+    def run(payloads):
+        log.append(payloads)
+        return [f"answer {p}" for p in payloads]
+
+    return scheduler.submit_sample(key, run, payload)
+
+
+def test_operations_run_in_the_order_of_asking_without_being_waited_for(scheduler, log):
+    futures = [operation(scheduler, log, i, result=i * 10) for i in range(5)]
+    assert futures[-1].result(timeout=5) == 40
+    assert log == [0, 1, 2, 3, 4]
+    assert [f.result() for f in futures] == [0, 10, 20, 30, 40]
+
+
+def test_samples_gather_until_one_of_them_is_waited_for(scheduler, log):
+    futures = [sample(scheduler, log, i) for i in range(4)]
+    time.sleep(0.05)
+    assert log == []
+    assert futures[2].result(timeout=5) == "answer 2"
+    assert log == [[0, 1, 2, 3]]
+    assert [f.result() for f in futures] == [f"answer {i}" for i in range(4)]
+
+
+def test_samples_run_before_an_operation_that_was_asked_for_after_them(scheduler, log):
+    first = sample(scheduler, log, "a")
+    second = sample(scheduler, log, "b")
+    step = operation(scheduler, log, "step")
+    third = sample(scheduler, log, "c")
+    step.result(timeout=5)
+    assert log == [["a", "b"], "step"]
+    assert (first.result(), second.result(), third.result()) == ("answer a", "answer b", "answer c")
+    assert log == [["a", "b"], "step", ["c"]]
+
+
+def test_samples_of_different_weights_do_not_mix(scheduler, log):
+    futures = [sample(scheduler, log, i, key=i % 2) for i in range(5)]
+    assert [f.result(timeout=5) for f in futures] == [f"answer {i}" for i in range(5)]
+    assert log == [[0, 2, 4], [1, 3]]
+
+
+def test_samples_of_several_threads_share_a_batch(scheduler, log):
+    futures = {}
+    threads = [threading.Thread(target=lambda i=i: futures.update({i: sample(scheduler, log, i)})) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {i: f.result(timeout=5) for i, f in futures.items()} == {i: f"answer {i}" for i in range(6)}
+    assert [sorted(batch) for batch in log] == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_an_error_reaches_the_one_who_asked_and_later_jobs_still_run(scheduler, log):
+    bad = scheduler.submit(lambda: 1 // 0)
+    good = operation(scheduler, log, "good", result=7)
+    assert good.result(timeout=5) == 7
+    with pytest.raises(ZeroDivisionError):
+        bad.result()
+
+
+def test_a_batch_that_fails_fails_all_who_are_in_it(scheduler, log):
+    def run(payloads):
+        raise MemoryError("too large")
+
+    futures = [scheduler.submit_sample("bad", run, i) for i in range(2)]
+    other = sample(scheduler, log, "other")
+    assert other.result(timeout=5) == "answer other"
+    for future in futures:
+        with pytest.raises(MemoryError, match="too large"):
+            future.result()
+
+
+def test_an_answer_that_is_an_error_fails_alone(scheduler):
+    def run(payloads):
+        return [ValueError(f"bad {p}") if p == 1 else p for p in payloads]
+
+    futures = [scheduler.submit_sample("key", run, i) for i in range(3)]
+    assert futures[0].result(timeout=5) == 0
+    assert futures[2].result(timeout=5) == 2
+    with pytest.raises(ValueError, match="bad 1"):
+        futures[1].result()
+
+
+def test_futures_can_be_awaited(scheduler, log):
+    async def ask():
+        samples = [sample(scheduler, log, i) for i in range(3)]
+        step = operation(scheduler, log, "step", result="done")
+        return await asyncio.gather(*samples, step)
+
+    assert asyncio.run(ask()) == ["answer 0", "answer 1", "answer 2", "done"]
+    assert log == [[0, 1, 2], "step"]
+
+
+def test_an_error_can_be_awaited(scheduler):
+    async def ask():
+        await scheduler.submit(lambda: 1 // 0)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(ask())
+
+
+def test_a_wait_that_times_out_leaves_the_work_going(scheduler, log):
+    go = threading.Event()
+    slow = scheduler.submit(lambda: go.wait(5) and "slow")
+    with pytest.raises(TimeoutError):
+        slow.result(timeout=0.01)
+
+    async def ask():
+        await slow.result_async(timeout=0.01)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(ask())
+    go.set()
+    assert slow.result(timeout=5) == "slow"
+    assert operation(scheduler, log, "next", result=1).result(timeout=5) == 1
+
+
+def test_close_finishes_what_was_asked(log):
+    scheduler = Scheduler()
+    step = operation(scheduler, log, "step", result=1)
+    waiting = sample(scheduler, log, "x")
+    scheduler.close()
+    scheduler.close()
+    assert log == ["step", ["x"]]
+    assert (step.result(), waiting.result()) == (1, "answer x")
+    with pytest.raises(RuntimeError, match="closed"):
+        operation(scheduler, log, "late")
