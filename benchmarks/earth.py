@@ -32,8 +32,8 @@ from geospot.earth.gazetteer import Gazetteer
 
 SEED, POINTS, MANY, ANSWERS, REPEATS = 0, 17_000, 1_000_000, 2048, 3
 # By number of speakers (Ethnologue 2025).
-LANGUAGES = ("en", "zh", "hi", "es", "fr", "ar", "bn", "pt", "ru", "ur", "id", "de", "ja", "pcm", "mr", "te", "tr", "ta",
-             "yue", "vi")  # fmt: skip
+LANGUAGES = ("en", "zh", "hi", "es", "fr", "ar", "bn", "pt", "ru", "ur",
+             "id", "de", "ja", "pcm", "mr", "te", "tr", "ta", "yue", "vi")  # fmt: skip
 NOT_COUNTRIES = {"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"}
 PARTS = {"AC": "SH", "TA": "SH", "DG": "IO", "EA": "ES", "IC": "ES", "CP": "FR", "CQ": "GG"}
 

@@ -71,7 +71,7 @@ class Batches:
 
     def __call__(self, pictures, texts):
         eos = self.tokenizer.eos_token_id
-        answers = [self.tokenizer(text, add_special_tokens=False).input_ids + [eos] for text in texts]
+        answers = [[*self.tokenizer(text, add_special_tokens=False).input_ids, eos] for text in texts]
         length = len(self.prompt) + max(map(len, answers))
         ids = torch.full((len(texts), length), self.tokenizer.pad_token_id)
         labels = torch.full((len(texts), length), -100)
@@ -103,7 +103,9 @@ def guess_km(model, batches, to_device, pictures, places, max_tokens=10):
     inputs = {k: v[:, :n] if v.ndim == 2 and v.shape[1] == n + 1 else v for k, v in inputs.items()}
     out = model.generate(**to_device(inputs), max_new_tokens=max_tokens, do_sample=False)
     km = []
-    for text, (lat, lon) in zip(batches.tokenizer.batch_decode(out[:, n:], skip_special_tokens=True), places, strict=True):
+    for text, (lat, lon) in zip(
+        batches.tokenizer.batch_decode(out[:, n:], skip_special_tokens=True), places, strict=True
+    ):
         try:
             guess = [float(x) for x in text.rsplit("(", 1)[1].rstrip(")").split(",")]
             km.append(float(haversine_km(guess[0], guess[1], lat, lon)))
@@ -162,7 +164,8 @@ def main() -> None:
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=args.lr, betas=(0.9, 0.98),
+        lr=args.lr,
+        betas=(0.9, 0.98),
     )
 
     def to_device(inputs):
@@ -201,19 +204,33 @@ def main() -> None:
             if time.monotonic() - last_eval > args.eval_every:
                 last_eval = time.monotonic()
                 print(
-                    f"{elapsed / 60:5.1f} min  step {step}  pictures {step * args.batch}  loss {np.mean(losses[-100:]):.3f}"
-                    f"  median {check_median_km():.0f} km", flush=True,
+                    f"{elapsed / 60:5.1f} min  step {step}  pictures {step * args.batch}"
+                    f"  loss {np.mean(losses[-100:]):.3f}  median {check_median_km():.0f} km",
+                    flush=True,
                 )
                 save(model, tokenizer, args.out, {"unfinished": True})
         for future in pending:
             future.cancel()
     median = check_median_km()
-    save(model, tokenizer, args.out, {
-        "command": "python scripts/pretrain_tiny.py " + " ".join(sys.argv[1:]), "minutes": args.minutes,
-        "device": args.device, "threads": args.threads, "torch": torch.__version__, "pictures": step * args.batch,
-        "parameters": n_parameters, "final_loss": float(np.mean(losses[-100:])), "check_median_km": median,
-    })
-    print(f"done: {step} steps, {step * args.batch} pictures, median {median:.0f} km on 512 unseen places of its own stream")
+    save(
+        model,
+        tokenizer,
+        args.out,
+        {
+            "command": "python scripts/pretrain_tiny.py " + " ".join(sys.argv[1:]),
+            "minutes": args.minutes,
+            "device": args.device,
+            "threads": args.threads,
+            "torch": torch.__version__,
+            "pictures": step * args.batch,
+            "parameters": n_parameters,
+            "final_loss": float(np.mean(losses[-100:])),
+            "check_median_km": median,
+        },
+    )
+    print(
+        f"done: {step} steps, {step * args.batch} pictures, median {median:.0f} km on 512 unseen places of its stream"
+    )
 
 
 if __name__ == "__main__":

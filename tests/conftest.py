@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 
-
-
 def jpeg(seed: int, width: int = 112, height: int = 112) -> bytes:
     """A picture of random soft blotches."""
     from PIL import Image
@@ -30,12 +28,24 @@ def pictures() -> list[bytes]:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory):
-    """An untrained model of the tiny architecture at half its width, saved in hub format."""
+def tiny_folder(tmp_path_factory) -> str:
+    """An untrained model of the tiny architecture at a third of its width, saved in hub format.
+
+    Its logits are eight times those of a fresh model: with nearly equal probabilities nothing wrong would show.
+    """
+    from safetensors.torch import load_file, save_file
+
     from geospot.models.tiny import save_untrained
 
     folder = tmp_path_factory.mktemp("tiny")
-    return str(save_untrained(folder, hidden=64, layers=2, vision_hidden=64, vision_layers=2))
+    save_untrained(folder, hidden=64, layers=2, vision_hidden=64, vision_layers=2)
+    weights = load_file(folder / "model.safetensors")
+    [last_norm] = [
+        name for name in weights if name.endswith("norm.weight") and "layers" not in name and "visual" not in name
+    ]
+    weights[last_norm] *= 8
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +64,12 @@ def service(tmp_path):
 
     with LocalServiceClient(LocalOptions(checkpoint_dir=str(tmp_path / "checkpoints"), threads=1)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def qwen_folder(tmp_path_factory) -> str:
+    """The files of Qwen/Qwen2.5-VL-3B-Instruct with the real tokenizer and small tensors (see `qwen_small`)."""
+    pytest.importorskip("dashscope")
+    import qwen_small
+
+    return str(qwen_small.save(tmp_path_factory.mktemp("qwen")))

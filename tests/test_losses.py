@@ -40,7 +40,7 @@ def test_ppo_clips_where_the_step_has_gone_far_enough(low, high):
     losses, gradient = loss_and_gradient("ppo", config)
     np.testing.assert_allclose(losses, -np.minimum(RATIO * A, np.clip(RATIO, low, high) * A))
     # Good tokens stop pulling above `high`, bad ones stop pushing below `low`.
-    done = ((A > 0) & (RATIO > high)) | ((A < 0) & (RATIO < low))
+    done = np.where(A > 0, high < RATIO, low > RATIO)
     assert done.any()
     np.testing.assert_allclose(gradient, np.where(done, 0.0, -RATIO * A))
 

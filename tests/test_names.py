@@ -61,7 +61,10 @@ def test_not_blank(name):
 @pytest.mark.parametrize(
     ("code", "names"),
     [
-        ("US", "US|USA|U.S.|U.S.A.|United States|the United States of America|America|usa|États-Unis|Соединенные Штаты"),
+        (
+            "US",
+            "US|USA|U.S.|U.S.A.|United States|the United States of America|America|usa|États-Unis|Соединенные Штаты",
+        ),
         ("NL", "NL|NLD|Netherlands|The Netherlands|Holland|Nederland|Kingdom of the Netherlands|オランダ|荷兰"),
         ("CI", "Ivory Coast|Côte d'Ivoire|Cote d’Ivoire|COTE D'IVOIRE|Republic of Côte d'Ivoire|Elfenbeinküste"),
         ("DE", "Deutschland|Germany|Federal Republic of Germany|Allemagne|Германия|德国|ドイツ|Almanya|Bundesrepublik"),

@@ -61,7 +61,9 @@ class LoopConfig(EngineConfig):
 
     max_steps: int = chz.field(default=100, doc="optimizer steps (sft) or rollout steps (train)")
     batch_size: int = chz.field(default=128, doc="pictures a step")
-    learning_rate: float | None = chz.field(default=None, doc="peak of Adam's; none: 1e-3 for the tiny model, else 2e-4 (sft) or 4e-5 (train)")
+    learning_rate: float | None = chz.field(
+        default=None, doc="peak of Adam's; none: 1e-3 for the tiny model, else 2e-4 (sft) or 4e-5 (train)"
+    )
     lr_schedule: Literal["constant", "linear", "cosine"] = chz.field(default="linear", doc="decay over the run, to 0")
     warmup_steps: int = chz.field(default=5, doc="steps over which the learning rate rises to its peak")
     weight_decay: float = chz.field(default=0.0, doc="of AdamW")
@@ -101,25 +103,9 @@ class LoopConfig(EngineConfig):
                 raise ValueError(f"log_to={sink!r}: must be wandb, tensorboard or trackio")
 
 
-def is_tiny(model_name: str) -> bool:
-    """Whether it is one of the built-in models."""
-    return model_name in (TINY, TINY_UNTRAINED)
-
-
 def default_log_path(command: str, model_name: str) -> str:
     """runs/<command>-<last part of the model's name>."""
     return f"runs/{command}-{model_name.rstrip('/').rsplit('/', 1)[-1]}"
-
-
-def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:
-    """The rate of a step: a linear rise over `warmup_steps`, then the schedule, which reaches 0 after the last step."""
-    import math
-
-    if step < config.warmup_steps:
-        return peak * (step + 1) / (config.warmup_steps + 1)
-    left = 1 - (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
-    shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
-    return peak * shape[config.lr_schedule]
 
 
 def fail(command: str, message: str) -> NoReturn:

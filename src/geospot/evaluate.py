@@ -13,9 +13,18 @@ from geospot.rollout import Rollouts, ask_all, log_rows
 
 # What a line of metrics.jsonl holds of an evaluation; the demo and `geospot eval` report everything.
 LOGGED = (
-    "median_km", "mean_km", "geoguessr_score", "acc_25km", "acc_200km", "acc_750km", "acc_2500km",
-    "country_acc", "region_acc", "city_acc", "failure_rate",
-)  # fmt: skip
+    "median_km",
+    "mean_km",
+    "geoguessr_score",
+    "acc_25km",
+    "acc_200km",
+    "acc_750km",
+    "acc_2500km",
+    "country_acc",
+    "region_acc",
+    "city_acc",
+    "failure_rate",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,13 @@ def label_hits(rollouts: Rollouts):
 
 
 def evaluate(
-    sampler, renderer: Renderer, eval_set: EvalSet, *, max_tokens: int, region: bool = False, batch: int = 512,
+    sampler,
+    renderer: Renderer,
+    eval_set: EvalSet,
+    *,
+    max_tokens: int,
+    region: bool = False,
+    batch: int = 512,
     advance=None,
 ) -> Evaluation:
     """Greedy answers to every sample. `advance(n)` is told of each n samples done."""
@@ -76,9 +91,15 @@ def evaluate(
         part = eval_set.samples[start : start + batch]
         done.append(
             ask_all(
-                sampler, renderer, part, prompt_text(region=region), num_samples=1, seeds=[0] * len(part),
-                max_tokens=max_tokens, temperature=0.0,
-            )  # fmt: skip
+                sampler,
+                renderer,
+                part,
+                prompt_text(region=region),
+                num_samples=1,
+                seeds=[0] * len(part),
+                max_tokens=max_tokens,
+                temperature=0.0,
+            )
         )
         if advance:
             advance(len(part))
@@ -97,9 +118,15 @@ def _evaluation(name: str, rollouts: Rollouts) -> Evaluation:
     places, answers = [sample.place for sample in rollouts.samples], rollouts.answers
     country, region, city = label_hits(rollouts)
     predictions = Predictions(
-        [p.lat for p in places], [p.lon for p in places], [a.lat for a in answers], [a.lon for a in answers],
-        country, region, city, [a.error for a in answers],
-    )  # fmt: skip
+        [p.lat for p in places],
+        [p.lon for p in places],
+        [a.lat for a in answers],
+        [a.lon for a in answers],
+        country,
+        region,
+        city,
+        [a.error for a in answers],
+    )
     return Evaluation(name, rollouts, predictions, summarize(predictions), bootstrap_intervals(predictions))
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import chz
 
-from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, is_tiny
+from geospot.config import MAY_DIFFER, LoopConfig, default_log_path
+from geospot.data.bluemarble import ensure_shards
 from geospot.data.samples import Sample
-from geospot.data.shards import ShardStream, find_shards
+from geospot.data.shards import DataError, ShardStream, find_shards
 from geospot.engine import open_engine
 from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
-from geospot.runs import RunFolder, StopRequest
+from geospot.runs import RunFolder, StopRequest, read_checkpoints
 
 SAVING_SHARE = 0.05  # of the time, for save_every=0
 
@@ -30,7 +31,7 @@ class Loop:
 
     @classmethod
     def open(cls, config: LoopConfig, command: str, start_from: str | None = None) -> "Loop":
-        """Open everything. Weights come from the run's last checkpoint, else from `start_from`, else the model's own."""
+        """Open everything. Weights: the run's last checkpoint, else `start_from`, else the model's own."""
         loop = cls(config, command)
         try:
             loop._open(start_from)
@@ -79,6 +80,10 @@ class Loop:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    def sampler(self):
+        """A sampling client on the weights as they are."""
+        return self.training.save_weights_and_get_sampling_client().result()
 
     @property
     def finished(self) -> bool:
@@ -130,32 +135,26 @@ class Loop:
 
 def data_sources(config: LoopConfig) -> tuple[str, dict[str, str]]:
     """The training shards and the held-out sets (name -> shards) of a config; makes the Blue Marble's if need be."""
+    train, held_out = config.data, {}
     if config.data == "bluemarble":
-        from geospot.data.bluemarble import ensure_shards
-
         folders = {name: str(path) for name, path in ensure_shards(n_train=config.train_places).items()}
         train, held_out = folders.pop("train"), folders
-    else:
-        train, held_out = config.data, {}
     if config.eval_data == "none":
-        return train, {}
-    if config.eval_data != "auto":
-        return train, {"eval": config.eval_data}
+        held_out = {}
+    elif config.eval_data != "auto":
+        held_out = {"eval": config.eval_data}
     return train, held_out
 
 
-def peak_learning_rate(config: LoopConfig, otherwise: float) -> float:
-    """The configured rate, or the default for the model."""
-    if config.learning_rate is not None:
-        return config.learning_rate
-    return 1e-3 if is_tiny(config.model_name) else otherwise
+def held_out_sets(data: str) -> dict[str, str]:
+    """Name -> shards of what `geospot eval data=...` evaluates on."""
+    if data == "bluemarble":
+        return {name: str(path) for name, path in ensure_shards(n_train=0).items() if name != "train"}
+    return {"eval": data}
 
 
 def find_checkpoint(path: str) -> str:
     """The weights behind a path: a checkpoint, or the newest checkpoint of a run folder."""
-    from geospot.data.shards import DataError
-    from geospot.runs import read_checkpoints
-
     folder = Path(path).expanduser()
     if (folder / "checkpoints.jsonl").is_file():
         usable = [c for c in read_checkpoints(folder) if c.kind == "state" and c.exists]

@@ -111,7 +111,8 @@ def reward_parts(answers: Sequence, truths: Sequence[Place], progress: float, co
     """Rewards of N answers, each against its own truth, after a share `progress` (0..1) of the run.
 
     Answers have `lat, lon, city, region, country` (any may be None) and, where they failed to parse, an `error`.
-    Without coordinates nothing is earned for them; labels that were read still count. See `earth.labels`.
+    An answer without readable coordinates earns nothing at all: if its labels paid, leaving the coordinates out would
+    be the way not to contradict them, and a policy finds that within twenty steps. See `earth.labels` for the rest.
     """
     if len(answers) != len(truths):
         raise ValueError(f"{len(answers)} answers for {len(truths)} truths: give each answer its own truth")
@@ -119,8 +120,8 @@ def reward_parts(answers: Sequence, truths: Sequence[Place], progress: float, co
     true = np.array([(t.lat, t.lon) for t in truths], dtype=np.float64).reshape(-1, 2)
     distance_km = haversine_km(*guess.T, *true.T)
     found = score_labels(answers, truths)
-    labels = np.stack([found.country, found.region, found.city], axis=-1)
     read = np.array([getattr(a, "error", None) is None for a in answers], dtype=bool)
     format_ = (read & ~np.isnan(distance_km)).astype(np.float64)
+    labels = np.stack([found.country, found.region, found.city], axis=-1) * format_[:, None]
     coordinate, total = combine(distance_km, labels, format_, config.at(progress))
     return RewardParts(coordinate, *labels.T, format_, total, distance_km)

@@ -35,8 +35,15 @@ def request_seed(seed: int, *position: int) -> int:
 
 
 def ask_all(
-    sampler, renderer: Renderer, samples: Sequence[Sample], question: str, *, num_samples: int, seeds: Sequence[int],
-    max_tokens: int, temperature: float = 1.0,
+    sampler,
+    renderer: Renderer,
+    samples: Sequence[Sample],
+    question: str,
+    *,
+    num_samples: int,
+    seeds: Sequence[int],
+    max_tokens: int,
+    temperature: float = 1.0,
 ) -> Rollouts:
     """Every request is in flight before the first result is read. One request a picture: it is sent once."""
     prompts = [renderer.prompt(sample.pictures, question) for sample in samples]
@@ -69,11 +76,21 @@ def log_rows(rollouts: Rollouts, split: str, parts: RewardParts | None = None, a
     ):
         sample, place = rollouts.samples[i // rollouts.group_size], rollouts.truth(i)
         row = {
-            "split": split, "sample_key": sample.key, "group_index": i // rollouts.group_size,
-            "member_index": i % rollouts.group_size, "text": text, "true_lat": place.lat, "true_lon": place.lon,
-            "true_city": place.city, "true_region": place.region, "true_country": place.country,
-            "lat": answer.lat, "lon": answer.lon, "error": answer.error, "n_tokens": len(sequence.tokens),
-        }  # fmt: skip
+            "split": split,
+            "sample_key": sample.key,
+            "group_index": i // rollouts.group_size,
+            "member_index": i % rollouts.group_size,
+            "text": text,
+            "true_lat": place.lat,
+            "true_lon": place.lon,
+            "true_city": place.city,
+            "true_region": place.region,
+            "true_country": place.country,
+            "lat": answer.lat,
+            "lon": answer.lon,
+            "error": answer.error,
+            "n_tokens": len(sequence.tokens),
+        }
         if parts is not None:
             row["distance_km"], row["reward"] = float(parts.distance_km[i]), float(parts.total[i])
             names = ("coordinate", "country", "region", "city", "format")

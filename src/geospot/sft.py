@@ -1,6 +1,6 @@
 """Supervised warm start: learn to give the true answers in the answer's form.
 
-    python -m geospot.sft model_name=Qwen/Qwen2.5-VL-3B-Instruct max_steps=1000
+python -m geospot.sft model_name=Qwen/Qwen2.5-VL-3B-Instruct max_steps=1000
 """
 
 import time
@@ -9,10 +9,11 @@ import chz
 from tinker import types
 
 from geospot.answer import format_answer, prompt_text
-from geospot.config import LoopConfig, learning_rate_at, run_command
+from geospot.config import LoopConfig, run_command
 from geospot.datums import supervised_datum
 from geospot.evaluate import Evaluation
-from geospot.loop import Loop, find_checkpoint, peak_learning_rate
+from geospot.loop import Loop, find_checkpoint
+from geospot.optim import adam, learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 
 
@@ -45,9 +46,10 @@ def run(config: SftConfig) -> list[Evaluation]:
     start_from = find_checkpoint(config.checkpoint) if config.checkpoint else None
     peak = peak_learning_rate(config, otherwise=2e-4)
     evaluations: list[Evaluation] = []
-    with Loop.open(config, "sft", start_from) as loop, Progress(
-        "SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)
-    ) as bar:
+    with (
+        Loop.open(config, "sft", start_from) as loop,
+        Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
+    ):
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
             return evaluations
@@ -55,47 +57,33 @@ def run(config: SftConfig) -> list[Evaluation]:
             started = time.monotonic()
             metrics = {}
             if loop.is_eval_step(step):
-                metrics, _ = loop.evaluate(step, sampler_of(loop))
+                metrics, _ = loop.evaluate(step, loop.sampler())
             data, n_tokens = supervised_batch(loop.renderer, loop.next_batch(), config)
             rate = learning_rate_at(config, peak, step)
-            loss, grad_norm = step_on(loop.training, data, "cross_entropy", None, config, rate)
+            # Both requests are in flight before the first result is read.
+            forward = loop.training.forward_backward(data, "cross_entropy")
+            taken = loop.training.optim_step(adam(config, rate))
+            loss = forward.result().metrics["loss:sum"]
+            metrics |= taken.result().metrics or {}
             metrics |= {
-                "loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "answer_tokens": n_tokens,
-                "samples_skipped": loop.stream.skipped.total(), "step_seconds": time.monotonic() - started,
-            }  # fmt: skip
+                "loss": loss,
+                "learning_rate": rate,
+                "answer_tokens": n_tokens,
+                "samples_skipped": loop.stream.skipped.total(),
+                "step_seconds": time.monotonic() - started,
+            }
             loop.run.log(step, metrics)
             bar.advance(1, loss=loss, **_shown(metrics))
             loop.save(step + 1)
             if loop.stop.requested:
                 print(f"stopped after step {step}; the same command goes on from there")
                 return evaluations
-        metrics, evaluations = loop.evaluate(config.max_steps, sampler_of(loop))
+        metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
         loop.run.log(config.max_steps, metrics)
         loop.save(config.max_steps, final=True)
         if loop.stream.skipped:
             print(f"samples skipped: {loop.stream.skipped}")
     return evaluations
-
-
-def sampler_of(loop: Loop):
-    """A sampling client on the weights as they are."""
-    return loop.training.save_weights_and_get_sampling_client().result()
-
-
-def step_on(training, data, loss_fn: str, loss_config, config: LoopConfig, rate: float) -> tuple[float, float]:
-    """One optimizer step on `data`; both requests are in flight before the first result is read.
-
-    Returns the summed loss and the gradient's norm before clipping.
-    """
-    forward = training.forward_backward(data, loss_fn, loss_config)
-    update = training.optim_step(
-        types.AdamParams(
-            learning_rate=rate, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=config.weight_decay,
-            grad_clip_norm=config.grad_clip_norm,
-        )  # fmt: skip
-    )
-    loss = forward.result().metrics["loss:sum"]
-    return loss, (update.result().metrics or {}).get("grad_norm", float("nan"))
 
 
 def _shown(metrics: dict) -> dict:

@@ -21,16 +21,16 @@ from tinker import types
 
 from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
-from geospot.config import LoopConfig, default_log_path, learning_rate_at, not_negative, positive, run_command
+from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
 from geospot.datums import policy_datum, policy_diagnostics
 from geospot.earth.score import geoguessr_score
 from geospot.engine.local.losses import LOSS_CONFIG
 from geospot.evaluate import Evaluation
-from geospot.loop import Loop, find_checkpoint, peak_learning_rate
+from geospot.loop import Loop, find_checkpoint
+from geospot.optim import adam, learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
 from geospot.rollout import Rollouts, ask_all, log_rows, request_seed, score
-from geospot.sft import sampler_of, step_on
 
 LOSSES = ("importance_sampling", "ppo", "cispo")
 
@@ -40,19 +40,29 @@ class TrainConfig(LoopConfig):
     """GRPO with hierarchical geodesic tightening."""
 
     checkpoint: str = chz.field(
-        default="auto", doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model"
+        default="auto",
+        doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model",
     )
     group_size: int = chz.field(default=16, doc="answers a picture")
-    num_substeps: int = chz.field(default=1, doc="minibatches, each with an optimizer step, in a pass over a step's answers")
+    num_substeps: int = chz.field(
+        default=1, doc="minibatches, each with an optimizer step, in a pass over a step's answers"
+    )
     num_epochs: int = chz.field(default=1, doc="passes over a step's answers, with the sampler's logprobs frozen")
     loss: str = chz.field(
-        default="auto", doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused, else importance_sampling"
+        default="auto",
+        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused, else importance_sampling",
     )
-    clip_low: float | None = chz.field(default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)")
-    clip_high: float | None = chz.field(default=None, doc="ratio above which the loss is clipped; none: 1.2 (ppo), 4 (cispo)")
+    clip_low: float | None = chz.field(
+        default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)"
+    )
+    clip_high: float | None = chz.field(
+        default=None, doc="ratio above which the loss is clipped; none: 1.2 (ppo), 4 (cispo)"
+    )
     divide_by_std: bool = chz.field(default=False, doc="divide advantages by the group's standard deviation")
     leave_one_out: bool = chz.field(default=False, doc="baseline: the mean of the other answers of the group")
-    kl_coef: float = chz.field(default=0.0, doc="penalty on KL to the weights at the start of the run, in reward a token")
+    kl_coef: float = chz.field(
+        default=0.0, doc="penalty on KL to the weights at the start of the run, in reward a token"
+    )
     max_mismatch_kl: float = chz.field(
         default=0.1, doc="stop if sampler and trainer disagree by more than this KL on the first minibatch of a step"
     )
@@ -61,7 +71,9 @@ class TrainConfig(LoopConfig):
     coord_tau: float = chz.field(default=25.0, doc="tau at the end, km (geometric in between)")
     coord_weight_start: float = chz.field(default=0.3, doc="weight of exp(-km/tau) at the start")
     coord_weight: float = chz.field(default=0.7, doc="weight of exp(-km/tau) at the end (linear in between)")
-    hierarchy_weight_start: float = chz.field(default=0.7 / 3, doc="weight of each of country, region, city at the start")
+    hierarchy_weight_start: float = chz.field(
+        default=0.7 / 3, doc="weight of each of country, region, city at the start"
+    )
     hierarchy_weight: float = chz.field(default=0.1, doc="weight of each of country, region, city at the end")
     format_weight: float = chz.field(default=0.0, doc="reward of an answer that can be read at all")
 
@@ -110,16 +122,17 @@ def run(config: TrainConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
     reward_config, peak = config.reward_config(), peak_learning_rate(config, otherwise=4e-5)
     evaluations: list[Evaluation] = []
-    with Loop.open(config, "train", start_checkpoint(config)) as loop, Progress(
-        "GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)
-    ) as bar:
+    with (
+        Loop.open(config, "train", start_checkpoint(config)) as loop,
+        Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
+    ):
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
             return evaluations
         reference = reference_sampler(loop) if config.kl_coef else None
         for step in range(loop.first_step, config.max_steps):
             clock = Clock()
-            sampler = sampler_of(loop)
+            sampler = loop.sampler()
             metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
             clock.lap("eval")
             progress = step / max(1, config.max_steps - 1)
@@ -147,7 +160,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             if loop.stop.requested:
                 print(f"stopped after step {step}; the same command goes on from there")
                 return evaluations
-        metrics, evaluations = loop.evaluate(config.max_steps, sampler_of(loop))
+        metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
         loop.run.log(config.max_steps, metrics)
         loop.save(config.max_steps, final=True)
         if loop.stream.skipped:
@@ -183,9 +196,14 @@ def sample_groups(sampler, loop: Loop, samples, step: int) -> Rollouts:
     config = loop.config
     seeds = [request_seed(config.seed, step, i) for i in range(len(samples))]
     return ask_all(
-        sampler, loop.renderer, samples, prompt_text(region=config.region), num_samples=config.group_size, seeds=seeds,
+        sampler,
+        loop.renderer,
+        samples,
+        prompt_text(region=config.region),
+        num_samples=config.group_size,
+        seeds=seeds,
         max_tokens=config.max_tokens,
-    )  # fmt: skip
+    )
 
 
 def per_token(rollouts: Rollouts, advantages, reference, config: TrainConfig) -> tuple[list[np.ndarray], dict]:
@@ -234,14 +252,6 @@ def update(training, rollouts: Rollouts, token_advantages, step: int, rate: floa
         return {"n_updates": 0, "learning_rate": rate}
     means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
     return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
-
-
-def adam(config: LoopConfig, rate: float) -> types.AdamParams:
-    """The optimizer's settings for a step."""
-    return types.AdamParams(
-        learning_rate=rate, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=config.weight_decay,
-        grad_clip_norm=config.grad_clip_norm,
-    )  # fmt: skip
 
 
 def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[types.Datum]:

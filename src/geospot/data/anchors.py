@@ -1,4 +1,4 @@
-"""The cities that the Blue Marble world is labelled with: from space, only the largest for hundreds of km make sense."""
+"""The cities that the Blue Marble world is labelled with: seen from space, only the largest around make sense."""
 
 from functools import lru_cache
 

@@ -69,12 +69,12 @@ def _make_shard(path: Path, prefix: str, first: int, places: list[Place]) -> int
 
 
 def ensure_shards(config: WorldConfig | None = None, *, n_train: int, workers: int | None = None) -> dict[str, Path]:
-    """Folders of shards for `train`, `eval` and `eval-far`; what the cache lacks is made, shard by shard."""
+    """Folders of shards for `train` (unless n_train is 0), `eval` and `eval-far`; what the cache lacks is made."""
     config = config or WorldConfig()
     digest = hashlib.sha256(repr((LAYOUT, JPEG_QUALITY, sorted(asdict(config).items()))).encode()).hexdigest()[:12]
     root = cache_folder() / f"bluemarble-{digest}"
     sizes = {"train": n_train, "eval": config.n_eval, "eval-far": config.n_eval_far}
-    folders = {split: root / f"{split}-{n}" for split, n in sizes.items()}
+    folders = {split: root / f"{split}-{n}" for split, n in sizes.items() if n}
     missing = {split: folder for split, folder in folders.items() if not folder.is_dir()}
     if missing:
         with Progress("making Blue Marble pictures", total=sum(sizes[split] for split in missing)) as bar:

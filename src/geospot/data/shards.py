@@ -18,7 +18,7 @@ class DataError(RuntimeError):
 
 
 def find_shards(source: str) -> list[str]:
-    """The shards behind a folder, a tar file, a glob pattern or a list file (.txt, a path a line); DataError if none."""
+    """The shards behind a folder, a tar file, a glob or a list file (.txt, a path a line); DataError if none."""
     path = Path(source).expanduser()
     if path.is_dir():
         shards = sorted(str(p) for p in path.rglob("*.tar"))
@@ -33,7 +33,9 @@ def find_shards(source: str) -> list[str]:
         shards = sorted(glob.glob(str(path)))
         what = f"nothing matches {source}"
     if not shards:
-        raise DataError(f"data={source!r}: {what}. Give a folder of .tar shards, a glob such as 'shards/*.tar', or bluemarble")
+        raise DataError(
+            f"data={source!r}: {what}. Give a folder of .tar shards, a glob such as 'shards/*.tar', or bluemarble"
+        )
     missing = [shard for shard in shards if not Path(shard).is_file()]
     if missing:
         raise DataError(f"data={source!r}: {len(missing)} of {len(shards)} shards are missing, the first {missing[0]}")
@@ -60,9 +62,15 @@ def _raw_groups(shards: Sequence[str], skipped: SkipCounter) -> Iterator[dict]:
     """The groups of the shards in order; a damaged shard gives what precedes the damage, counted and warned of."""
     import webdataset as wds
 
+    told: set[str] = set()
+
     def damaged(error: BaseException) -> bool:
-        skipped["damaged shard"] += 1
-        warnings.warn(f"a shard is damaged, its rest is skipped: {error}", stacklevel=2)
+        text = str(error.args)
+        shard = next((s for s in shards if s in text), text)  # webdataset tells of the same damage twice
+        if shard not in told:
+            told.add(shard)
+            skipped["damaged shard"] += 1
+            warnings.warn(f"{shard} is damaged, its rest is skipped: {error}", stacklevel=2)
         return True
 
     files = wds.tariterators.url_opener([{"url": shard} for shard in shards], handler=damaged)

@@ -20,6 +20,8 @@ _STYLE = re.compile(
     r"(?:republic|kingdom|state|states|federation|commonwealth|principality|duchy|sultanate|emirate|union|nation|"
     r"territory|province|region|country|department|overseas territory))"
     r" of )?(?:the )?"
+    r"(?:(?:republica|repubblica|republique|republik|reino|royaume|regno|konigreich)"
+    r"(?: federativa| federal| federale| populaire| popular| democratique)? (?:de la |de |del |di |du |do |da |der )?)?"
 )
 
 

@@ -156,15 +156,10 @@ class Gazetteer:
             polygon[sea], chords = self.borders.nearest_shore(vectors[sea], float(chord(COAST_KM)))
             offshore[sea] = np.where(polygon[sea] >= 0, chord_km(np.minimum(chords, 2.0)), np.nan)
         country = np.append(self.polygon_country, -1)[polygon]
-        row, chords = self.cities.nearest(vectors)
-        abroad = np.flatnonzero((self.cities.country[row] != country) & (country >= 0))
-        for code in np.unique(country[abroad]):
-            here = abroad[country[abroad] == code]
-            row[here], chords[here] = self.cities.nearest_in(code, vectors[here])
-        row = np.where(country >= 0, row, -1)
+        row, chords = self.cities.nearest(country, vectors)
         region = np.append(self.polygon_region, -1)[polygon]
         region = np.where(region == -2, np.where(row >= 0, self.cities.admin1[row], -1), region)
-        return polygon, country, region, row, np.where(row >= 0, chord_km(chords), np.nan), offshore
+        return polygon, country, region, row, chord_km(chords), offshore
 
     def country_code(self, name) -> str | None:
         """The ISO-3166 alpha-2 code that a name in any language, or a code, most likely means; None for none."""

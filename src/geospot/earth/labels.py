@@ -8,8 +8,8 @@ The rules, in order:
   CONSISTENT_KM from the answer's own coordinates does not count. Without coordinates there is nothing to contradict.
 - A name that several places bear means any that fits the answer's country and coordinates.
 - A state's name is right for its territory ("United States" for Puerto Rico) where the coordinates lie there too.
-- The region is the answer's line if it names a region, else the one its city lies in (a city that the coordinates
-  agree with), else the one its coordinates lie in. Country and city are only ever read from their lines.
+- The region is the answer's line if that names a region of any country, else the one its city lies in (a city that
+  the coordinates agree with), else the one its coordinates lie in. Country and city are read from their lines only.
 - Levels are a chain: the region counts only in the right country, the city only in the right region. A level that the
   truth lacks is NaN and breaks no chain.
 """
@@ -121,7 +121,7 @@ class _Lines:
         same_text = bool(truth.region_name) and fold(answer.region or "") == truth.region_name
         self.region = truth.regions if same_text else truth.regions & named
         self.region_unknown = same_text and not truth.regions  # right as a text, known to no gazetteer
-        self.names_region = same_text or bool(named)
+        self.names_region = same_text or bool(named) or gazetteer.regions.known(answer.region)
         names, cities = _city_names(answer.city, truth, gazetteer), gazetteer.cities
         rows = [row for row in truth.nearby if not names.isdisjoint(cities.names(row))] if names else []
         self.city = np.concatenate(

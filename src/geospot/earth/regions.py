@@ -49,6 +49,15 @@ class Regions:
                 _add(index, (country, plain(name)), code)
         return index
 
+    def known(self, name: str | None) -> bool:
+        """Whether any country has a region of this name."""
+        folded = fold(name or "")
+        return folded in self._anywhere or plain(folded) in self._anywhere
+
+    @cached_property
+    def _anywhere(self) -> frozenset[str]:
+        return frozenset(name for _, name in (*self._full, *self._plain))
+
     def _candidates(self, name: str | None, country: str) -> tuple[str, ...]:
         """Admin-1 codes that `name` may mean within a country (alpha-2); () for none. The exact name goes first."""
         folded = fold(name or "")

@@ -134,7 +134,7 @@ def _normalise(truth: TruthLabels, at: Located, i: int, gazetteer: Gazetteer, fi
     place = truth.place
     country = _pick(truth.countries, at.country[i]) or place.country
     region = gazetteer.regions.title.get(_pick(truth.regions, at.region_code[i])) or place.region
-    located = {"country": at.country[i], "region": at.region[i], "city": at.city[i]}
+    located = {"country": at.country[i], "region": at.region[i], "city": _city_at(truth, at, i, gazetteer)}
     known = {
         "country": bool(truth.countries),
         "region": _named_region(truth, at.country[i], gazetteer),
@@ -159,6 +159,14 @@ def _normalise(truth: TruthLabels, at: Located, i: int, gazetteer: Gazetteer, fi
                 said, here = getattr(place, level), located[level]
                 report.examples.append(f"{level} {said!r} at {place.lat}, {place.lon} is {here!r}")
     return replace(place, **labels)
+
+
+def _city_at(truth: TruthLabels, at: Located, i: int, gazetteer: Gazetteer) -> str | None:
+    """The largest city within SAME_PLACE_KM ("Paris", not its quarter), else the nearest."""
+    cities = gazetteer.cities
+    rows = np.array(cities.tree.query_ball_point(truth.point[0], chord(SAME_PLACE_KM)), dtype=np.int64)
+    rows = rows[cities.country[rows] == at.country_index[i]]
+    return cities.name[rows[np.argmax(cities.population[rows])]] if len(rows) else at.city[i]
 
 
 def _pick(codes: frozenset[str], here: str | None) -> str | None:

@@ -18,6 +18,11 @@ TINY_FOLDER = "tiny_base"
 _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
+def is_tiny(model_name: str) -> bool:
+    """Whether it is one of the built-in models."""
+    return model_name in (TINY, TINY_UNTRAINED)
+
+
 class ModelError(RuntimeError):
     """A model cannot be loaded; the message names it, the reason and the mend."""
 

@@ -67,16 +67,18 @@ def as_jpeg_or_png(data: bytes, max_pixels: int | None = None) -> tuple[bytes, s
 
     Raises ValueError where it cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
             small = max_pixels is None or width * height <= max_pixels
-            turned = image.getexif().get(0x0112, 1) not in (0, 1)
-            if image.format in _FORMATS and small and not turned:
+            turn = _turn(image)
+            if image.format in _FORMATS and small and turn is None:
                 return data, _FORMATS[image.format]
-            image = ImageOps.exif_transpose(image).convert("RGB")
+            image = image.convert("RGB")
+            if turn is not None:
+                image = image.transpose(turn)
             if not small:
                 scale = (max_pixels / (width * height)) ** 0.5
                 size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
@@ -86,3 +88,16 @@ def as_jpeg_or_png(data: bytes, max_pixels: int | None = None) -> tuple[bytes, s
             return out.getvalue(), "jpeg"
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"unreadable image: {error}") from error
+
+
+def _turn(image):
+    """How a picture must be turned to stand upright (a `PIL.Image.Transpose`), by its EXIF; None for not at all."""
+    from PIL.Image import Transpose
+
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # damaged EXIF, for which Pillow raises whatever it runs into: the pixels are still good
+        return None
+    turns = (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE)
+    turns += (Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
+    return dict(enumerate(turns, start=2)).get(orientation)

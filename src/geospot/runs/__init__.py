@@ -1,8 +1,8 @@
 """The run folder: what a training run writes, how it resumes exactly, and how others read it meanwhile."""
 
+from geospot.files import RunFolderError, atomic_folder, read_jsonl, write_json_atomic
 from geospot.runs.config import MAY_DIFFER, plain_config
 from geospot.runs.control import StopRequest, rng_from_json, rng_state_to_json
-from geospot.files import RunFolderError, atomic_folder, read_jsonl, write_json_atomic
 from geospot.runs.folder import Checkpoint, RunFolder, read_checkpoints, read_config, read_metrics
 from geospot.runs.rollouts import RolloutRow, query_rollouts
 

@@ -22,7 +22,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
-from geospot.runs.config import MAY_DIFFER, differences, plain_config, refused, session_facts
 from geospot.files import (
     FolderLock,
     JsonLines,
@@ -34,6 +33,7 @@ from geospot.files import (
     write_error,
     write_json_atomic,
 )
+from geospot.runs.config import MAY_DIFFER, differences, plain_config, refused, session_facts
 from geospot.runs.rollouts import RolloutStore
 from geospot.runs.sinks import Sinks, check_sinks
 

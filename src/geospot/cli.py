@@ -1,0 +1,52 @@
+"""The `geospot` command: one word, then key=value arguments."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from geospot import __version__
+
+COMMANDS = {
+    "demo": "the whole recipe on the tiny model, with a table and a report",
+    "sft": "supervised warm start on true answers",
+    "train": "GRPO with a reward that tightens",
+    "eval": "a model or checkpoint on held-out pictures, with 95 % intervals",
+    "guess": "say where photos were taken",
+}
+
+
+def usage() -> str:
+    """What `geospot --help` prints."""
+    lines = [f"  {name:<6} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: geospot COMMAND key=value ...",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "`geospot COMMAND --help` lists its keys.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Dispatch to a command's `main`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if words[0] in ("-V", "--version"):
+        print(f"geospot {__version__}")
+        return
+    if words[0] not in COMMANDS:
+        print(f"geospot: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        module = importlib.import_module(f"geospot.{words[0]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "geospot":
+            raise
+        print(f"geospot {words[0]} needs the package {error.name}: pip install 'geospot[train]'", file=sys.stderr)
+        raise SystemExit(2) from None
+    module.main(words[1:])

@@ -1,0 +1,106 @@
+"""`geospot eval`: a model or checkpoint on held-out sets, every answer counted, with intervals."""
+
+import json
+from pathlib import Path
+
+import chz
+
+from geospot.config import EngineConfig, not_negative, run_command
+from geospot.data.samples import SkipCounter
+from geospot.engine import open_engine
+from geospot.evaluate import Evaluation, evaluate, load_eval_set, rollout_rows
+from geospot.files import write_bytes_atomic, write_json_atomic
+from geospot.loop import find_checkpoint, held_out_sets
+from geospot.models.loading import load_processing
+from geospot.models.prompt import Renderer
+from geospot.progress import Progress, table
+
+
+@chz.chz
+class EvalConfig(EngineConfig):
+    """Evaluate on held-out pictures."""
+
+    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
+    data: str = chz.field(
+        default="bluemarble", doc="bluemarble (its eval and eval-far sets), or a folder, glob or list of shards"
+    )
+    eval_places: int = chz.field(default=0, doc="the first so many of each set; 0: all")
+    out: str | None = chz.field(default=None, doc="folder for metrics.json and predictions.jsonl")
+
+    @chz.validate
+    def _check_eval(self):
+        not_negative(self, "eval_places")
+
+
+def metrics_table(evaluations: dict[str, Evaluation], title: str = "model") -> str:
+    """One line an evaluation, for people."""
+    return table(table_row(title, name, e.summary, e.intervals) for name, e in evaluations.items())
+
+
+def table_row(title: str, name: str, summary: dict, intervals: dict) -> dict:
+    """The main metrics of one evaluation as the cells of a text table."""
+    low, high = intervals.get("median_km", (float("nan"), float("nan")))
+    cells = {title: name, "median km": f"{summary['median_km']:.0f}", "95 % interval": f"{low:.0f} to {high:.0f}"}
+    cells |= {"mean km": f"{summary['mean_km']:.0f}", "score": f"{summary['geoguessr_score']:.0f}"}
+    for radius in (25, 200, 750, 2500):
+        cells[f"<{radius}km"] = f"{100 * summary[f'acc_{radius}km']:.1f}%"
+    for label in ("country", "region", "city"):
+        cells[label] = f"{100 * summary[f'{label}_acc']:.1f}%"
+    return cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}
+
+
+def open_sampler(service, model_name: str, checkpoint: str | None):
+    """A sampling client on a checkpoint's weights, or on the model's own."""
+    if checkpoint:
+        return service.create_sampling_client(model_path=find_checkpoint(checkpoint)).result()
+    return service.create_sampling_client(base_model=model_name).result()
+
+
+def run(config: EvalConfig) -> dict[str, Evaluation]:
+    """Evaluate, print the table, write the files; returns the evaluations by set."""
+    skipped, evaluations = SkipCounter(), {}
+    renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
+    sets = [load_eval_set(n, s, config.eval_places, skipped) for n, s in held_out_sets(config.data).items()]
+    with open_engine(config) as service, Progress("evaluating", total=sum(len(s.samples) for s in sets)) as bar:
+        sampler = open_sampler(service, config.model_name, config.checkpoint)
+        for eval_set in sets:
+            evaluations[eval_set.name] = evaluate(
+                sampler, renderer, eval_set, max_tokens=config.max_tokens, region=config.region, advance=bar.advance
+            )
+    print(metrics_table(evaluations, "set"))
+    for name, evaluation in evaluations.items():
+        if reasons := evaluation.predictions.failure_counts():
+            print(f"{name}: failed answers: " + ", ".join(f"{reason} {n}" for reason, n in reasons.items()))
+    if skipped:
+        print(f"samples skipped: {skipped}")
+    if config.out:
+        write_results(Path(config.out), evaluations)
+        print(f"wrote {config.out}/metrics.json and predictions.jsonl")
+    return evaluations
+
+
+def write_results(folder: Path, evaluations: dict[str, Evaluation]) -> None:
+    """metrics.json (values and intervals by set) and predictions.jsonl (an answer a line)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        name: {"metrics": finite(e.summary), "intervals": {k: list(v) for k, v in e.intervals.items()}}
+        for name, e in evaluations.items()
+    }
+    write_json_atomic(folder / "metrics.json", metrics)
+    rows = [row for e in evaluations.values() for row in rollout_rows(e)]
+    lines = "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
+    write_bytes_atomic(folder / "predictions.jsonl", lines.encode())
+
+
+def finite(values: dict) -> dict:
+    """NaN as None, which JSON knows."""
+    return {key: None if isinstance(v, float) and v != v else v for key, v in values.items()}
+
+
+def main(argv=None) -> None:
+    """The command line."""
+    run_command("eval", EvalConfig, run, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The optimizer's settings of a step."""
+
+import math
+
+from tinker import types
+
+from geospot.config import LoopConfig
+from geospot.models.loading import is_tiny
+
+
+def peak_learning_rate(config: LoopConfig, otherwise: float) -> float:
+    """The configured rate, or the default for the model."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    return 1e-3 if is_tiny(config.model_name) else otherwise
+
+
+def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:
+    """The rate of a step: a linear rise over `warmup_steps`, then the schedule, which reaches 0 after the last step."""
+    if step < config.warmup_steps:
+        return peak * (step + 1) / (config.warmup_steps + 1)
+    left = 1 - (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
+    shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
+    return peak * shape[config.lr_schedule]
+
+
+def adam(config: LoopConfig, rate: float) -> types.AdamParams:
+    """Adam for language models (beta2 0.95), with the run's decay and clipping."""
+    return types.AdamParams(
+        learning_rate=rate,
+        beta1=0.9,
+        beta2=0.95,
+        eps=1e-8,
+        weight_decay=config.weight_decay,
+        grad_clip_norm=config.grad_clip_norm,
+    )

@@ -1,0 +1,200 @@
+"""Answers that try to earn more than they know. None may score above an honest answer of the same knowledge.
+
+Knowledge is a set of places, each as likely as the others. The honest answers to it name one of the places and give
+its coordinates; the best of them is what a gaming text is held against, on average over the places.
+"""
+
+import time
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from geospot.answer import format_answer, parse_answer
+from geospot.earth.countries import countries
+from geospot.earth.gazetteer import Gazetteer
+from geospot.earth.place import Place
+from geospot.reward import RewardConfig, reward_parts
+
+CONFIG = RewardConfig()
+PROGRESS = (0.0, 0.5, 1.0)
+
+
+def places(*rows) -> list[Place]:
+    return [Place(*row) for row in rows]
+
+
+PARIS, LYON, BERLIN, MADRID, TOKYO, BAKERSFIELD = places(
+    (48.8534, 2.3488, "Paris", "Île-de-France", "FR"),
+    (45.7485, 4.8467, "Lyon", "Auvergne-Rhône-Alpes", "FR"),
+    (52.5244, 13.4105, "Berlin", "Berlin", "DE"),
+    (40.4165, -3.7026, "Madrid", "Madrid", "ES"),
+    (35.6895, 139.6917, "Tokyo", "Tokyo", "JP"),
+    (35.3733, -119.0187, "Bakersfield", "California", "US"),
+)
+STRASBOURG, KEHL = places(
+    (48.5839, 7.7455, "Strasbourg", "Grand Est", "FR"), (48.5730, 7.8151, "Kehl", "Baden-Wurttemberg", "DE")
+)
+
+
+def world() -> list[Place]:
+    """A place of each of 120 countries: what somebody knows who knows nothing."""
+    gazetteer = Gazetteer.load()
+    cities, found = gazetteer.cities, {}
+    for row in np.argsort(-cities.population):
+        found.setdefault(cities.country[row], row)
+    rows = list(found.values())[:120]
+    at = gazetteer.locate(cities.lat[rows], cities.lon[rows])
+    return [Place(cities.lat[r], cities.lon[r], cities.name[r], at.region[i], at.country[i])
+            for i, r in enumerate(rows)]  # fmt: skip
+
+
+WORLD = world()
+NOTHING, EUROPE, FRANCE = WORLD, [PARIS, LYON, BERLIN, MADRID], [PARIS, LYON]
+KNOWN, BORDER = [PARIS], [STRASBOURG, KEHL]
+
+
+def earned(text: str, known: list[Place], progress: float) -> float:
+    """The mean reward of one text over the places that are equally likely."""
+    answer = parse_answer(text)
+    return float(reward_parts([answer] * len(known), known, progress, CONFIG).total.mean())
+
+
+def honest(known: list[Place], progress: float) -> float:
+    """The best mean reward of a text that names one of the places."""
+    return _honest(tuple(known), progress)
+
+
+@lru_cache
+def _honest(known: tuple[Place, ...], progress: float) -> float:
+    return max(earned(format_answer(place, decimals=4, region=True), list(known), progress) for place in known)
+
+
+ALL_COUNTRIES = ", ".join(row["name"] for row in countries().table.values())
+ALL_LINES = "\n".join(f"Country: {row['name']}" for row in countries().table.values())
+LETTERS = "\n".join(f"City: {c}\nRegion: {c}\nCountry: {c}" for c in "abcdefghijklmnopqrstuvwxyz")
+
+
+def lines(city="", region="", country="", lat=48.8534, lon=2.3488) -> str:
+    return f"City: {city}\nRegion: {region}\nCountry: {country}\nLatitude: {lat}\nLongitude: {lon}"
+
+
+WITHOUT_KNOWLEDGE = {
+    "empty": "",
+    "empty fields": "City:\nRegion:\nCountry:\nLatitude:\nLongitude:",
+    "all countries in one line": lines(country=ALL_COUNTRIES, lat=20, lon=20),
+    "a line for each country": ALL_LINES + "\nLatitude: 20\nLongitude: 20",
+    "all countries, no coordinates": f"Country: {ALL_COUNTRIES}",
+    "one letter": lines("a", "a", "a", 20, 20),
+    "every letter": LETTERS + "\nLatitude: 20\nLongitude: 20",
+    "wildcards": lines("*", ".*", "%", 20, 20),
+    "anywhere": lines("any", "any", "any country", 20, 20),
+    "the centroid of everything": "Latitude: 28.4\nLongitude: 29.8",
+    "the null island": lines("", "", "", 0, 0),
+    "not a number": lines("Paris", "", "France", "nan", "nan"),
+    "infinite": lines("Paris", "", "France", "inf", "1e999"),
+    "100 kB of a country": lines(country="France " * 15_000, lat=20, lon=20),
+    "100 kB of commas": lines("," * 50_000, "," * 25_000, "," * 25_000, 20, 20),
+    "100 kB of accents": lines(country="F" + "\u0301" * 50_000, lat=20, lon=20),
+    "hundred answers": "\n\n".join(format_answer(p) for p in WORLD[:100]),
+    "control characters": lines("\x00\u200b\u202e", "\ufeff", "\u200d", 20, 20),
+    "a regular expression's bomb": lines("(a+)+$" * 10, "", "((((((((((", 20, 20),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_KNOWLEDGE)
+@pytest.mark.parametrize("progress", PROGRESS)
+def test_without_knowledge(name, progress):
+    assert earned(WITHOUT_KNOWLEDGE[name], NOTHING, progress) <= honest(NOTHING, progress) + 1e-9
+
+
+HEDGES = {
+    # name: (text, what its author knows)
+    "two countries in a line": (lines(country="France, Germany"), EUROPE),
+    "two countries by a slash": (lines(country="France/Germany"), EUROPE),
+    "or": (lines("Paris or Lyon", "", "France or Germany"), EUROPE),
+    "all countries of Europe": (lines(country="France, Germany, Spain"), EUROPE),
+    "country line twice": ("Country: France\nCountry: Germany\nLatitude: 48.8534\nLongitude: 2.3488", EUROPE),
+    "two whole answers": (format_answer(PARIS) + "\n\n" + format_answer(BERLIN), EUROPE),
+    "label of one, coordinates of another": (lines("Berlin", "Berlin", "Germany"), EUROPE),
+    "the same across a border": (lines("Kehl", "", "Germany", 48.5839, 7.7455), BORDER),
+    "region of one, city of another": (lines("Kehl", "Grand Est", "Germany", 48.5839, 7.7455), BORDER),
+    "half way": (lines("Paris", "", "France", 47.3, 3.6), FRANCE),
+    "half way across Europe": (lines("Paris", "", "France", 46.9, 5.0), EUROPE),
+    "two cities in a line": (lines("Paris, Lyon", "", "France"), FRANCE),
+    "cities with a true tail": (lines("Paris, Lyon, France", "", "France"), FRANCE),
+    "every field with other values": (
+        "City: Paris\nCity: Lyon\nRegion: Île-de-France\nRegion: Auvergne-Rhône-Alpes\nCountry: France\n"
+        "Country: Spain\nLatitude: 48.85\nLatitude: 45.75\nLongitude: 2.35\nLongitude: 4.85",
+        FRANCE,
+    ),
+    "regions in a line": (lines("", "Île-de-France, Auvergne-Rhône-Alpes", "France"), FRANCE),
+    "no coordinates to contradict": ("City: Paris\nRegion: Île-de-France\nCountry: France", FRANCE),
+    "a city's name that many places bear": (lines("San Antonio", "", "France"), FRANCE),
+    "homoglyph country": (lines("Paris", "Île-de-France", "Frаnce"), KNOWN),  # a Cyrillic а
+    "homoglyph city": (lines("Рaris", "Île-de-France", "France"), KNOWN),  # a Cyrillic Р
+    "invisible characters": (lines("P\u200baris", "Île\u00adde-France", "Fr\u2060ance"), KNOWN),
+    "parts of words": (lines("Pari", "Île", "Franc"), KNOWN),
+    "words around": (lines("somewhere in Paris maybe", "the Île-de-France area", "I think France"), KNOWN),
+    "wrong country, right city": (lines("Paris", "Île-de-France", "Germany"), KNOWN),
+    "right and wrong region": (lines("Paris", "Bavaria", "France"), KNOWN),
+    "a quarter of the city": (lines("Montmartre", "", "France", 48.8867, 2.3431), KNOWN),
+}
+
+
+@pytest.mark.parametrize("name", HEDGES)
+@pytest.mark.parametrize("progress", PROGRESS)
+def test_hedges(name, progress):
+    text, known = HEDGES[name]
+    assert earned(text, known, progress) <= honest(known, progress) + 1e-9
+
+
+def test_a_list_of_countries_earns_no_country():
+    for text in (ALL_COUNTRIES, "France, Germany", "France Germany", "France/Germany", "France and Germany", "a", "%"):
+        answer = parse_answer(lines(country=text))
+        assert reward_parts([answer] * len(EUROPE), EUROPE, 0.0, CONFIG).country.sum() == 0, text[:40]
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+def test_wrong_at_a_coarse_level_never_pays_more_for_a_finer_one(progress):
+    """Adding the right city or region to an answer whose country (or region) is wrong adds nothing."""
+    for said in (
+        {"country": "Spain"},
+        {"country": "Spain", "region": "Île-de-France"},
+        {"country": "France", "region": "Bretagne"},
+    ):
+        assert earned(lines(city="Paris", **said), KNOWN, progress) == pytest.approx(
+            earned(lines(city="Quux", **said), KNOWN, progress)
+        )
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+@pytest.mark.parametrize(("one", "other"), [(PARIS, BERLIN), (PARIS, TOKYO), (LYON, PARIS), (MADRID, BAKERSFIELD)])
+def test_splitting_text_and_coordinates_between_two_places(one, other, progress):
+    """Naming one place and pointing at another earns less than committing to either, on average over the two."""
+    split = (
+        f"City: {one.city}\nRegion: {one.region}\nCountry: {one.country}\nLatitude: {other.lat}\nLongitude: {other.lon}"
+    )
+    assert earned(split, [one, other], progress) < honest([one, other], progress)
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+def test_more_knowledge_earns_more(progress):
+    """The honest ladder: nothing < a continent < a country < the place."""
+    ladder = [
+        earned(format_answer(TOKYO, region=True), EUROPE, progress),
+        honest(EUROPE, progress),
+        honest(FRANCE, progress),
+        honest(KNOWN, progress),
+    ]
+    assert ladder == sorted(ladder)
+    assert ladder[-1] == pytest.approx(1, abs=1e-3)
+
+
+def test_attacks_take_no_time():
+    """A step of 100 kB attacks is scored as quickly as one of answers."""
+    texts = [lines(country="é" * 100_000), lines("," * 100_000), lines(country=ALL_LINES)] * 10
+    answers = [parse_answer(text) for text in texts]
+    start = time.perf_counter()
+    reward_parts(answers, [PARIS] * len(answers), 0.0, CONFIG)
+    assert time.perf_counter() - start < 2

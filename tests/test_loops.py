@@ -1,0 +1,279 @@
+"""The two loops end to end on a small model: what they leave behind, how they resume, what they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import chz
+import numpy as np
+import pytest
+from conftest import jpeg
+
+from geospot.data.samples import Sample
+from geospot.data.shards import write_shard
+from geospot.earth.place import Place
+from geospot.runs import query_rollouts, read_checkpoints, read_metrics
+from geospot.sft import SftConfig
+from geospot.sft import run as run_sft
+from geospot.train import TrainConfig
+from geospot.train import run as run_train
+
+CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24)]
+TIMES = ("time/", "step_seconds")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Three places, twelve pictures each, in a training and a held-out shard."""
+    folder = tmp_path_factory.mktemp("shards")
+    for split, count in (("train", 12), ("eval", 2)):
+        samples = []
+        for i in range(3 * count):
+            city, country, lat, lon = CITIES[i % 3]
+            samples.append(Sample(f"{split}-{i:03d}", (jpeg(i % 3),), Place(lat, lon, city, None, country)))
+        write_shard(folder / f"{split}.tar", samples)
+    return folder
+
+
+@pytest.fixture
+def common(tiny_folder, shards, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return {
+        "model_name": tiny_folder, "data": str(shards / "train.tar"), "eval_data": str(shards / "eval.tar"),
+        "batch_size": 4, "eval_every": 3, "max_tokens": 16, "threads": 1, "lora_rank": 0, "learning_rate": 3e-3,
+        "shuffle_buffer": 8, "save_every": 1, "device": "cpu",
+    }  # fmt: skip
+
+
+def metrics(folder) -> list[dict]:
+    """Metrics without what the clock says."""
+    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in read_metrics(folder)]
+
+
+def rollouts(folder) -> list[dict]:
+    return query_rollouts(folder, "SELECT * FROM rollouts ORDER BY step, split, group_index, member_index")
+
+
+@pytest.fixture(scope="module")
+def sft_run(tiny_folder, shards, tmp_path_factory):
+    """A warm start that learned the three places by heart."""
+    folder = tmp_path_factory.mktemp("sft") / "run"
+    config = SftConfig(
+        model_name=tiny_folder, data=str(shards / "train.tar"), eval_data=str(shards / "eval.tar"), batch_size=12,
+        max_steps=90, eval_every=45, max_tokens=16, threads=1, lora_rank=0, learning_rate=4e-3, log_path=str(folder),
+        device="cpu", save_every=30, keep_checkpoints=9,
+    )  # fmt: skip
+    return folder, run_sft(config)
+
+
+@pytest.fixture(scope="module")
+def half_trained(sft_run) -> str:
+    """The same warm start a third of the way: its answers still differ."""
+    return str(sft_run[0] / "checkpoints" / "000030")
+
+
+def test_sft_learns_to_answer(sft_run):
+    folder, [evaluation] = sft_run
+    rows = read_metrics(folder)
+    assert rows[0]["eval/failure_rate"] == 1.0
+    assert rows[-1]["eval/failure_rate"] == 0.0
+    assert rows[-1]["eval/median_km"] < 50
+    assert rows[-2]["loss"] < rows[0]["loss"] / 10
+    assert evaluation.summary["median_km"] == rows[-1]["eval/median_km"]
+    assert {"City: Lyon", "Country: France"} <= set(evaluation.rollouts.texts[0].splitlines())
+
+
+def test_grpo_raises_the_reward_and_logs_what_it_is_made_of(half_trained, common, tmp_path):
+    config = TrainConfig(
+        **common | {"learning_rate": 1e-3}, checkpoint=half_trained, max_steps=4, group_size=4, num_substeps=2,
+        log_path=str(tmp_path / "train"),
+    )  # fmt: skip
+    run_train(config)
+    rows = read_metrics(tmp_path / "train")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[0]["tau_km"] == pytest.approx(2000)
+    assert rows[3]["tau_km"] == pytest.approx(25)
+    assert rows[0]["coord_weight"] < rows[3]["coord_weight"] == pytest.approx(0.7)
+    assert abs(rows[0]["mismatch_kl"]) < 1e-6  # sampler and trainer agree before the first update
+    wanted = {"reward", "reward_coordinate", "reward_country", "reward_region", "reward_city", "reward_format"}
+    wanted |= {"train/median_km", "train/geoguessr_score", "entropy", "kl", "clip_fraction", "grad_norm", "time/sample"}
+    assert wanted <= set(rows[0])
+    answers = query_rollouts(tmp_path / "train", "SELECT * FROM rollouts WHERE split = 'train' AND step = 0")
+    assert len(answers) == 16
+    assert np.mean([a["reward"] for a in answers]) == pytest.approx(rows[0]["reward"])
+    one = [a["advantage"] for a in answers if a["group_index"] == 0]
+    assert sum(one) == pytest.approx(0, abs=1e-9)
+
+
+def test_every_request_is_in_flight_before_the_first_result_is_read(renderer, pictures):
+    from geospot.rollout import ask_all
+
+    log = []
+
+    class Answer:
+        sequences = ()
+
+    class Future:
+        def result(self):
+            log.append("result")
+            return Answer()
+
+    class Sampler:
+        def sample(self, prompt, num_samples, sampling_params):
+            log.append("sample")
+            return Future()
+
+    samples = [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
+    ask_all(Sampler(), renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
+    assert log == ["sample"] * 4 + ["result"] * 4
+
+
+def test_the_same_seed_gives_the_same_run(common, half_trained, tmp_path):
+    for name in ("a", "b"):
+        run_train(TrainConfig(
+            **common, checkpoint=half_trained, max_steps=2, group_size=4, log_path=str(tmp_path / name)
+        ))  # fmt: skip
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert rollouts(tmp_path / "a") == rollouts(tmp_path / "b")
+
+
+def test_kl_to_the_start_holds_the_weights_back(common, half_trained, tmp_path):
+    drift = {}
+    for coef in (0.0, 0.5):
+        run_train(TrainConfig(
+            **common, checkpoint=half_trained, max_steps=4, group_size=4, log_path=str(tmp_path / str(coef)),
+            kl_coef=coef or 1e-9,
+        ))  # fmt: skip
+        drift[coef] = read_metrics(tmp_path / str(coef))[3]["kl_reference"]
+    assert drift[0.5] < drift[0.0]
+
+
+COMMAND = """
+import sys, json
+from geospot.{module} import {config}, run
+run({config}(**json.loads(sys.argv[1])))
+"""
+
+
+def start(module: str, config: str, settings: dict, cwd) -> subprocess.Popen:
+    code = COMMAND.format(module=module, config=config)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(settings)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+    )  # fmt: skip
+
+
+def wait_for_steps(folder, n: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[0])
+        path = folder / "metrics.jsonl"
+        if path.exists() and path.read_bytes().count(b"\n") >= n:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run took too long")
+
+
+@pytest.mark.parametrize(
+    ("module", "config_class", "how"), [("sft", SftConfig, signal.SIGKILL), ("train", TrainConfig, signal.SIGINT)]
+)
+def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(
+    module, config_class, how, common, half_trained, tmp_path
+):
+    settings = {**common, "max_steps": 5, "checkpoint": half_trained}
+    if module == "train":
+        settings |= {"group_size": 4, "num_substeps": 2, "kl_coef": 0.01}
+    run = run_sft if module == "sft" else run_train
+    run(config_class(**settings, log_path=str(tmp_path / "whole")))
+    broken = tmp_path / "broken"
+    process = start(module, config_class.__name__, {**settings, "log_path": str(broken)}, tmp_path)
+    wait_for_steps(broken, 2, process)
+    process.send_signal(how)
+    output = process.communicate()[0]
+    done = read_checkpoints(broken)[-1].step
+    logged = len(read_metrics(broken))
+    assert logged - done <= 1, "more than the step in progress was lost"
+    if how is signal.SIGINT and done < 5:
+        assert "the same command goes on" in output
+        assert process.returncode == 0
+    run(config_class(**settings, log_path=str(broken)))
+    assert metrics(broken) == metrics(tmp_path / "whole")
+    assert rollouts(broken) == rollouts(tmp_path / "whole")
+    assert read_checkpoints(broken)[-1].final
+
+
+def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):
+    folder, _ = sft_run
+    before = (folder / "metrics.jsonl").read_bytes()
+    from geospot.runs import read_config
+
+    config = SftConfig(**{
+        k: tuple(v) if k == "log_to" else v
+        for k, v in read_config(folder)["config"].items() if k not in ("command", "start_from")
+    })  # fmt: skip
+    assert run_sft(config) == []
+    assert "complete" in capsys.readouterr().out
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_configuration_in_the_same_folder_is_refused_by_key(common, tmp_path, sft_run):
+    from geospot.files import RunFolderError
+
+    with pytest.raises(RunFolderError, match="learning_rate"):
+        run_sft(SftConfig(**common | {"learning_rate": 1e-5}, log_path=str(sft_run[0]), max_steps=90))
+
+
+def test_unusable_samples_are_counted_in_the_metrics(common, tmp_path):
+    import tarfile
+
+    from test_shards import add
+
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for i in range(6):
+            add(tar, f"{i}.jpg", jpeg(i) if i % 3 else b"broken")
+            add(tar, f"{i}.json", b'{"lat": 10, "lon": 20, "country": "Chad"}')
+    run_sft(SftConfig(**common | {"data": str(tmp_path / "x.tar"), "eval_data": "none"}, max_steps=2, log_path="bad"))
+    assert read_metrics("bad")[-2]["samples_skipped"] >= 2
+
+
+def test_a_full_disk_while_saving_ends_clearly_and_keeps_what_was_saved(common, tmp_path):
+    """A file size limit stands for the full disk: the checkpoint of a later step does not fit."""
+    settings = {**common, "max_steps": 6, "log_path": str(tmp_path / "run"), "eval_data": "none"}
+    process = start("sft", "SftConfig", settings | {"max_steps": 2}, tmp_path)
+    assert process.wait(90) == 0
+    saved = read_checkpoints(tmp_path / "run")[-1]
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n" + COMMAND.format(module="sft", config="SftConfig")
+    )
+    settings |= {"log_path": str(tmp_path / "other")}
+    failed = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(settings)], cwd=tmp_path, capture_output=True, text=True, timeout=90
+    )
+    assert failed.returncode != 0
+    assert "cannot write" in failed.stderr
+    assert "make room" in failed.stderr
+    assert not [p for p in (tmp_path / "other" / "checkpoints").glob("*") if p.is_dir()]
+    assert saved.exists
+
+
+def test_the_rate_rises_and_falls():
+    from geospot.optim import learning_rate_at
+
+    config = SftConfig(max_steps=10, warmup_steps=4, lr_schedule="linear")
+    rates = [learning_rate_at(config, 1.0, step) for step in range(10)]
+    np.testing.assert_allclose(rates[:4], [0.2, 0.4, 0.6, 0.8])
+    np.testing.assert_allclose(rates[4:], np.linspace(1, 1 / 6, 6))
+    constant = chz.replace(config, lr_schedule="constant")
+    assert learning_rate_at(constant, 1.0, 9) == 1.0
+
+
+def test_an_unclipped_ratio_is_not_the_default_where_answers_are_reused():
+    assert TrainConfig().loss_fn == "importance_sampling"
+    assert TrainConfig(num_substeps=2).loss_fn == "ppo"
+    assert TrainConfig(num_epochs=2).loss_fn_config == {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
+    assert TrainConfig(loss="cispo", clip_high=3.0).loss_fn_config["clip_high_threshold"] == 3.0

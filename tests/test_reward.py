@@ -1,0 +1,221 @@
+"""The reward by hand, each knob, and its properties."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geospot.earth.place import Place
+from geospot.reward import RewardConfig, combine, reward_parts
+
+
+@dataclass
+class Said:
+    lat: float | None = None
+    lon: float | None = None
+    city: str | None = None
+    region: str | None = None
+    country: str | None = None
+    error: str | None = None
+
+
+SF = Place(37.7749, -122.4194, "San Francisco", "California", "United States")
+PERFECT = Said(37.7749, -122.4194, "San Francisco", "California", "United States")
+# 1 degree of latitude is 111.195 km on the sphere of R = 6371.0088 km.
+DEGREE_KM = 6371.0088 * np.pi / 180
+CONFIG = RewardConfig()
+
+
+def total(said, truth=SF, progress=0.0, config=CONFIG) -> float:
+    return float(reward_parts([said], [truth], progress, config).total[0])
+
+
+def test_defaults_are_the_missions():
+    assert (CONFIG.coord_tau, CONFIG.coord_weight, CONFIG.hierarchy_weight) == (25.0, 0.7, 0.1)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.25, 1.0])
+def test_a_perfect_answer_earns_1(progress):
+    assert total(PERFECT, progress=progress) == pytest.approx(1.0)
+
+
+def test_by_hand():
+    """One degree north of the truth, same country, wrong city; California by the coordinates."""
+    said = Said(38.7749, -122.4194, "Redding", None, "USA")
+    early = 0.3 * np.exp(-DEGREE_KM / 2000) + (0.7 / 3) * (1 + 1 + 0)
+    late = 0.7 * np.exp(-DEGREE_KM / 25) + 0.1 * (1 + 1 + 0)
+    middle = 0.5 * np.exp(-DEGREE_KM / np.sqrt(2000 * 25)) + (0.7 / 3 + 0.1) / 2 * 2
+    for progress, expected in ((0.0, early), (0.5, middle), (1.0, late)):
+        assert total(said, progress=progress) == pytest.approx(expected, abs=1e-9)
+
+
+def test_parts_by_hand():
+    parts = reward_parts(
+        [PERFECT, Said(36.7749, -122.4194, "Fresno", None, "US"), Said(error="empty")], [SF] * 3, 1.0, CONFIG
+    )
+    assert parts.distance_km[:2] == pytest.approx([0, DEGREE_KM], abs=1e-6)
+    assert np.isnan(parts.distance_km[2])
+    assert parts.coordinate == pytest.approx([1, np.exp(-DEGREE_KM / 25), 0])
+    assert parts.country.tolist() == [1, 1, 0]
+    assert parts.region.tolist() == [1, 0, 0]  # 36.77 N, 122.42 W is the Pacific, 40 km off
+    assert parts.city.tolist() == [1, 0, 0]
+    assert parts.format.tolist() == [1, 1, 0]
+    assert parts.total[2] == 0
+
+
+def test_tau_tightens_geometrically():
+    assert [CONFIG.at(p).tau_km for p in (0, 0.5, 1)] == pytest.approx([2000, np.sqrt(2000 * 25), 25])
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "progress"),
+    [
+        ("coord_tau_start", 500.0, 0.0),
+        ("coord_tau", 100.0, 1.0),
+        ("coord_weight_start", 0.1, 0.0),
+        ("coord_weight", 0.4, 1.0),
+        ("hierarchy_weight_start", 0.1, 0.0),
+        ("hierarchy_weight", 0.05, 1.0),
+        ("format_weight", 0.1, 0.5),
+    ],
+)
+def test_each_knob_changes_the_reward(knob, value, progress):
+    """At the progress where it acts, alone, and where every other weight is 0 (a sum in a divisor would cancel it)."""
+    said = Said(38.0, -122.4194, "Redding", None, "USA")
+    base = replace(CONFIG, coord_weight=0.5, coord_weight_start=0.2, hierarchy_weight_start=0.2)
+    assert abs(total(said, SF, progress, replace(base, **{knob: value})) - total(said, SF, progress, base)) > 1e-3
+    if "tau" not in knob:
+        alone = {f.name: 0.0 for f in fields(CONFIG) if "weight" in f.name}
+        pair = {knob, knob.removesuffix("_start"), f"{knob.removesuffix('_start')}_start"} & alone.keys()
+        full = RewardConfig(**alone | dict.fromkeys(pair, value))
+        half = RewardConfig(**alone | dict.fromkeys(pair, value / 2))
+        assert total(said, SF, progress, half) == pytest.approx(total(said, SF, progress, full) / 2)
+
+
+def test_knobs_are_all_tested():
+    assert {f.name for f in fields(RewardConfig)} == {
+        "coord_tau_start", "coord_tau", "coord_weight_start", "coord_weight", "hierarchy_weight_start",
+        "hierarchy_weight", "format_weight",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"coord_weight": 0.9}, "at the end of a run a perfect answer would earn 1.2"),
+        ({"format_weight": 0.1}, "at the start of a run"),
+        ({"coord_tau": 0.0}, "coord_tau=0.0"),
+        ({"coord_tau": 3000.0}, "coord_tau=3000.0 > coord_tau_start=2000.0"),
+        ({"coord_weight": -0.1}, "coord_weight=-0.1"),
+        ({"hierarchy_weight": float("nan")}, "hierarchy_weight=nan"),
+        ({"coord_weight_start": 0.0, "hierarchy_weight_start": 0.0}, "at the start"),
+    ],
+)
+def test_bad_configs_say_what_is_wrong(change, says):
+    with pytest.raises(ValueError, match=says.replace(".", r"\.")):
+        RewardConfig(**change)
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.1, float("nan")])
+def test_progress_is_a_share(progress):
+    with pytest.raises(ValueError, match="progress"):
+        CONFIG.at(progress)
+
+
+def test_missing_truth_labels_neither_pay_nor_cost():
+    """The mean over the labels that are there stands for the others; with none, the coordinates do."""
+    only_country = Place(37.7749, -122.4194, country="US")
+    nothing = Place(37.7749, -122.4194)
+    for truth in (only_country, nothing):
+        assert total(PERFECT, truth) == pytest.approx(1.0)
+        assert total(Said(error="empty"), truth) == 0
+    wrong = Said(37.7749, -122.4194, country="France")
+    assert total(wrong, only_country) == pytest.approx(0.3)
+    degree = Said(38.7749, -122.4194)
+    assert total(degree, nothing) == pytest.approx(np.exp(-DEGREE_KM / 2000))
+
+
+def test_labels_without_coordinates_earn_nothing():
+    """A policy that was paid for them learned to leave out the coordinates, which might contradict the labels."""
+    said = Said(None, None, "San Francisco", "California", "US", error="no coordinates")
+    assert total(said) == 0.0
+    assert total(said, progress=1.0) == 0.0
+
+
+def test_as_many_truths_as_answers():
+    with pytest.raises(ValueError, match="2 answers for 1 truths"):
+        reward_parts([PERFECT, PERFECT], [SF], 0.0, CONFIG)
+
+
+def test_no_answers_no_rewards():
+    assert reward_parts([], [], 0.0, CONFIG).total.shape == (0,)
+
+
+def test_impossible_coordinates_are_missing():
+    """A latitude of 95 or a longitude of 1e9 is no place, though sines of them exist."""
+    for lat, lon in ((95.0, 0.0), (0.0, 1e9), (float("nan"), 0.0), (float("inf"), 0.0)):
+        parts = reward_parts([Said(lat, lon, country="US")], [SF], 0.0, CONFIG)
+        assert np.isnan(parts.distance_km[0])
+        assert parts.coordinate[0] == 0
+        assert parts.format[0] == 0
+
+
+def test_zero_is_a_coordinate():
+    gulf = Place(0.0, 0.0)
+    assert total(Said(0.0, 0.0), gulf) == pytest.approx(1.0)
+
+
+lats, lons = st.floats(-90, 90), st.floats(-180, 180)
+shares = st.floats(0, 1)
+labels = st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=3, max_size=3)
+
+
+@given(st.floats(0, 20_100), st.floats(0, 20_100), labels, shares, st.booleans())
+def test_non_increasing_in_distance(near, far, labels, progress, read):
+    near, far = sorted((near, far))
+    _, pay = combine([near, far], [labels, labels], [read, read], CONFIG.at(progress))
+    assert pay[0] >= pay[1]
+
+
+@given(st.floats(0, 20_100), labels, shares, st.integers(0, 2))
+def test_a_right_label_never_costs(distance, labels, progress, level):
+    if np.isnan(labels[level]):
+        return
+    wrong, right = labels.copy(), labels.copy()
+    wrong[level], right[level] = 0.0, 1.0
+    _, pay = combine([distance, distance], [wrong, right], [1, 1], CONFIG.at(progress))
+    assert pay[1] > pay[0]
+
+
+words = st.one_of(st.none(), st.text(max_size=30), st.sampled_from(["France", "Paris", "US", "NA", "Bayern", "nan"]))
+
+
+@given(
+    st.one_of(st.none(), st.floats()), st.one_of(st.none(), st.floats()), words, words, words, lats, lons, words, shares
+)
+def test_in_0_1_for_anything(lat, lon, city, region, country, true_lat, true_lon, true_country, progress):
+    parts = reward_parts(
+        [Said(lat, lon, city, region, country)],
+        [Place(true_lat, true_lon, city, region, true_country)],
+        progress,
+        CONFIG,
+    )
+    assert 0 <= parts.total[0] <= 1
+    for part in (parts.coordinate, parts.country, parts.region, parts.city, parts.format):
+        assert np.isnan(part[0]) or 0 <= part[0] <= 1
+
+
+@given(lats, lons, st.sampled_from([-360.0, 360.0]), shares)
+def test_longitude_wrap_and_the_date_line(lat, lon, turn, progress):
+    """The same meridian written otherwise earns the same (where 360 degrees more is still a longitude)."""
+    truth = Place(round(lat, 3), round(lon, 3) % 360 - 180)
+    same = Said(truth.lat, truth.lon + turn) if abs(truth.lon + turn) <= 360 else Said(truth.lat, truth.lon)
+    assert total(same, truth, progress) == pytest.approx(total(Said(truth.lat, truth.lon), truth, progress), abs=1e-6)
+
+
+@given(lons, lons, shares)
+def test_poles_have_no_longitude(one, other, progress):
+    for pole in (-90.0, 90.0):
+        assert total(Said(pole, one), Place(pole, other), progress) == pytest.approx(1.0, abs=1e-6)
