@@ -15,7 +15,7 @@ from conftest import jpeg
 from geospot.data.samples import Sample
 from geospot.data.shards import write_shard
 from geospot.earth.place import Place
-from geospot.runs import query_rollouts, read_checkpoints, read_metrics
+from geospot.runs import query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.train import TrainConfig
@@ -64,15 +64,15 @@ def sft_run(tiny_folder, shards, tmp_path_factory):
     config = SftConfig(
         model_name=tiny_folder, data=str(shards / "train.tar"), eval_data=str(shards / "eval.tar"), batch_size=12,
         max_steps=90, eval_every=45, max_tokens=16, threads=1, lora_rank=0, learning_rate=4e-3, log_path=str(folder),
-        device="cpu", save_every=30, keep_checkpoints=9,
+        device="cpu", save_every=5, keep_checkpoints=20,
     )  # fmt: skip
     return folder, run_sft(config)
 
 
 @pytest.fixture(scope="module")
 def half_trained(sft_run) -> str:
-    """The same warm start a third of the way: its answers still differ."""
-    return str(sft_run[0] / "checkpoints" / "000030")
+    """The same warm start a ninth of the way: its answers still differ."""
+    return str(sft_run[0] / "checkpoints" / "000010")
 
 
 def test_sft_learns_to_answer(sft_run):
@@ -209,12 +209,8 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(
 def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):
     folder, _ = sft_run
     before = (folder / "metrics.jsonl").read_bytes()
-    from geospot.runs import read_config
-
-    config = SftConfig(**{
-        k: tuple(v) if k == "log_to" else v
-        for k, v in read_config(folder)["config"].items() if k not in ("command", "start_from")
-    })  # fmt: skip
+    settings = read_config(folder)
+    config = SftConfig(**{k: v for k, v in settings.items() if k not in ("command", "start_from", "log_to")})
     assert run_sft(config) == []
     assert "complete" in capsys.readouterr().out
     assert (folder / "metrics.jsonl").read_bytes() == before

@@ -56,7 +56,8 @@ class Loop:
         self.service = stack.enter_context(open_engine(config, checkpoint_dir=str(self.run.path / "checkpoints")))
         last = self.run.last_checkpoint()
         self.first_step = last.step if last else 0
-        self.run.rewind(self.first_step)
+        if not (last and last.final):  # a finished run keeps its last evaluation
+            self.run.rewind(self.first_step)
         self.training = self._training_client(last.path if last else None, start_from)
         state = last.loop_state if last else {}
         self.state: dict[str, Any] = state.get("loop", {})
