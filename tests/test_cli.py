@@ -69,7 +69,9 @@ def test_a_bad_argument_is_refused_before_any_work(main, argument, says, capsys,
 
 def test_missing_data_and_models_are_named_without_a_traceback(capsys, tmp_path, monkeypatch, tiny_folder):
     monkeypatch.chdir(tmp_path)
-    assert "nothing matches nowhere/*.tar" in refused(capsys, sft.main, f"model_name={tiny_folder}", "data=nowhere/*.tar")
+    assert "nothing matches nowhere/*.tar" in refused(
+        capsys, sft.main, f"model_name={tiny_folder}", "data=nowhere/*.tar"
+    )
     assert "no such folder" in refused(capsys, sft.main, "model_name=./nothing")
     assert "neither a run folder" in refused(capsys, train.main, "checkpoint=nothing")
 

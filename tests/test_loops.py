@@ -244,7 +244,8 @@ def test_a_full_disk_while_saving_ends_clearly_and_keeps_what_was_saved(common, 
     saved = read_checkpoints(tmp_path / "run")[-1]
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n" + COMMAND.format(module="sft", config="SftConfig")
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        + COMMAND.format(module="sft", config="SftConfig")
     )
     settings |= {"log_path": str(tmp_path / "other")}
     failed = subprocess.run(

@@ -1,0 +1,57 @@
+"""The README holds: its example prints what it says, its commands have the keys they use, its table lists what is."""
+
+import contextlib
+import importlib
+import io
+import re
+from pathlib import Path
+
+import chz
+import pytest
+
+from geospot import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CONFIGS = {
+    "demo": "DemoConfig",
+    "sft": "SftConfig",
+    "train": "TrainConfig",
+    "eval": "EvalConfig",
+    "guess": "GuessConfig",
+}
+COMMANDS = re.findall(
+    r"^    (?:pip install uv && uv sync && )?uv run (?:python -m geospot\.|geospot )(.+)$", README, re.M
+)
+
+
+def test_the_python_example_prints_what_the_readme_says():
+    code, printed = re.search(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", README, re.S).groups()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "README.md", "exec"), {})
+    assert out.getvalue() == printed.replace("    ", "")
+
+
+def test_every_command_is_shown():
+    assert {line.split()[0] for line in COMMANDS} == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_in_the_readme_is_understood(line):
+    command, *words = line.split()
+    config_class = getattr(importlib.import_module(f"geospot.{command}"), CONFIGS[command])
+    chz.Blueprint(config_class).make_from_argv([word for word in words if "=" in word])
+
+
+def test_every_file_in_the_map_exists():
+    listed = re.search(r"## The files\n\n    src/geospot/\n(.*?)\n\n", README, re.S)[1]
+    for line in listed.splitlines():
+        where = ROOT / "src/geospot" if line.startswith("      ") else ROOT
+        for name in re.split(r"\s{2,}", line.strip())[0].split(", "):
+            assert (where / name).exists(), name
+
+
+def test_every_relative_link_leads_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
