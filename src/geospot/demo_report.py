@@ -56,14 +56,10 @@ def curve(rows: Sequence[Mapping], key: str, name: str, band: bool = False) -> S
 def charts(out: Path) -> list[Chart]:
     """Learning curves of the two runs."""
     sft, train = read_metrics(out / "sft"), read_metrics(out / "train")
-    parts, sets = ("coordinate", "country", "region", "city"), ("eval", "eval-far")
+    parts = ("coordinate", "country", "region", "city")
     return [
         Chart("SFT: loss, nats a token", [curve(sft, "loss", "loss")]),
-        Chart(
-            "SFT: median distance, km",
-            [curve(sft, f"{s}/median_km", s, band=True) for s in ("eval", "eval-far")],
-            log=True,
-        ),
+        Chart("SFT: median distance on eval, km", [curve(sft, "eval/median_km", "eval", band=True)], log=True),
         Chart("GRPO: median distance on eval, km", [curve(train, "eval/median_km", "eval", band=True)]),
         Chart("GRPO: score on eval, points", [curve(train, "eval/geoguessr_score", "eval", band=True)]),
         Chart("GRPO: reward (its scale tightens)", [curve(train, "reward", "reward")]),

@@ -2,7 +2,7 @@
 
 from geospot.files import RunFolderError, atomic_folder, read_jsonl, write_json_atomic
 from geospot.runs.config import MAY_DIFFER, plain_config
-from geospot.runs.control import StopRequest, rng_from_json, rng_state_to_json
+from geospot.runs.control import StopRequest
 from geospot.runs.folder import Checkpoint, RunFolder, read_checkpoints, read_config, read_metrics
 from geospot.runs.rollouts import RolloutRow, query_rollouts
 
@@ -20,7 +20,5 @@ __all__ = [
     "read_config",
     "read_jsonl",
     "read_metrics",
-    "rng_from_json",
-    "rng_state_to_json",
     "write_json_atomic",
 ]
