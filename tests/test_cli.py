@@ -9,6 +9,7 @@ from conftest import jpeg
 from test_loops import common, sft_run, shards  # noqa: F401
 
 from geospot import cli, sft, train
+from geospot.eval import finite
 
 
 def refused(capsys, main, *argv: str) -> str:
@@ -56,7 +57,8 @@ def test_an_unknown_command_is_named(capsys):
         (train.main, "coord_tau=-1", ["coord_tau=-1", "> 0"]),
         (train.main, "loss=sgd", ["loss='sgd'", "cispo"]),
         (train.main, "num_substeps=999", ["num_substeps=999", "batch_size=128"]),
-        (train.main, "clip_low=2", ["clip_low=2"]),
+        (train.main, "clip_low=2", ["clip_low=2", "importance_sampling does not clip"]),
+        (sft.main, "learning_rate=nan", ["learning_rate=nan", "above 0"]),
     ],
 )
 def test_a_bad_argument_is_refused_before_any_work(main, argument, says, capsys, tmp_path, monkeypatch):
@@ -65,6 +67,19 @@ def test_a_bad_argument_is_refused_before_any_work(main, argument, says, capsys,
     assert all(word in message for word in says), message
     assert "Traceback" not in message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_logger_that_is_not_installed_is_refused_before_any_work(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    assert "pip install 'geospot[trackio]'" in refused(capsys, sft.main, "log_to=trackio")
+
+
+def test_results_that_are_nan_become_null_however_deep():
+    """A set without labels has NaN intervals, and so has a model that answers nothing."""
+    nan = float("nan")
+    assert finite({"eval": {"intervals": {"city_acc": (nan, 0.5)}, "n": nan}}) == {
+        "eval": {"intervals": {"city_acc": [None, 0.5]}, "n": None}
+    }
 
 
 def test_missing_data_and_models_are_named_without_a_traceback(capsys, tmp_path, monkeypatch, tiny_folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from conftest import jpeg
 
 from geospot.data.samples import Sample
-from geospot.data.shards import write_shard
+from geospot.data.shards import DataError, write_shard
 from geospot.earth.place import Place
 from geospot.runs import query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
@@ -86,7 +87,7 @@ def test_sft_learns_to_answer(sft_run):
     assert {"City: Lyon", "Country: France"} <= set(evaluation.rollouts.texts[0].splitlines())
 
 
-def test_grpo_raises_the_reward_and_logs_what_it_is_made_of(half_trained, common, tmp_path):
+def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_path):
     config = TrainConfig(
         **common | {"learning_rate": 1e-3}, checkpoint=half_trained, max_steps=4, group_size=4, num_substeps=2,
         log_path=str(tmp_path / "train"),
@@ -204,6 +205,57 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(
     assert metrics(broken) == metrics(tmp_path / "whole")
     assert rollouts(broken) == rollouts(tmp_path / "whole")
     assert read_checkpoints(broken)[-1].final
+
+
+def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(common, tmp_path):
+    """The last step was done and saved; the evaluation after it and the final checkpoint were not."""
+    folder = tmp_path / "run"
+    config = SftConfig(**common, max_steps=2, log_path=str(folder))
+    run_sft(config)
+    whole = metrics(folder), rollouts(folder)
+    lines = (folder / "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["final"]
+    (folder / "checkpoints.jsonl").write_text("".join(lines[:-1]))
+    assert run_sft(config)
+    assert (metrics(folder), rollouts(folder)) == whole
+    assert read_checkpoints(folder)[-1].final
+
+
+def test_a_run_whose_checkpoints_are_gone_is_refused_and_not_wiped(common, tmp_path):
+    from geospot.files import RunFolderError
+
+    folder = tmp_path / "run"
+    config = SftConfig(**common | {"eval_data": "none"}, max_steps=1, log_path=str(folder))
+    run_sft(config)
+    before = (folder / "metrics.jsonl").read_bytes()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(RunFolderError, match="checkpoints of this run are gone"):
+        run_sft(config)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_reference_left_by_a_start_that_was_killed_is_written_anew(common, half_trained, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "reference").mkdir(parents=True)
+    run_train(TrainConfig(
+        **common, checkpoint=half_trained, max_steps=1, group_size=2, kl_coef=0.1, log_path=str(tmp_path / "run")
+    ))  # fmt: skip
+    assert abs(read_metrics(tmp_path / "run")[0]["kl_reference"]) < 1e-4
+
+
+def test_training_on_held_out_shards_is_refused(common, shards, tmp_path):
+    with pytest.raises(DataError, match=r"1 of its shards are held out.*eval\.tar"):
+        run_sft(SftConfig(**common | {"data": str(shards)}, log_path=str(tmp_path / "run")))
+    with pytest.raises(DataError, match=r"eval_data='nowhere\.tar'"):
+        run_sft(SftConfig(**common | {"eval_data": "nowhere.tar"}, log_path=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mismatch_that_is_not_a_number_stops_the_run():
+    from geospot.train import check_mismatch
+
+    check_mismatch(0.0, TrainConfig())
+    with pytest.raises(RuntimeError, match="disagree"):
+        check_mismatch(float("nan"), TrainConfig())
 
 
 def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):

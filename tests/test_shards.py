@@ -104,7 +104,7 @@ def test_unknown_labels_are_none_and_namibia_is_not():
     assert (place.city, place.region, place.country) == (None, None, "NA")
 
 
-@pytest.mark.parametrize("fields", [{"lat": None, "lon": 1}, {"lat": True and "x", "lon": 1}, {}])
+@pytest.mark.parametrize("fields", [{"lat": None, "lon": 1}, {"lat": "x", "lon": 1}, {}])
 def test_bad_coordinates_say_why(fields):
     with pytest.raises(BadSample):
         read_coordinates(fields)
@@ -133,6 +133,28 @@ def test_a_resumed_stream_goes_on_with_the_next_sample(folder, done):
     state = json.loads(json.dumps(whole.state()))
     again = ShardStream(find_shards(str(folder)), seed=5, buffer=10, start=state)
     assert [s.key for s in again.take(30)] == [s.key for s in whole.take(30)]
+
+
+@pytest.mark.parametrize("done", [0, 2, 4, 7])
+def test_a_resumed_stream_has_skipped_as_many_as_an_unbroken_one(tmp_path, done):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for i in range(6):
+            add(tar, f"{i}.jpg", b"broken" if i in (1, 4) else jpeg(i))
+            add(tar, f"{i}.json", b'{"lat": 1, "lon": 2}')
+    whole = ShardStream([str(tmp_path / "x.tar")], seed=2, buffer=2)
+    whole.take(done)
+    again = ShardStream([str(tmp_path / "x.tar")], seed=2, buffer=2, start=json.loads(json.dumps(whole.state())))
+    for stream in (whole, again):
+        stream.take(6)
+    assert again.skipped == whole.skipped
+    assert whole.skipped["unreadable image"] >= 2
+
+
+def test_a_strip_that_no_model_takes_is_counted(tmp_path):
+    write_shard(tmp_path / "a.tar", [Sample("strip", (jpeg(1, 804, 4),), Place(1.0, 2.0)), sample(2)])
+    skipped = SkipCounter()
+    assert [s.key for s in read_samples([str(tmp_path / "a.tar")], skipped)] == ["place-0002"]
+    assert skipped == {"picture too narrow": 1}
 
 
 def test_a_source_without_a_usable_sample_ends_in_an_error(tmp_path):

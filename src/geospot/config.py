@@ -7,6 +7,7 @@ from typing import Any, Literal, NoReturn
 import chz
 
 from geospot.models.loading import TINY, TINY_UNTRAINED
+from geospot.runs.sinks import SINKS, check_sinks
 
 # What may change when a run is resumed: how often things are kept and shown, not what a step learns.
 MAY_DIFFER = frozenset(
@@ -15,16 +16,16 @@ MAY_DIFFER = frozenset(
 
 
 def positive(config: Any, *names: str) -> None:
-    """ValueError that names the first of these fields that is not above 0."""
+    """ValueError that names the first of these fields that is not above 0 (NaN is not)."""
     for name in names:
-        if getattr(config, name) <= 0:
+        if not getattr(config, name) > 0:
             raise ValueError(f"{name}={getattr(config, name)}: must be above 0")
 
 
 def not_negative(config: Any, *names: str) -> None:
-    """ValueError that names the first of these fields that is below 0."""
+    """ValueError that names the first of these fields that is not 0 or above."""
     for name in names:
-        if getattr(config, name) < 0:
+        if not getattr(config, name) >= 0:
             raise ValueError(f"{name}={getattr(config, name)}: must be 0 or above")
 
 
@@ -99,8 +100,12 @@ class LoopConfig(EngineConfig):
         if self.learning_rate is not None:
             positive(self, "learning_rate")
         for sink in self.log_to:
-            if sink not in ("wandb", "tensorboard", "trackio"):
-                raise ValueError(f"log_to={sink!r}: must be wandb, tensorboard or trackio")
+            if sink not in SINKS:
+                raise ValueError(f"log_to={sink!r}: must be one of {', '.join(SINKS)}")
+        try:
+            check_sinks(self.log_to)
+        except ImportError as error:
+            raise ValueError(str(error)) from None
 
 
 def default_log_path(command: str, model_name: str) -> str:
@@ -119,8 +124,15 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
 
     Bad arguments, and errors that geospot raises with a mend in them, end in one message and status 2.
     """
-    from chz.blueprint import ConstructionException, EntrypointHelpException, ExtraneousBlueprintArg
+    from chz.blueprint import (
+        ConstructionException,
+        EntrypointHelpException,
+        ExtraneousBlueprintArg,
+        InvalidBlueprintArg,
+        MissingBlueprintArg,
+    )
 
+    bad_words = (ConstructionException, ExtraneousBlueprintArg, InvalidBlueprintArg, MissingBlueprintArg)
     argv = list(sys.argv[1:] if argv is None else argv)
     if any(word in ("-h", "help") for word in argv):
         argv = ["--help"]
@@ -130,7 +142,7 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
         print(f"Usage: geospot {command} key=value ...\n")
         print(str(shown).split("\n", 1)[1].strip())
         raise SystemExit(0) from None
-    except (ValueError, TypeError, ConstructionException, ExtraneousBlueprintArg) as error:
+    except (ValueError, TypeError, *bad_words) as error:
         fail(command, f"{error}\nSee `geospot {command} --help` for every key.")
     try:
         main(config)

@@ -34,17 +34,25 @@ class DemoConfig:
         doc=f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (knows nothing: give it more steps)",
     )
     train_places: int = chz.field(default=8192, doc="pictures to train on")
-    sft_steps: int = chz.field(default=100, doc="steps of 64 pictures")
-    grpo_steps: int = chz.field(default=150, doc="steps of 32 pictures, 8 answers each")
+    sft_steps: int = chz.field(default=80, doc="steps of 64 pictures")
+    grpo_steps: int = chz.field(default=150, doc="steps of 32 pictures, 16 answers each")
     sft_learning_rate: float = chz.field(default=1e-3, doc="peak")
-    grpo_learning_rate: float = chz.field(default=5e-4, doc="peak")
-    coord_tau: float = chz.field(default=100.0, doc="tau at the end, km: pictures 1,000 km wide do not show 25 km")
+    grpo_learning_rate: float = chz.field(default=3e-4, doc="peak")
+    coord_tau_start: float = chz.field(default=500.0, doc="tau at the start, km: a few times the error after SFT")
+    coord_tau: float = chz.field(default=50.0, doc="tau at the end, km: pictures 1,000 km wide do not show 25 km")
     threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
 
     @chz.validate
     def _check_demo(self):
         positive(
-            self, "train_places", "sft_steps", "grpo_steps", "sft_learning_rate", "grpo_learning_rate", "coord_tau"
+            self,
+            "train_places",
+            "sft_steps",
+            "grpo_steps",
+            "sft_learning_rate",
+            "grpo_learning_rate",
+            "coord_tau",
+            "coord_tau_start",
         )
 
     def shared(self) -> dict:
@@ -77,10 +85,10 @@ class DemoConfig:
             checkpoint=f"{self.out}/sft",
             max_steps=self.grpo_steps,
             batch_size=32,
-            group_size=8,
-            num_substeps=2,
+            group_size=16,
             eval_every=25,
             learning_rate=self.grpo_learning_rate,
+            coord_tau_start=self.coord_tau_start,
             coord_tau=self.coord_tau,
             **self.shared(),
         )

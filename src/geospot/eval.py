@@ -1,6 +1,7 @@
 """`geospot eval`: a model or checkpoint on held-out sets, every answer counted, with intervals."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import chz
@@ -82,19 +83,20 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
 def write_results(folder: Path, evaluations: dict[str, Evaluation]) -> None:
     """metrics.json (values and intervals by set) and predictions.jsonl (an answer a line)."""
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {
-        name: {"metrics": finite(e.summary), "intervals": {k: list(v) for k, v in e.intervals.items()}}
-        for name, e in evaluations.items()
-    }
-    write_json_atomic(folder / "metrics.json", metrics)
+    metrics = {name: {"metrics": e.summary, "intervals": e.intervals} for name, e in evaluations.items()}
+    write_json_atomic(folder / "metrics.json", finite(metrics))
     rows = [row for e in evaluations.values() for row in rollout_rows(e)]
     lines = "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)
     write_bytes_atomic(folder / "predictions.jsonl", lines.encode())
 
 
-def finite(values: dict) -> dict:
-    """NaN as None, which JSON knows."""
-    return {key: None if isinstance(v, float) and v != v else v for key, v in values.items()}
+def finite(value: object) -> object:
+    """The value with None for each NaN in it, however deep: JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def main(argv=None) -> None:

@@ -52,10 +52,10 @@ def run(config: GuessConfig) -> None:
     renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
     samples = []
     for photo in photos:
-        sample = Sample(str(photo), (photo.read_bytes(),), Place(float("nan"), float("nan")))
         try:
+            sample = Sample(str(photo), (photo.read_bytes(),), Place(float("nan"), float("nan")))
             renderer.prompt(sample.pictures, "")
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             print(f"{photo}: skipped, {error}\n")
         else:
             samples.append(sample)

@@ -10,10 +10,11 @@ import chz
 
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path
 from geospot.data.bluemarble import ensure_shards
-from geospot.data.samples import Sample
+from geospot.data.samples import Sample, SkipCounter
 from geospot.data.shards import DataError, ShardStream, find_shards
 from geospot.engine import open_engine
 from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
+from geospot.files import RunFolderError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.runs import RunFolder, StopRequest, read_checkpoints
@@ -46,6 +47,7 @@ class Loop:
         self.renderer = Renderer(processing, max_pixels=config.max_pixels)
         train_source, eval_sources = data_sources(config)
         shards = find_shards(train_source)
+        check_apart(config, shards, eval_sources)
         log_path = config.log_path or default_log_path(self.command, config.model_name)
         settings = {"command": self.command, "start_from": start_from, **chz.asdict(config)}
         self.run = stack.enter_context(
@@ -53,18 +55,28 @@ class Loop:
                 log_path, settings, resume=config.resume, log_to=config.log_to, may_differ=MAY_DIFFER | {"start_from"}
             )
         )
-        self.service = stack.enter_context(open_engine(config, checkpoint_dir=str(self.run.path / "checkpoints")))
         last = self.run.last_checkpoint()
+        if last is None and self.run.checkpoints():
+            raise RunFolderError(
+                f"{self.run.path}: the checkpoints of this run are gone, and going on would begin it anew and wipe "
+                "what it logged; put one back, or use another log_path"
+            )
+        self.service = stack.enter_context(open_engine(config, checkpoint_dir=str(self.run.path / "checkpoints")))
         self.first_step = last.step if last else 0
-        if not (last and last.final):  # a finished run keeps its last evaluation
+        self.finished = bool(last and last.final)  # its steps and its last evaluation
+        if not self.finished:
             self.run.rewind(self.first_step)
         self.training = self._training_client(last.path if last else None, start_from)
         state = last.loop_state if last else {}
         self.state: dict[str, Any] = state.get("loop", {})
         self.stream = ShardStream(shards, seed=config.seed, buffer=config.shuffle_buffer, start=state.get("data"))
+        self._data_state, self.skipped = self.stream.state(), self.stream.skipped.copy()
         self._reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="geospot-data"))
         self._next: Future | None = None
-        self.eval_sets = [load_eval_set(name, s, config.eval_places) for name, s in eval_sources.items()]
+        bad = SkipCounter()
+        self.eval_sets = [load_eval_set(name, s, config.eval_places, bad) for name, s in eval_sources.items()]
+        if bad:
+            print(f"held-out samples skipped: {bad}")
         self.stop = stack.enter_context(StopRequest())
 
     def _training_client(self, resume_path: str | None, start_from: str | None):
@@ -86,20 +98,16 @@ class Loop:
         """A sampling client on the weights as they are."""
         return self.training.save_weights_and_get_sampling_client().result()
 
-    @property
-    def finished(self) -> bool:
-        """Whether the run had done all its steps before."""
-        return self.first_step >= self.config.max_steps
-
     def next_batch(self) -> list[Sample]:
-        """The samples of a step; the next step's are read meanwhile."""
-        pending = self._next or self._read()
-        samples, self._data_state = pending.result()
-        self._next = self._read()
+        """The samples of a step; the next step's are read meanwhile. `skipped` counts what this far was unusable."""
+        pending = self._next or self._reader.submit(self._read)
+        samples, self._data_state, self.skipped = pending.result()
+        self._next = self._reader.submit(self._read)
         return samples
 
-    def _read(self) -> Future:
-        return self._reader.submit(lambda: (self.stream.take(self.config.batch_size), self.stream.state()))
+    def _read(self) -> tuple[list[Sample], dict, SkipCounter]:
+        # All three in the reader's thread, which by the time they are used is at the next batch.
+        return self.stream.take(self.config.batch_size), self.stream.state(), self.stream.skipped.copy()
 
     def is_eval_step(self, step: int) -> bool:
         """At the start, every `eval_every` steps and after the last one."""
@@ -127,7 +135,7 @@ class Loop:
         if not (due or final or self.stop.requested):
             return
         path = self.training.save_state(f"{steps_done:06d}", overwrite=True).result().path
-        loop_state = {"data": getattr(self, "_data_state", self.stream.state()), "loop": self.state}
+        loop_state = {"data": self._data_state, "loop": self.state}
         self.run.add_checkpoint(steps_done, path, loop_state, final=final)
         self.run.prune(self.config.keep_checkpoints)
         self._saved_at = time.monotonic()
@@ -145,6 +153,21 @@ def data_sources(config: LoopConfig) -> tuple[str, dict[str, str]]:
     elif config.eval_data != "auto":
         held_out = {"eval": config.eval_data}
     return train, held_out
+
+
+def check_apart(config: LoopConfig, shards: list[str], eval_sources: dict[str, str]) -> None:
+    """DataError where a held-out shard is missing, or is trained on too (a folder is searched with all below it)."""
+    held_out = {Path(s).resolve() for source in eval_sources.values() for s in find_shards(source, "eval_data")}
+    if both := [shard for shard in shards if Path(shard).resolve() in held_out]:
+        raise DataError(
+            f"data={config.data!r}: {len(both)} of its shards are held out by eval_data={config.eval_data!r}, the "
+            f"first {both[0]}; give a folder, glob or list without them"
+        )
+
+
+def shown(metrics: dict) -> dict:
+    """What the progress bar shows of an evaluation."""
+    return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
 
 
 def held_out_sets(data: str) -> dict[str, str]:

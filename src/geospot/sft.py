@@ -12,7 +12,7 @@ from geospot.answer import format_answer, prompt_text
 from geospot.config import LoopConfig, run_command
 from geospot.datums import supervised_datum
 from geospot.evaluate import Evaluation
-from geospot.loop import Loop, find_checkpoint
+from geospot.loop import Loop, find_checkpoint, shown
 from geospot.optim import adam, learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 
@@ -69,11 +69,11 @@ def run(config: SftConfig) -> list[Evaluation]:
                 "loss": loss,
                 "learning_rate": rate,
                 "answer_tokens": n_tokens,
-                "samples_skipped": loop.stream.skipped.total(),
+                "samples_skipped": loop.skipped.total(),
                 "step_seconds": time.monotonic() - started,
             }
             loop.run.log(step, metrics)
-            bar.advance(1, loss=loss, **_shown(metrics))
+            bar.advance(1, loss=loss, **shown(metrics))
             loop.save(step + 1)
             if loop.stop.requested:
                 print(f"stopped after step {step}; the same command goes on from there")
@@ -81,13 +81,9 @@ def run(config: SftConfig) -> list[Evaluation]:
         metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
         loop.run.log(config.max_steps, metrics)
         loop.save(config.max_steps, final=True)
-        if loop.stream.skipped:
-            print(f"samples skipped: {loop.stream.skipped}")
+        if loop.skipped:
+            print(f"samples skipped: {loop.skipped}")
     return evaluations
-
-
-def _shown(metrics: dict) -> dict:
-    return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
 
 
 def main(argv=None) -> None:

@@ -13,7 +13,9 @@ Where this departs from textbook GRPO (Shao et al., arXiv 2402.03300), and why:
 - The reward moves: tau and the weights follow the share of the run that is done (`geospot.reward`).
 """
 
+import shutil
 import time
+from pathlib import Path
 
 import chz
 import numpy as np
@@ -23,10 +25,11 @@ from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
 from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
 from geospot.datums import policy_datum, policy_diagnostics
+from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.local.losses import LOSS_CONFIG
 from geospot.evaluate import Evaluation
-from geospot.loop import Loop, find_checkpoint
+from geospot.loop import Loop, find_checkpoint, shown
 from geospot.optim import adam, learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
@@ -92,6 +95,11 @@ class TrainConfig(LoopConfig):
             raise ValueError(f"num_substeps={self.num_substeps}: must be at most batch_size={self.batch_size}")
         if self.loss not in ("auto", *LOSSES):
             raise ValueError(f"loss={self.loss!r}: must be auto, {', '.join(LOSSES)}")
+        if not LOSS_CONFIG[self.loss_fn] and (self.clip_low, self.clip_high) != (None, None):
+            raise ValueError(
+                f"clip_low={self.clip_low}, clip_high={self.clip_high}: {self.loss_fn} does not clip; set loss=ppo or "
+                "loss=cispo"
+            )
         if self.clips[0] >= self.clips[1]:
             raise ValueError(f"clip_low={self.clips[0]}: must be below clip_high={self.clips[1]}")
         self.reward_config()
@@ -153,7 +161,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             clock.lap("update")
             loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
             metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress)
-            metrics |= update_metrics | kl_metrics | {"samples_skipped": loop.stream.skipped.total()}
+            metrics |= update_metrics | kl_metrics | {"samples_skipped": loop.skipped.total()}
             loop.run.log(step, metrics | clock.metrics())
             bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
             loop.save(step + 1)
@@ -163,15 +171,13 @@ def run(config: TrainConfig) -> list[Evaluation]:
         metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
         loop.run.log(config.max_steps, metrics)
         loop.save(config.max_steps, final=True)
-        if loop.stream.skipped:
-            print(f"samples skipped: {loop.stream.skipped}")
+        if loop.skipped:
+            print(f"samples skipped: {loop.skipped}")
     return evaluations
 
 
 def start_checkpoint(config: TrainConfig) -> str | None:
     """The weights to start from, or None for the model's own."""
-    from pathlib import Path
-
     if config.checkpoint == "none":
         return None
     if config.checkpoint != "auto":
@@ -186,9 +192,12 @@ def start_checkpoint(config: TrainConfig) -> str | None:
 
 def reference_sampler(loop: Loop):
     """The weights at the start of the run, for the KL term; kept with the run, so that a resumed one has the same."""
+    folder = loop.run.path / "checkpoints" / "reference"
     if "reference" not in loop.state:
+        shutil.rmtree(folder, ignore_errors=True)  # left by a start that was killed before its first checkpoint
         loop.state["reference"] = loop.training.save_weights_for_sampler("reference").result().path
-    return loop.service.create_sampling_client(model_path=loop.state["reference"]).result()
+    path = str(folder) if folder.is_dir() else loop.state["reference"]  # the run may have been moved
+    return loop.service.create_sampling_client(model_path=path).result()
 
 
 def sample_groups(sampler, loop: Loop, samples, step: int) -> Rollouts:
@@ -271,7 +280,7 @@ def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[
 
 def check_mismatch(kl: float, config: TrainConfig) -> None:
     """Before the weights have moved, sampler and trainer must agree."""
-    if kl > config.max_mismatch_kl:
+    if not kl <= config.max_mismatch_kl:  # NaN is no agreement
         raise RuntimeError(
             f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
             "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
@@ -283,7 +292,7 @@ def reward_metrics(
 ) -> dict[str, float]:
     """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
     rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
-    km = np.where(np.isnan(parts.distance_km), 20_015.1, parts.distance_km)
+    km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
     logprobs = np.concatenate([np.asarray(sequence.logprobs) for sequence in rollouts.sequences])
     out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
     out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
@@ -301,11 +310,6 @@ def reward_metrics(
         "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
         "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
     }
-
-
-def shown(metrics: dict) -> dict:
-    """What the progress bar shows of an evaluation."""
-    return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
 
 
 class Clock:

@@ -11,6 +11,7 @@ from geospot.earth.place import Place
 
 PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 _LAT_KEYS, _LON_KEYS = ("lat", "latitude"), ("lon", "lng", "longitude")
+MAX_ASPECT = 200  # Qwen-VL's image processors refuse a longer strip, in the middle of a step
 _UNKNOWN = {"", "nan", "none", "null", "unknown", "n/a"}
 
 
@@ -70,14 +71,17 @@ def read_place(fields: Mapping) -> Place:
 
 
 def check_picture(data: bytes) -> None:
-    """Decode a picture to its end; BadSample where that fails."""
-    from PIL import Image, UnidentifiedImageError
+    """Decode a picture to its end; BadSample where that fails, or where it is a strip that no model takes."""
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            size = image.size
+    except Exception as error:  # Pillow raises whatever it runs into in a damaged file
         raise BadSample("unreadable image", str(error)) from None
+    if max(size) > MAX_ASPECT * min(size):
+        raise BadSample("picture too narrow", f"{size[0]}x{size[1]}")
 
 
 def read_sample(group: Mapping) -> Sample:

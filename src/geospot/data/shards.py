@@ -17,8 +17,11 @@ class DataError(RuntimeError):
     """A data source cannot be used; the message names it, the reason and the mend."""
 
 
-def find_shards(source: str) -> list[str]:
-    """The shards behind a folder, a tar file, a glob or a list file (.txt, a path a line); DataError if none."""
+def find_shards(source: str, key: str = "data") -> list[str]:
+    """The shards behind a folder, a tar file, a glob or a list file (.txt, a path a line); DataError if none.
+
+    `key` is the setting that named the source, for the message.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         shards = sorted(str(p) for p in path.rglob("*.tar"))
@@ -34,11 +37,11 @@ def find_shards(source: str) -> list[str]:
         what = f"nothing matches {source}"
     if not shards:
         raise DataError(
-            f"data={source!r}: {what}. Give a folder of .tar shards, a glob such as 'shards/*.tar', or bluemarble"
+            f"{key}={source!r}: {what}. Give a folder of .tar shards, a glob such as 'shards/*.tar', or bluemarble"
         )
     missing = [shard for shard in shards if not Path(shard).is_file()]
     if missing:
-        raise DataError(f"data={source!r}: {len(missing)} of {len(shards)} shards are missing, the first {missing[0]}")
+        raise DataError(f"{key}={source!r}: {len(missing)} of {len(shards)} shards are missing, the first {missing[0]}")
     return shards
 
 
@@ -96,13 +99,15 @@ class ShardStream:
 
     def __init__(self, shards: Sequence[str], *, seed: int, buffer: int = 1000, start: dict | None = None):
         self.shards, self.seed, self.buffer = list(shards), seed, buffer
-        self.skipped = SkipCounter()
-        self._epoch, self._yielded = (start["epoch"], start["yielded"]) if start else (0, 0)
+        start = start or {"epoch": 0, "yielded": 0}
+        self._epoch, self._yielded = start["epoch"], start["yielded"]
+        self.skipped = SkipCounter(start.get("skipped", {}))
+        self._skipped_before = dict(self.skipped)  # the present epoch, which a resumed stream reads again
         self._samples = self._stream()
 
     def state(self) -> dict:
-        """{"epoch", "yielded"}: epochs finished and samples given in the current one."""
-        return {"epoch": self._epoch, "yielded": self._yielded}
+        """Epochs finished, samples given in the current one, and what was skipped before it, by reason."""
+        return {"epoch": self._epoch, "yielded": self._yielded, "skipped": self._skipped_before}
 
     def __iter__(self):
         return self
@@ -139,4 +144,4 @@ class ShardStream:
                     f"no usable sample in {len(self.shards)} shards (the first is {self.shards[0]}); "
                     f"skipped: {self.skipped}"
                 )
-            self._epoch, self._yielded = self._epoch + 1, 0
+            self._epoch, self._yielded, self._skipped_before = self._epoch + 1, 0, dict(self.skipped)
