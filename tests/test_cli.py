@@ -121,6 +121,14 @@ def test_guess_answers_photos_and_names_those_it_cannot_read(sft_run, tiny_folde
     assert "b.jpg: skipped, unreadable image" in out
 
 
+def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path, capsys):  # noqa: F811
+    """No model_name is needed with a checkpoint, and another model than its own is refused."""
+    words = ["eval", f"checkpoint={sft_run[0]}", f"data={shards}/eval.tar", "threads=1", "max_tokens=16", "device=cpu"]
+    cli.main(words)
+    assert "100.0%" in capsys.readouterr().out
+    assert "set model_name=" in refused(capsys, cli.main, *words, "model_name=geospot/tiny")
+
+
 def test_guess_without_a_photo_says_what_to_give(capsys):
     assert "PHOTO" in refused(capsys, cli.main, "guess")
     assert "nowhere.jpg" in refused(capsys, cli.main, "guess", "nowhere.jpg")

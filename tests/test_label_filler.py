@@ -19,7 +19,9 @@ def test_missing_labels_come_from_the_coordinates():
 
 def test_labels_that_are_there_keep_their_spelling():
     given = Place(45.76, 4.84, "Lyons", "Auvergne-Rhône-Alpes", "La France")
-    assert fill(given)[0] == [given]
+    places, filler = fill(given)
+    assert places == [given]
+    assert not filler.changed
 
 
 def test_codes_are_written_out_and_namibia_is_one():
@@ -30,7 +32,8 @@ def test_codes_are_written_out_and_namibia_is_one():
 def test_a_label_at_odds_with_the_coordinates_is_kept_and_counted():
     [place], filler = fill(Place(45.76, 4.84, "Lyon", None, "Japan"))
     assert place.country == "Japan"
-    assert filler.counts()["labels_disagree"] == 1
+    assert filler.report.disagree["country"] == 1
+    assert filler.changed
 
 
 def test_the_open_ocean_stays_without_labels():

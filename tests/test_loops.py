@@ -251,7 +251,7 @@ def test_training_on_held_out_shards_is_refused(common, shards, tmp_path):
 
 
 def test_a_mismatch_that_is_not_a_number_stops_the_run():
-    from geospot.train import check_mismatch
+    from geospot.update import check_mismatch
 
     check_mismatch(0.0, TrainConfig())
     with pytest.raises(RuntimeError, match="disagree"):
@@ -289,25 +289,31 @@ def test_unusable_samples_are_counted_in_the_metrics(common, tmp_path):
 
 
 def test_a_full_disk_while_saving_ends_clearly_and_keeps_what_was_saved(common, tmp_path):
-    """A file size limit stands for the full disk: the checkpoint of a later step does not fit."""
-    settings = {**common, "max_steps": 6, "log_path": str(tmp_path / "run"), "eval_data": "none"}
-    process = start("sft", "SftConfig", settings | {"max_steps": 2}, tmp_path)
-    assert process.wait(90) == 0
+    """A file size limit stands for the full disk: with it no checkpoint fits. Without it the run goes on unharmed."""
+    settings = {**common, "max_steps": 4, "eval_data": "none"}
+    run_sft(SftConfig(**settings, log_path=str(tmp_path / "whole")))
+    settings |= {"log_path": str(tmp_path / "run")}
+    process = start("sft", "SftConfig", settings, tmp_path)
+    wait_for_steps(tmp_path / "run", 2, process)
+    process.kill()
+    process.communicate()
     saved = read_checkpoints(tmp_path / "run")[-1]
+    assert 1 <= saved.step < 4
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         + COMMAND.format(module="sft", config="SftConfig")
     )
-    settings |= {"log_path": str(tmp_path / "other")}
     failed = subprocess.run(
         [sys.executable, "-c", code, json.dumps(settings)], cwd=tmp_path, capture_output=True, text=True, timeout=90
     )
     assert failed.returncode != 0
     assert "cannot write" in failed.stderr
     assert "make room" in failed.stderr
-    assert not [p for p in (tmp_path / "other" / "checkpoints").glob("*") if p.is_dir()]
+    assert read_checkpoints(tmp_path / "run")[-1] == saved
     assert saved.exists
+    run_sft(SftConfig(**settings))
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
 
 
 def test_the_rate_rises_and_falls():
@@ -326,3 +332,23 @@ def test_an_unclipped_ratio_is_not_the_default_where_answers_are_reused():
     assert TrainConfig(num_substeps=2).loss_fn == "ppo"
     assert TrainConfig(num_epochs=2).loss_fn_config == {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
     assert TrainConfig(loss="cispo", clip_high=3.0).loss_fn_config["clip_high_threshold"] == 3.0
+
+
+def test_a_checkpoint_of_another_rank_or_model_is_refused_by_key(common, half_trained):
+    from geospot.data.shards import DataError
+
+    with pytest.raises(DataError, match=r"lora_rank=8: .* has 0; set lora_rank=0"):
+        run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
+    with pytest.raises(DataError, match="model_name='geospot/tiny'"):
+        run_sft(
+            SftConfig(**common | {"model_name": "geospot/tiny"}, checkpoint=half_trained, max_steps=1, log_path="b")
+        )
+
+
+def test_a_run_that_failed_before_its_first_step_may_change(common, half_trained):
+    from geospot.data.shards import DataError
+
+    with pytest.raises(DataError):
+        run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
+    run_sft(SftConfig(**common, checkpoint=half_trained, max_steps=1, log_path="a"))
+    assert read_checkpoints("a")[-1].final

@@ -77,6 +77,7 @@ class LoopConfig(EngineConfig):
         default="auto", doc="held-out shards; auto: the world's eval and eval-far for bluemarble; none: no evaluation"
     )
     train_places: int = chz.field(default=12_288, doc="pictures that are made for data=bluemarble")
+    zoom_km: float = chz.field(default=1000.0, doc="ground that a side of a bluemarble picture covers, km")
     shuffle_buffer: int = chz.field(default=1000, doc="samples among which the next is drawn")
     eval_places: int = chz.field(default=512, doc="the first so many of each held-out set are evaluated; 0: all")
     eval_every: int = chz.field(default=50, doc="steps between evaluations (also before the first and after the last)")
@@ -87,13 +88,22 @@ class LoopConfig(EngineConfig):
         default="auto", doc="auto: go on where the run in log_path stopped; never: refuse one; must: refuse none"
     )
     save_every: int = chz.field(
-        default=0, doc="steps between checkpoints; 0: each step, or fewer so that saving stays below 5 % of the time"
+        default=1, doc="steps between checkpoints; 0: as often as keeps saving below 5 % of the time"
     )
     keep_checkpoints: int = chz.field(default=2, doc="older ones are deleted; the final one stays")
 
     @chz.validate
     def _check_loop(self):
-        positive(self, "max_steps", "batch_size", "train_places", "shuffle_buffer", "eval_every", "keep_checkpoints")
+        positive(
+            self,
+            "max_steps",
+            "batch_size",
+            "train_places",
+            "zoom_km",
+            "shuffle_buffer",
+            "eval_every",
+            "keep_checkpoints",
+        )
         not_negative(
             self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every", "seed"
         )

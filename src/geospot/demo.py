@@ -11,12 +11,14 @@ from geospot.data.bluemarble import ensure_shards
 from geospot.data.world import BlueMarble
 from geospot.demo_report import Stage, write_demo_report, write_results_json
 from geospot.engine import open_engine
-from geospot.eval import open_sampler, table_row
+from geospot.eval import Subject, table_row
 from geospot.evaluate import EvalSet, evaluate, load_eval_set
+from geospot.loop import find_checkpoint
 from geospot.metrics import Predictions, best_constant_place, bootstrap_intervals, paired_difference, summarize
 from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
+from geospot.runs import read_checkpoints
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.train import TrainConfig
@@ -64,6 +66,7 @@ class DemoConfig:
             "train_places": self.train_places,
             "eval_places": 512,
             "threads": self.threads,
+            "save_every": 0,
             "max_tokens": 24,
         }
 
@@ -100,8 +103,11 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     out = Path(config.out)
     folders = ensure_shards(n_train=config.train_places)
     sets = [load_eval_set(name, str(folders[name])) for name in ("eval", "eval-far")]
-    run_sft(config.sft())
-    run_train(config.train())
+    for run_stage, stage in ((run_sft, config.sft()), (run_train, config.train())):
+        run_stage(stage)
+        if not read_checkpoints(stage.log_path)[-1].final:
+            print("The demo stopped; the same command goes on from here.")
+            return {}
     stages = evaluate_stages(config, sets)
     elapsed_s = time.monotonic() - started
     print()
@@ -111,9 +117,9 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
         print(table(table_row("stage", s.name, s.summary, s.intervals) for s in by_stage.values()), end="\n\n")
     difference = compare(stages["eval"])
     print(difference)
-    write_results_json(out / "results.json", stages, difference, elapsed_s)
+    write_results_json(out / "results.json", stages, difference)
     report = write_demo_report(
-        out, config, stages, SET_NOTES, [difference, f"Everything took {elapsed_s / 60:.1f} minutes."]
+        out, config, stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
     )
     print(f"{elapsed_s / 60:.1f} minutes. Report: {report}")
     return stages
@@ -130,8 +136,8 @@ def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[s
     models = {
         "untrained": (TINY_UNTRAINED, None),
         "base": (TINY, None),
-        "SFT": (config.model_name, f"{config.out}/sft"),
-        "GRPO": (config.model_name, f"{config.out}/train"),
+        "SFT": (config.model_name, find_checkpoint(f"{config.out}/sft")),
+        "GRPO": (config.model_name, find_checkpoint(f"{config.out}/train")),
     }
     if config.model_name == TINY_UNTRAINED:
         del models["base"]
@@ -142,7 +148,7 @@ def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[s
         for stage, (model_name, checkpoint) in models.items():
             renderer = Renderer(load_processing(model_name))
             with open_engine(config.sft()) as service:
-                sampler = open_sampler(service, renderer.processing.folder, checkpoint)
+                sampler = Subject(model_name, checkpoint, region=False).sampler(service)
                 for eval_set in sets:
                     result = evaluate(sampler, renderer, eval_set, max_tokens=24, advance=bar.advance)
                     stages[eval_set.name][stage] = Stage(

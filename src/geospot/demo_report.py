@@ -29,21 +29,13 @@ class Stage:
     rollouts: Rollouts | None
 
 
-def write_results_json(
-    path: Path, stages: Mapping[str, Mapping[str, Stage]], difference: str, elapsed_s: float
-) -> None:
+def write_results_json(path: Path, stages: Mapping[str, Mapping[str, Stage]], difference: str) -> None:
     """Every metric of every stage and set with its interval."""
     results = {
-        name: {
-            stage.name: {
-                "metrics": finite(dict(stage.summary)),
-                "intervals": {k: list(v) for k, v in stage.intervals.items()},
-            }
-            for stage in by_stage.values()
-        }
+        name: {stage.name: {"metrics": stage.summary, "intervals": stage.intervals} for stage in by_stage.values()}
         for name, by_stage in stages.items()
     }
-    write_json_atomic(path, {"results": results, "difference": difference, "elapsed_s": round(elapsed_s, 1)})
+    write_json_atomic(path, finite({"results": results, "difference": difference}))
 
 
 def curve(rows: Sequence[Mapping], key: str, name: str, band: bool = False) -> Series:

@@ -2,26 +2,30 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import chz
 
 from geospot.config import EngineConfig, not_negative, run_command
 from geospot.data.samples import SkipCounter
-from geospot.engine import open_engine
+from geospot.engine import open_engine, read_spec
 from geospot.evaluate import Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import write_bytes_atomic, write_json_atomic
-from geospot.loop import find_checkpoint, held_out_sets
-from geospot.models.loading import load_processing
+from geospot.loop import check_model, find_checkpoint, held_out_sets
+from geospot.models.loading import TINY, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
+from geospot.runs import read_config
 
 
 @chz.chz
 class EvalConfig(EngineConfig):
     """Evaluate on held-out pictures."""
 
+    model_name: str | None = chz.field(default=None, doc=f"hub name or folder; none: the checkpoint's, else {TINY}")
     checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
+    region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
     data: str = chz.field(
         default="bluemarble", doc="bluemarble (its eval and eval-far sets), or a folder, glob or list of shards"
     )
@@ -50,23 +54,47 @@ def table_row(title: str, name: str, summary: dict, intervals: dict) -> dict:
     return cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}
 
 
-def open_sampler(service, model_name: str, checkpoint: str | None):
-    """A sampling client on a checkpoint's weights, or on the model's own."""
-    if checkpoint:
-        return service.create_sampling_client(model_path=find_checkpoint(checkpoint)).result()
-    return service.create_sampling_client(base_model=model_name).result()
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: the model, the weights (None: the model's own), and whether to ask for regions."""
+
+    model_name: str
+    checkpoint: str | None
+    region: bool
+
+    @classmethod
+    def of(cls, config) -> "Subject":
+        """From `model_name`, `checkpoint` and `region` of a config; what it leaves open the checkpoint says."""
+        if not config.checkpoint:
+            return cls(config.model_name or TINY, None, bool(config.region))
+        checkpoint = find_checkpoint(config.checkpoint)
+        model_name = read_spec(checkpoint)[0].base_model
+        if config.model_name:
+            check_model(checkpoint, config.model_name)
+        region = config.region
+        if region is None:
+            run = Path(checkpoint).parents[1]
+            region = (run / "config.json").is_file() and bool(read_config(run).get("region"))
+        return cls(model_name, checkpoint, region)
+
+    def sampler(self, service):
+        """A sampling client on its weights."""
+        if self.checkpoint:
+            return service.create_sampling_client(model_path=self.checkpoint).result()
+        return service.create_sampling_client(base_model=self.model_name).result()
 
 
 def run(config: EvalConfig) -> dict[str, Evaluation]:
     """Evaluate, print the table, write the files; returns the evaluations by set."""
     skipped, evaluations = SkipCounter(), {}
-    renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
+    subject = Subject.of(config)
+    renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
     sets = [load_eval_set(n, s, config.eval_places, skipped) for n, s in held_out_sets(config.data).items()]
     with open_engine(config) as service, Progress("evaluating", total=sum(len(s.samples) for s in sets)) as bar:
-        sampler = open_sampler(service, config.model_name, config.checkpoint)
+        sampler = subject.sampler(service)
         for eval_set in sets:
             evaluations[eval_set.name] = evaluate(
-                sampler, renderer, eval_set, max_tokens=config.max_tokens, region=config.region, advance=bar.advance
+                sampler, renderer, eval_set, max_tokens=config.max_tokens, region=subject.region, advance=bar.advance
             )
     print(metrics_table(evaluations, "set"))
     for name, evaluation in evaluations.items():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from geospot.answer import prompt_text
+from geospot.data.labels import LabelFiller
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.shards import DataError, find_shards, read_samples
 from geospot.earth.labels import score_labels
@@ -65,7 +66,7 @@ def load_eval_set(name: str, source: str, limit: int = 0, skipped: SkipCounter |
             break
     if not samples:
         raise DataError(f"{name}: no usable sample in {source}; skipped: {skipped}")
-    return EvalSet(name, samples)
+    return EvalSet(name, LabelFiller()(samples))
 
 
 def label_hits(rollouts: Rollouts):

@@ -10,8 +10,8 @@ from geospot.config import EngineConfig, fail, run_command
 from geospot.data.samples import PICTURE_SUFFIXES, Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
-from geospot.eval import open_sampler
-from geospot.models.loading import is_tiny, load_processing
+from geospot.eval import Subject
+from geospot.models.loading import TINY, is_tiny, load_processing
 from geospot.models.prompt import Renderer
 from geospot.rollout import ask_all
 
@@ -21,7 +21,9 @@ class GuessConfig(EngineConfig):
     """Guess where photos were taken: geospot guess PHOTO|FOLDER ... key=value ..."""
 
     photos: tuple[str, ...] = chz.field(default=(), doc="pictures or folders; also as plain words")
+    model_name: str | None = chz.field(default=None, doc=f"hub name or folder; none: the checkpoint's, else {TINY}")
     checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
+    region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
 
 
 def find_photos(paths: Sequence[str]) -> list[Path]:
@@ -47,9 +49,10 @@ def run(config: GuessConfig) -> None:
     photos = find_photos(config.photos)
     if not photos:
         fail("guess", "no photo given: geospot guess PHOTO|FOLDER ...")
-    if is_tiny(config.model_name):
-        print(f"{config.model_name} has only ever seen satellite pictures: on street photos its guess is noise.\n")
-    renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
+    subject = Subject.of(config)
+    if is_tiny(subject.model_name):
+        print(f"{subject.model_name} has only ever seen satellite pictures: on street photos its guess is noise.\n")
+    renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
     samples = []
     for photo in photos:
         try:
@@ -62,12 +65,12 @@ def run(config: GuessConfig) -> None:
     if not samples:
         return
     with open_engine(config) as service:
-        sampler = open_sampler(service, config.model_name, config.checkpoint)
+        sampler = subject.sampler(service)
         rollouts = ask_all(
             sampler,
             renderer,
             samples,
-            prompt_text(region=config.region),
+            prompt_text(region=subject.region),
             num_samples=1,
             seeds=[0] * len(samples),
             max_tokens=config.max_tokens,

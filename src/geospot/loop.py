@@ -1,6 +1,7 @@
 """What a training loop stands on: its run folder, engine, data and held-out sets, opened in order and resumed."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,13 +11,16 @@ import chz
 
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path
 from geospot.data.bluemarble import ensure_shards
+from geospot.data.labels import LabelFiller
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.shards import DataError, ShardStream, find_shards
-from geospot.engine import open_engine
+from geospot.data.world import WorldConfig
+from geospot.engine import open_engine, read_spec, resolve_device
 from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import RunFolderError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
+from geospot.progress import Progress
 from geospot.runs import RunFolder, StopRequest, read_checkpoints
 
 SAVING_SHARE = 0.05  # of the time, for save_every=0
@@ -31,8 +35,11 @@ class Loop:
         self._saving_s, self._saved_at = 0.0, time.monotonic()
 
     @classmethod
-    def open(cls, config: LoopConfig, command: str, start_from: str | None = None) -> "Loop":
-        """Open everything. Weights: the run's last checkpoint, else `start_from`, else the model's own."""
+    def open(cls, config: LoopConfig, command: str, start_from: Callable[[], str | None]) -> "Loop":
+        """Open everything. Weights: the run's last checkpoint, else what `start_from()` names, else the model's own.
+
+        `start_from` is asked only where a run begins: one that goes on needs its own checkpoint alone.
+        """
         loop = cls(config, command)
         try:
             loop._open(start_from)
@@ -41,19 +48,21 @@ class Loop:
             raise
         return loop
 
-    def _open(self, start_from: str | None) -> None:
+    def _open(self, start_from: Callable[[], str | None]) -> None:
         config, stack = self.config, self._stack
+        # What can be refused is refused first: before pictures are made and before there is a folder.
+        resolve_device(config.device)
+        log_path = config.log_path or default_log_path(self.command, config.model_name)
+        begun = (Path(log_path) / "checkpoints.jsonl").is_file() and read_checkpoints(log_path)
+        weights = None if begun else start_from()
         processing = load_processing(config.model_name)
         self.renderer = Renderer(processing, max_pixels=config.max_pixels)
         train_source, eval_sources = data_sources(config)
         shards = find_shards(train_source)
         check_apart(config, shards, eval_sources)
-        log_path = config.log_path or default_log_path(self.command, config.model_name)
-        settings = {"command": self.command, "start_from": start_from, **chz.asdict(config)}
+        settings = {"command": self.command, **chz.asdict(config)}
         self.run = stack.enter_context(
-            RunFolder.create(
-                log_path, settings, resume=config.resume, log_to=config.log_to, may_differ=MAY_DIFFER | {"start_from"}
-            )
+            RunFolder.create(log_path, settings, resume=config.resume, log_to=config.log_to, may_differ=MAY_DIFFER)
         )
         last = self.run.last_checkpoint()
         if last is None and self.run.checkpoints():
@@ -66,10 +75,11 @@ class Loop:
         self.finished = bool(last and last.final)  # its steps and its last evaluation
         if not self.finished:
             self.run.rewind(self.first_step)
-        self.training = self._training_client(last.path if last else None, start_from)
+        self.training = self._training_client(last.path if last else None, weights)
         state = last.loop_state if last else {}
         self.state: dict[str, Any] = state.get("loop", {})
         self.stream = ShardStream(shards, seed=config.seed, buffer=config.shuffle_buffer, start=state.get("data"))
+        self.labels = LabelFiller()
         self._data_state, self.skipped = self.stream.state(), self.stream.skipped.copy()
         self._reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="geospot-data"))
         self._next: Future | None = None
@@ -80,19 +90,29 @@ class Loop:
         self.stop = stack.enter_context(StopRequest())
 
     def _training_client(self, resume_path: str | None, start_from: str | None):
+        name, rank = self.config.model_name, self.config.lora_rank
         if resume_path:
             return self.service.create_training_client_from_state_with_optimizer(resume_path).result()
-        if start_from:
-            return self.service.create_training_client_from_state(start_from).result()
-        return self.service.create_lora_training_client(
-            self.config.model_name, rank=self.config.lora_rank, seed=self.config.seed
-        ).result()
+        if not start_from:
+            return self.service.create_lora_training_client(name, rank=rank, seed=self.config.seed).result()
+        check_model(start_from, name, self.renderer.processing.folder)
+        training = self.service.create_training_client_from_state(start_from).result()
+        if (theirs := training.get_info().lora_rank) != rank:
+            raise DataError(f"lora_rank={rank}: the checkpoint {start_from} has {theirs}; set lora_rank={theirs}")
+        return training
 
     def __enter__(self) -> "Loop":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    def report_data(self) -> None:
+        """Print what was skipped and what was found in the labels."""
+        if self.skipped:
+            print(f"samples skipped: {self.skipped}")
+        if self.labels.changed:
+            print(f"labels of the samples read in this session:\n{self.labels.report.summary()}")
 
     def sampler(self):
         """A sampling client on the weights as they are."""
@@ -105,9 +125,14 @@ class Loop:
         self._next = self._reader.submit(self._read)
         return samples
 
+    def data_metrics(self) -> dict[str, int]:
+        """What has been skipped since the run began, for the log."""
+        return {"samples_skipped": self.skipped.total()}
+
     def _read(self) -> tuple[list[Sample], dict, SkipCounter]:
         # All three in the reader's thread, which by the time they are used is at the next batch.
-        return self.stream.take(self.config.batch_size), self.stream.state(), self.stream.skipped.copy()
+        samples = self.labels(self.stream.take(self.config.batch_size))
+        return samples, self.stream.state(), self.stream.skipped.copy()
 
     def is_eval_step(self, step: int) -> bool:
         """At the start, every `eval_every` steps and after the last one."""
@@ -122,9 +147,15 @@ class Loop:
         return metrics, evaluations
 
     def _evaluate_one(self, step: int, sampler, eval_set: EvalSet) -> Evaluation:
-        evaluation = evaluate(
-            sampler, self.renderer, eval_set, max_tokens=self.config.max_tokens, region=self.config.region
-        )
+        with Progress(f"evaluating {eval_set.name} before step {step}", total=len(eval_set.samples)) as bar:
+            evaluation = evaluate(
+                sampler,
+                self.renderer,
+                eval_set,
+                max_tokens=self.config.max_tokens,
+                region=self.config.region,
+                advance=bar.advance,
+            )
         self.run.add_rollouts(step, rollout_rows(evaluation))
         return evaluation
 
@@ -146,12 +177,15 @@ def data_sources(config: LoopConfig) -> tuple[str, dict[str, str]]:
     """The training shards and the held-out sets (name -> shards) of a config; makes the Blue Marble's if need be."""
     train, held_out = config.data, {}
     if config.data == "bluemarble":
-        folders = {name: str(path) for name, path in ensure_shards(n_train=config.train_places).items()}
+        world = WorldConfig(width_km=config.zoom_km)
+        folders = {name: str(path) for name, path in ensure_shards(world, n_train=config.train_places).items()}
         train, held_out = folders.pop("train"), folders
     if config.eval_data == "none":
         held_out = {}
     elif config.eval_data != "auto":
         held_out = {"eval": config.eval_data}
+    elif not held_out:
+        print("no held-out set: give eval_data=SHARDS to see how the model does on pictures it has not trained on")
     return train, held_out
 
 
@@ -188,3 +222,12 @@ def find_checkpoint(path: str) -> str:
     if (folder / "state.json").is_file():
         return str(folder)
     raise DataError(f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl) nor a checkpoint (state.json)")
+
+
+def check_model(checkpoint: str, *names: str) -> None:
+    """DataError where a checkpoint was trained on another model than any of these names (or folders) of one."""
+    theirs = read_spec(checkpoint)[0].base_model
+    if theirs not in names:
+        raise DataError(
+            f"model_name={names[0]!r}: the checkpoint {checkpoint} is of {theirs!r}; set model_name={theirs}"
+        )

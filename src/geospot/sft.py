@@ -43,11 +43,10 @@ def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.D
 
 def run(config: SftConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
-    start_from = find_checkpoint(config.checkpoint) if config.checkpoint else None
     peak = peak_learning_rate(config, otherwise=2e-4)
     evaluations: list[Evaluation] = []
     with (
-        Loop.open(config, "sft", start_from) as loop,
+        Loop.open(config, "sft", lambda: config.checkpoint and find_checkpoint(config.checkpoint)) as loop,
         Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
@@ -69,7 +68,7 @@ def run(config: SftConfig) -> list[Evaluation]:
                 "loss": loss,
                 "learning_rate": rate,
                 "answer_tokens": n_tokens,
-                "samples_skipped": loop.skipped.total(),
+                **loop.data_metrics(),
                 "step_seconds": time.monotonic() - started,
             }
             loop.run.log(step, metrics)
@@ -81,8 +80,7 @@ def run(config: SftConfig) -> list[Evaluation]:
         metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
         loop.run.log(config.max_steps, metrics)
         loop.save(config.max_steps, final=True)
-        if loop.skipped:
-            print(f"samples skipped: {loop.skipped}")
+        loop.report_data()
     return evaluations
 
 

@@ -19,21 +19,20 @@ from pathlib import Path
 
 import chz
 import numpy as np
-from tinker import types
 
 from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
 from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
-from geospot.datums import policy_datum, policy_diagnostics
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
-from geospot.engine.local.losses import LOSS_CONFIG
+from geospot.engine.losses import LOSS_CONFIG
 from geospot.evaluate import Evaluation
 from geospot.loop import Loop, find_checkpoint, shown
-from geospot.optim import adam, learning_rate_at, peak_learning_rate
+from geospot.optim import learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
 from geospot.rollout import Rollouts, ask_all, log_rows, request_seed, score
+from geospot.update import per_token, update
 
 LOSSES = ("importance_sampling", "ppo", "cispo")
 
@@ -131,7 +130,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
     reward_config, peak = config.reward_config(), peak_learning_rate(config, otherwise=4e-5)
     evaluations: list[Evaluation] = []
     with (
-        Loop.open(config, "train", start_checkpoint(config)) as loop,
+        Loop.open(config, "train", lambda: start_checkpoint(config)) as loop,
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
@@ -161,7 +160,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             clock.lap("update")
             loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
             metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress)
-            metrics |= update_metrics | kl_metrics | {"samples_skipped": loop.skipped.total()}
+            metrics |= update_metrics | kl_metrics | loop.data_metrics()
             loop.run.log(step, metrics | clock.metrics())
             bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
             loop.save(step + 1)
@@ -171,8 +170,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
         metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
         loop.run.log(config.max_steps, metrics)
         loop.save(config.max_steps, final=True)
-        if loop.skipped:
-            print(f"samples skipped: {loop.skipped}")
+        loop.report_data()
     return evaluations
 
 
@@ -213,78 +211,6 @@ def sample_groups(sampler, loop: Loop, samples, step: int) -> Rollouts:
         seeds=seeds,
         max_tokens=config.max_tokens,
     )
-
-
-def per_token(rollouts: Rollouts, advantages, reference, config: TrainConfig) -> tuple[list[np.ndarray], dict]:
-    """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
-
-    The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
-    """
-    lengths = [len(sequence.tokens) for sequence in rollouts.sequences]
-    per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
-    if reference is None:
-        return per_answer, {}
-    futures = []
-    for i, sequence in enumerate(rollouts.sequences):
-        prompt = rollouts.prompts[i // rollouts.group_size]
-        chunk = types.EncodedTextChunk(tokens=list(sequence.tokens))
-        futures.append(reference.compute_logprobs(types.ModelInput(chunks=[*prompt.chunks, chunk])))
-    drift = []
-    for sequence, future, n in zip(rollouts.sequences, futures, lengths, strict=True):
-        drift.append(np.asarray(sequence.logprobs) - np.array(future.result()[-n:], dtype=np.float64))
-    mean = float(np.concatenate(drift).mean())
-    with_penalty = [a - config.kl_coef * (d - mean) for a, d in zip(per_answer, drift, strict=True)]
-    return with_penalty, {"kl_reference": mean}
-
-
-def update(training, rollouts: Rollouts, token_advantages, step: int, rate: float, config: TrainConfig) -> dict:
-    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log."""
-    n_groups, size = len(rollouts.samples), rollouts.group_size
-    rows, first_kl = [], None
-    for epoch in range(config.num_epochs):
-        order = np.random.default_rng([config.seed, step, epoch]).permutation(n_groups)
-        for groups in np.array_split(order, config.num_substeps):
-            members = [int(g) * size + m for g in groups for m in range(size)]
-            data = minibatch(rollouts, token_advantages, members)
-            if not data:
-                continue  # every group agreed with itself: there is nothing to learn from
-            result = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
-            taken = training.optim_step(adam(config, rate))
-            output = result.result()
-            row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
-            row |= {"loss": output.metrics["loss:sum"]} | (taken.result().metrics or {})
-            rows.append(row)
-            if first_kl is None:
-                first_kl = row["kl"]
-                check_mismatch(first_kl, config)
-    if not rows:
-        return {"n_updates": 0, "learning_rate": rate}
-    means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
-    return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
-
-
-def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[types.Datum]:
-    """Datums of some answers, scaled so that the loss is the mean over all their tokens.
-
-    Answers without any advantage are left out: they have no gradient, but their tokens count in the mean.
-    """
-    n_tokens = sum(len(rollouts.sequences[i].tokens) for i in members)
-    data = []
-    for i in members:
-        if np.any(token_advantages[i]):
-            sequence, prompt = rollouts.sequences[i], rollouts.prompts[i // rollouts.group_size]
-            advantages = token_advantages[i] / n_tokens
-            data.append(policy_datum(prompt, list(sequence.tokens), np.asarray(sequence.logprobs), advantages))
-    return data
-
-
-def check_mismatch(kl: float, config: TrainConfig) -> None:
-    """Before the weights have moved, sampler and trainer must agree."""
-    if not kl <= config.max_mismatch_kl:  # NaN is no agreement
-        raise RuntimeError(
-            f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
-            "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
-        )
 
 
 def reward_metrics(

@@ -1,5 +1,6 @@
 """The Blue Marble world packed into WebDataset shards, once, in the cache; streamed like any other set."""
 
+import fcntl
 import hashlib
 import io
 import os
@@ -16,7 +17,7 @@ from geospot.data.samples import Sample
 from geospot.data.shards import write_shard
 from geospot.data.world import BlueMarble, WorldConfig
 from geospot.earth.place import Place
-from geospot.files import atomic_folder
+from geospot.files import atomic_folder, remove_leftovers
 from geospot.progress import Progress
 
 SHARD_SAMPLES = 1024
@@ -75,8 +76,13 @@ def ensure_shards(config: WorldConfig | None = None, *, n_train: int, workers: i
     root = cache_folder() / f"bluemarble-{digest}"
     sizes = {"train": n_train, "eval": config.n_eval, "eval-far": config.n_eval_far}
     folders = {split: root / f"{split}-{n}" for split, n in sizes.items() if n}
-    missing = {split: folder for split, folder in folders.items() if not folder.is_dir()}
-    if missing:
+    if all(folder.is_dir() for folder in folders.values()):
+        return folders
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a run started beside this one waits here, then finds everything made
+        remove_leftovers(root)
+        missing = {split: folder for split, folder in folders.items() if not folder.is_dir()}
         with Progress("making Blue Marble pictures", total=sum(sizes[split] for split in missing)) as bar:
             for split, folder in missing.items():
                 _make_split(config, split, sizes[split], folder, workers or os.cpu_count() or 1, bar.advance)

@@ -35,9 +35,7 @@ class LabelFiller:
             gazetteer = Gazetteer.load()
             code = gazetteer.country_code(country or known.country or "")
             country = gazetteer.country_name(code) if code else country
-        return replace(
-            given, city=given.city or known.city, region=given.region or known.region, country=country
-        )
+        return replace(given, city=given.city or known.city, region=given.region or known.region, country=country)
 
     def _count(self, report: LabelReport) -> None:
         self.report.places += report.places
@@ -46,6 +44,7 @@ class LabelFiller:
             for level in LEVELS:
                 totals[level] += counts[level]
 
-    def counts(self) -> dict[str, int]:
-        """For the metrics: labels filled, not in the gazetteer, and at odds with the coordinates, all levels."""
-        return {f"labels_{n}": sum(getattr(self.report, n).values()) for n in ("filled", "unknown", "disagree")}
+    @property
+    def changed(self) -> bool:
+        """Whether anything was filled, or found to be at odds with its coordinates."""
+        return any(self.report.filled.values()) or any(self.report.disagree.values())

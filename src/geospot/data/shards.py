@@ -69,7 +69,7 @@ def _raw_groups(shards: Sequence[str], skipped: SkipCounter) -> Iterator[dict]:
 
     def damaged(error: BaseException) -> bool:
         text = str(error.args)
-        shard = next((s for s in shards if s in text), text)  # webdataset tells of the same damage twice
+        shard = next((s for s in shards if f"'{s}'" in text), text)  # webdataset tells of the same damage twice
         if shard not in told:
             told.add(shard)
             skipped["damaged shard"] += 1

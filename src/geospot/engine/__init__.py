@@ -10,7 +10,7 @@ def open_engine(config: Any, checkpoint_dir: str = "checkpoints"):
     """
     from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
-    device = _device(config.device)
+    device = resolve_device(config.device)
     dtype = config.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
@@ -26,11 +26,21 @@ def open_engine(config: Any, checkpoint_dir: str = "checkpoints"):
     )
 
 
-def _device(wanted: str) -> str:
+def resolve_device(wanted: str) -> str:
+    """The device behind "auto"; ModelError for a GPU that is not there."""
     import torch
+
+    from geospot.models.loading import ModelError
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={wanted}: torch sees no GPU here; device=cpu works everywhere")
+        raise ModelError(f"device={wanted}: torch sees no GPU here; device=cpu works everywhere")
     return wanted
+
+
+def read_spec(checkpoint: str):
+    """What a checkpoint belongs to (`base_model`, `lora_rank`, ...), and how many optimizer steps it has seen."""
+    from geospot.engine.local.state import read_spec as read
+
+    return read(checkpoint)

@@ -256,13 +256,18 @@ def _check_place(path: Path, resume: Resume) -> bool:
     return exists
 
 
+# While these are empty a run has done nothing: one that failed at its start may be tried with another configuration.
+_LOGS = ("metrics.jsonl", "checkpoints.jsonl")
+
+
 def _write_config(path: Path, config: dict, may_differ: Collection[str], command: list[str] | None) -> tuple[str, dict]:
     """Check against the config there, if any, and write the file with this session added; returns id and config."""
     session = session_facts(command)
     if (path / "config.json").exists():
         document = _read_config_file(path)
         changed = differences(document["config"], config)
-        if bad := refused(changed, may_differ):
+        begun = any((path / name).is_file() and (path / name).stat().st_size for name in _LOGS)
+        if begun and (bad := refused(changed, may_differ)):
             lines = "\n".join(f"  {key}: {changed[key][0]!r} there, {changed[key][1]!r} asked for" for key in bad)
             raise RunFolderError(
                 f"{path} holds a run with another configuration:\n{lines}\n"

@@ -10,19 +10,7 @@ import numpy as np
 import torch
 from tinker import types
 
-# Required inputs beside target_tokens, and the configuration each loss knows with its defaults.
-LOSS_INPUTS = {
-    "cross_entropy": ("weights",),
-    "importance_sampling": ("logprobs", "advantages"),
-    "ppo": ("logprobs", "advantages"),
-    "cispo": ("logprobs", "advantages"),
-}
-LOSS_CONFIG = {
-    "cross_entropy": {},
-    "importance_sampling": {},
-    "ppo": {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2},
-    "cispo": {"clip_low_threshold": 0.0, "clip_high_threshold": 4.0},
-}
+from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
 
 
 def check_loss(loss_fn: str, config: Mapping | None) -> dict[str, float]:

@@ -211,16 +211,21 @@ class Network:
             positions = next_position[select, None] + torch.arange(suffix_ids.shape[1], device=self.device)
             both = torch.cat([mask[select], suffix_mask.to(self.device)], 1)
             suffix_hidden = self.extend(suffix_ids.to(self.device), both, positions, cache)
-        picked, targets = [], []
+        # One index for all rows: the gradient of a slice a row would be a tensor of zeros a row.
+        flat = (
+            hidden.flatten(0, 1)
+            if suffix_hidden is None
+            else torch.cat([hidden.flatten(0, 1), suffix_hidden.flatten(0, 1)])
+        )
+        suffix_length, index, targets = suffix_ids.shape[1], [], []
         for b, row in enumerate(rows):
             where = np.flatnonzero(row.scored)
-            targets.append(torch.from_numpy(row.targets[where]))
-            in_prefix = torch.from_numpy(where[where < row.split] + prefix_length - row.split)
-            picked.append(hidden[group[b], in_prefix.to(self.device)])
-            in_suffix = where[where >= row.split] - row.split
-            if len(in_suffix):
-                picked.append(suffix_hidden[b, torch.from_numpy(in_suffix).to(self.device)])
-        return self._logprobs_of(torch.cat(picked), torch.cat(targets).to(self.device))
+            targets.append(row.targets[where])
+            in_prefix = (group[b] + 1) * prefix_length - row.split + where
+            in_suffix = len(heads) * prefix_length + b * suffix_length + where - row.split
+            index.append(np.where(where < row.split, in_prefix, in_suffix))
+        picked = flat[torch.from_numpy(np.concatenate(index)).to(self.device)]
+        return self._logprobs_of(picked, torch.from_numpy(np.concatenate(targets)).to(self.device))
 
     def batches(self, rows: Sequence[Row]) -> Iterable[list[int]]:
         """Indices of the rows that have something to score, in micro-batches that fit the token budget."""

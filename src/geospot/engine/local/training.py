@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from tinker import types
+from tinker.types import ModelData
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
@@ -34,6 +35,17 @@ class LocalTrainingClient:
     def get_tokenizer(self):
         """The model's tokenizer."""
         return self._service.scheduler.submit(lambda: self._service.network(self._spec).processing.tokenizer).result()
+
+    def get_info(self) -> types.GetInfoResponse:
+        """The model's name and the adapter's rank (0: all weights are trained)."""
+        spec = self._spec
+        return types.GetInfoResponse(
+            model_data=ModelData(model_name=spec.base_model),
+            model_id=f"local:{id(self)}",
+            is_lora=spec.lora_rank > 0,
+            lora_rank=spec.lora_rank,
+            model_name=spec.base_model,
+        )
 
     def n_parameters(self) -> int:
         """How many numbers are trained."""

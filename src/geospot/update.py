@@ -1,0 +1,85 @@
+"""The GRPO update: advantages of tokens, minibatches, optimizer steps, and what they say about themselves."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tinker import types
+
+from geospot.datums import policy_datum, policy_diagnostics
+from geospot.optim import adam
+from geospot.rollout import Rollouts
+
+if TYPE_CHECKING:
+    from geospot.train import TrainConfig
+
+
+def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") -> tuple[list[np.ndarray], dict]:
+    """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
+
+    The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
+    """
+    lengths = [len(sequence.tokens) for sequence in rollouts.sequences]
+    per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
+    if reference is None:
+        return per_answer, {}
+    futures = []
+    for i, sequence in enumerate(rollouts.sequences):
+        prompt = rollouts.prompts[i // rollouts.group_size]
+        chunk = types.EncodedTextChunk(tokens=list(sequence.tokens))
+        futures.append(reference.compute_logprobs(types.ModelInput(chunks=[*prompt.chunks, chunk])))
+    drift = []
+    for sequence, future, n in zip(rollouts.sequences, futures, lengths, strict=True):
+        drift.append(np.asarray(sequence.logprobs) - np.array(future.result()[-n:], dtype=np.float64))
+    mean = float(np.concatenate(drift).mean())
+    with_penalty = [a - config.kl_coef * (d - mean) for a, d in zip(per_answer, drift, strict=True)]
+    return with_penalty, {"kl_reference": mean}
+
+
+def update(training, rollouts: Rollouts, token_advantages, step: int, rate: float, config: "TrainConfig") -> dict:
+    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log."""
+    n_groups, size = len(rollouts.samples), rollouts.group_size
+    rows, first_kl = [], None
+    for epoch in range(config.num_epochs):
+        order = np.random.default_rng([config.seed, step, epoch]).permutation(n_groups)
+        for groups in np.array_split(order, config.num_substeps):
+            members = [int(g) * size + m for g in groups for m in range(size)]
+            data = minibatch(rollouts, token_advantages, members)
+            if not data:
+                continue  # every group agreed with itself: there is nothing to learn from
+            result = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
+            taken = training.optim_step(adam(config, rate))
+            output = result.result()
+            row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
+            row |= {"loss": output.metrics["loss:sum"]} | (taken.result().metrics or {})
+            rows.append(row)
+            if first_kl is None:
+                first_kl = row["kl"]
+                check_mismatch(first_kl, config)
+    if not rows:
+        return {"n_updates": 0, "learning_rate": rate}
+    means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
+    return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
+
+
+def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[types.Datum]:
+    """Datums of some answers, scaled so that the loss is the mean over all their tokens.
+
+    Answers without any advantage are left out: they have no gradient, but their tokens count in the mean.
+    """
+    n_tokens = sum(len(rollouts.sequences[i].tokens) for i in members)
+    data = []
+    for i in members:
+        if np.any(token_advantages[i]):
+            sequence, prompt = rollouts.sequences[i], rollouts.prompts[i // rollouts.group_size]
+            advantages = token_advantages[i] / n_tokens
+            data.append(policy_datum(prompt, list(sequence.tokens), np.asarray(sequence.logprobs), advantages))
+    return data
+
+
+def check_mismatch(kl: float, config: "TrainConfig") -> None:
+    """Before the weights have moved, sampler and trainer must agree."""
+    if not kl <= config.max_mismatch_kl:  # NaN is no agreement
+        raise RuntimeError(
+            f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
+            "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
+        )
