@@ -28,6 +28,7 @@ from geospot.answer import (
     format_answer,
     parse_answer,
     prompt_text,
+    read_answer,
 )
 from geospot.earth.place import Place
 
@@ -546,3 +547,22 @@ def test_light_import():
     code = "import sys, geospot.answer; print([m for m in ('torch', 'tinker', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+NAMES = st.text(st.sampled_from("ABcdéßñ日本ЖКäøŁ' -unkowaNA.,:°12()"), max_size=14)
+
+
+@given(NAMES, NAMES, NAMES, st.integers(-9_200_000, 9_200_000), st.integers(-18_500_000, 18_500_000), st.integers(1, 5))
+def test_the_short_cut_for_the_usual_form_reads_what_the_full_parser_reads(city, region, country, lat, lon, decimals):
+    lines = [f"{key}: {name}" for key, name in (("City", city), ("Region", region), ("Country", country)) if name]
+    lines += [f"Latitude: {lat / 1e5:.{decimals}f}", f"Longitude: {lon / 1e5:.{decimals}f}"]
+    text = "\n".join(lines)
+    assert parse_answer(text) == read_answer(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["unknown", "NA", "None", "n/a", "Latitude", "final answer", "Ho Chi Minh City", "O'Fallon"]
+)
+def test_the_short_cut_knows_names_that_are_none(name):
+    text = f"City: {name}\nRegion: {name}\nCountry: {name}\nLatitude: 1.50\nLongitude: -2.25"
+    assert parse_answer(text) == read_answer(text)

@@ -16,8 +16,10 @@ How a text is read (`parse_answer`):
   ("-33.9 N", "Latitude: 5 E") is refused. Longitudes up to 360 are wrapped into [-180, 180); what is beyond is refused.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from geospot._coords import (
     CONTRADICTION,
@@ -45,6 +47,7 @@ MAX_CHARS = 200_000  # of a text; an answer takes about 100, so this is a loop o
 
 _HINTS = {"Latitude": "decimal degrees, north positive", "Longitude": "decimal degrees, east positive"}
 _LABELS = ("city", "region", "country")
+_TARGET_CHARS = 300  # a longer text is not in the plain form of the target
 _RESTATED_DEGREES = 0.01
 
 
@@ -94,8 +97,30 @@ class Answer:
         return self.error is None
 
 
+# An answer in the target's own form, and names in it that need no second look. Most answers of a trained model are so.
+_NAME = r"([^\W\d_](?:[^\W\d_]|[ '-](?=[^\W\d_]))*)"
+_TARGET = re.compile(
+    rf"\s*(?:City: {_NAME}\n)?(?:Region: {_NAME}\n)?(?:Country: {_NAME}\n)?"
+    r"Latitude: (-?[0-9]{1,2}\.[0-9]{1,6})\nLongitude: (-?[0-9]{1,3}\.[0-9]{1,6})\s*"
+)
+_clean = lru_cache(maxsize=1 << 14)(clean_label)  # the same few names come back in every group
+
+
 def parse_answer(text: str) -> Answer:
     """The last complete answer of a text (rules: this module's docstring). Never raises; linear time."""
+    usual = len(text) <= _TARGET_CHARS and "nswer" not in text  # "final answer" has a meaning of its own
+    match = _TARGET.fullmatch(text) if usual else None
+    if match is None:
+        return read_answer(text)
+    *labels, lat, lon = match.groups()
+    if abs(float(lat)) > 90 or abs(float(lon)) > 180:
+        return read_answer(text)
+    names = (label and _clean(label, kind) for label, kind in zip(labels, _LABELS, strict=True))
+    return Answer(float(lat), wrap_longitude(float(lon)), *names)
+
+
+def read_answer(text: str) -> Answer:
+    """`parse_answer` without its short cut for the usual form: the same result, five times the time."""
     if not text.strip():
         return Answer(None, None, error=EMPTY)
     if len(text) > MAX_CHARS:

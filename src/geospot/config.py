@@ -66,7 +66,7 @@ class LoopConfig(EngineConfig):
         default=None, doc="peak of Adam's; none: 1e-3 for the tiny model, else 2e-4 (sft) or 4e-5 (train)"
     )
     lr_schedule: Literal["constant", "linear", "cosine"] = chz.field(default="linear", doc="decay over the run, to 0")
-    warmup_steps: int = chz.field(default=5, doc="steps over which the learning rate rises to its peak")
+    warmup_steps: int = chz.field(default=5, doc="steps over which the rate rises to its peak, at most half the run")
     weight_decay: float = chz.field(default=0.0, doc="of AdamW")
     grad_clip_norm: float = chz.field(default=1.0, doc="the gradient is scaled down to this norm; 0: never")
     lora_rank: int = chz.field(default=32, doc="rank of the adapter; 0 trains all weights")
@@ -158,6 +158,9 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
         main(config)
     except user_errors() as error:
         fail(command, str(error))
+    except KeyboardInterrupt:
+        print(f"geospot {command}: stopped; what was saved is whole", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def user_errors() -> tuple[type[BaseException], ...]:

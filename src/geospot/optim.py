@@ -17,9 +17,10 @@ def peak_learning_rate(config: LoopConfig, otherwise: float) -> float:
 
 def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:
     """The rate of a step: a linear rise over `warmup_steps`, then the schedule, which reaches 0 after the last step."""
-    if step < config.warmup_steps:
-        return peak * (step + 1) / (config.warmup_steps + 1)
-    left = 1 - (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
+    warmup = min(config.warmup_steps, config.max_steps // 2)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    left = 1 - (step - warmup) / (config.max_steps - warmup)
     shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
     return peak * shape[config.lr_schedule]
 

@@ -142,7 +142,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             sampler = loop.sampler()
             metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
             clock.lap("eval")
-            progress = step / max(1, config.max_steps - 1)
+            progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
             samples = loop.next_batch()
             clock.lap("data")
             rollouts = sample_groups(sampler, loop, samples, step)

@@ -1,0 +1,5 @@
+"""`python -m geospot COMMAND ...` is `geospot COMMAND ...`."""
+
+from geospot.cli import main
+
+main()
