@@ -125,6 +125,8 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     return stages
 
 
+# The base has seen the Earth, though neither the held-out places nor the game: the table says so.
+STAGE_NAMES = {"untrained": "untrained (random weights)", "base": "base (pretrained on captions)"}
 SET_NOTES = {
     "eval": "new places on the known Earth, none within 25 km of a training place; the ground nearby was seen",
     "eval-far": "four regions whose pixels no training picture shows",
@@ -152,7 +154,11 @@ def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[s
                 for eval_set in sets:
                     result = evaluate(sampler, renderer, eval_set, max_tokens=24, advance=bar.advance)
                     stages[eval_set.name][stage] = Stage(
-                        stage, result.predictions, result.summary, result.intervals, result.rollouts
+                        STAGE_NAMES.get(stage, stage),
+                        result.predictions,
+                        result.summary,
+                        result.intervals,
+                        result.rollouts,
                     )
     return stages
 

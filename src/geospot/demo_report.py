@@ -96,7 +96,7 @@ def write_demo_report(out: Path, config, stages: Mapping[str, Mapping[str, Stage
         Table(name, [Row(s.name, s.summary, s.intervals) for s in by_stage.values()], set_notes[name])
         for name, by_stage in stages.items()
     ]
-    shown = {s.name: s.predictions for s in stages["eval"].values() if s.rollouts is not None and s.name != "untrained"}
+    shown = {s.name: s.predictions for key, s in stages["eval"].items() if key in ("base", "SFT", "GRPO")}
     return write_report(
         out / "report.html",
         title="geospot demo: where on Earth is this?",

@@ -1,7 +1,7 @@
 """What a training loop stands on: its run folder, engine, data and held-out sets, opened in order and resumed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -113,6 +113,25 @@ class Loop:
             print(f"samples skipped: {self.skipped}")
         if self.labels.changed:
             print(f"labels of the samples read in this session:\n{self.labels.report.summary()}")
+
+    def steps(self) -> Iterator[int]:
+        """The steps to do. After each a checkpoint, if one is due; no more of them once somebody asks to stop."""
+        for step in range(self.first_step, self.config.max_steps):
+            yield step
+            self.save(step + 1)
+            if self.stop.requested:
+                print(f"stopped after step {step}; the same command goes on from there")
+                return
+
+    def finish(self) -> list[Evaluation]:
+        """After the last step: the final evaluations and checkpoint; none where the run was stopped before it."""
+        if self.stop.requested:
+            return []
+        metrics, evaluations = self.evaluate(self.config.max_steps, self.sampler())
+        self.run.log(self.config.max_steps, metrics)
+        self.save(self.config.max_steps, final=True)
+        self.report_data()
+        return evaluations
 
     def sampler(self):
         """A sampling client on the weights as they are."""

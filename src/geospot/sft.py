@@ -44,15 +44,14 @@ def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.D
 def run(config: SftConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
     peak = peak_learning_rate(config, otherwise=2e-4)
-    evaluations: list[Evaluation] = []
     with (
         Loop.open(config, "sft", lambda: config.checkpoint and find_checkpoint(config.checkpoint)) as loop,
         Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
-            return evaluations
-        for step in range(loop.first_step, config.max_steps):
+            return []
+        for step in loop.steps():
             started = time.monotonic()
             metrics = {}
             if loop.is_eval_step(step):
@@ -73,15 +72,7 @@ def run(config: SftConfig) -> list[Evaluation]:
             }
             loop.run.log(step, metrics)
             bar.advance(1, loss=loss, **shown(metrics))
-            loop.save(step + 1)
-            if loop.stop.requested:
-                print(f"stopped after step {step}; the same command goes on from there")
-                return evaluations
-        metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
-        loop.run.log(config.max_steps, metrics)
-        loop.save(config.max_steps, final=True)
-        loop.report_data()
-    return evaluations
+        return loop.finish()
 
 
 def main(argv=None) -> None:

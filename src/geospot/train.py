@@ -128,16 +128,15 @@ class TrainConfig(LoopConfig):
 def run(config: TrainConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
     reward_config, peak = config.reward_config(), peak_learning_rate(config, otherwise=4e-5)
-    evaluations: list[Evaluation] = []
     with (
         Loop.open(config, "train", lambda: start_checkpoint(config)) as loop,
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
-            return evaluations
+            return []
         reference = reference_sampler(loop) if config.kl_coef else None
-        for step in range(loop.first_step, config.max_steps):
+        for step in loop.steps():
             clock = Clock()
             sampler = loop.sampler()
             metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
@@ -163,15 +162,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             metrics |= update_metrics | kl_metrics | loop.data_metrics()
             loop.run.log(step, metrics | clock.metrics())
             bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
-            loop.save(step + 1)
-            if loop.stop.requested:
-                print(f"stopped after step {step}; the same command goes on from there")
-                return evaluations
-        metrics, evaluations = loop.evaluate(config.max_steps, loop.sampler())
-        loop.run.log(config.max_steps, metrics)
-        loop.save(config.max_steps, final=True)
-        loop.report_data()
-    return evaluations
+        return loop.finish()
 
 
 def start_checkpoint(config: TrainConfig) -> str | None:
