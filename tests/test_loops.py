@@ -352,3 +352,18 @@ def test_a_run_that_failed_before_its_first_step_may_change(common, half_trained
         run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
     run_sft(SftConfig(**common, checkpoint=half_trained, max_steps=1, log_path="a"))
     assert read_checkpoints("a")[-1].final
+
+
+def test_the_tiny_model_gets_a_warm_start_where_it_has_none(shards, tmp_path, monkeypatch, capsys):
+    """`python -m geospot.train` alone: without a warm start no answer could be read and nothing would be learned."""
+    from geospot import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "WARM_START", train.WARM_START | {"max_steps": 1})
+    run_train(TrainConfig(
+        data=str(shards / "train.tar"), eval_data="none", batch_size=2, group_size=2, max_steps=1, max_tokens=4,
+        threads=1,
+    ))  # fmt: skip
+    assert "gets a short one first" in capsys.readouterr().out
+    assert read_checkpoints("runs/sft-tiny")[-1].final
+    assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000001")

@@ -6,7 +6,7 @@ from typing import Any, Literal, NoReturn
 
 import chz
 
-from geospot.models.loading import TINY, TINY_UNTRAINED
+from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny
 from geospot.runs.sinks import SINKS, check_sinks
 
 # What may change when a run is resumed: how often things are kept and shown, not what a step learns.
@@ -63,13 +63,15 @@ class LoopConfig(EngineConfig):
     max_steps: int = chz.field(default=100, doc="optimizer steps (sft) or rollout steps (train)")
     batch_size: int = chz.field(default=128, doc="pictures a step")
     learning_rate: float | None = chz.field(
-        default=None, doc="peak of Adam's; none: 1e-3 for the tiny model, else 2e-4 (sft) or 4e-5 (train)"
+        default=None, doc="peak of Adam's; none: for sft 2e-4 (tiny: 1e-3), for train 4e-5 (tiny: 3e-4)"
     )
     lr_schedule: Literal["constant", "linear", "cosine"] = chz.field(default="linear", doc="decay over the run, to 0")
     warmup_steps: int = chz.field(default=5, doc="steps over which the rate rises to its peak, at most half the run")
     weight_decay: float = chz.field(default=0.0, doc="of AdamW")
     grad_clip_norm: float = chz.field(default=1.0, doc="the gradient is scaled down to this norm; 0: never")
-    lora_rank: int = chz.field(default=32, doc="rank of the adapter; 0 trains all weights")
+    lora_rank: int | None = chz.field(
+        default=None, doc="rank of the adapter; 0 trains all weights; none: 0 for the tiny model, else 32"
+    )
     seed: int = chz.field(default=0, doc="of the adapter, the data's order and the sampling")
 
     data: str = chz.field(default="bluemarble", doc="bluemarble, or a folder, glob or .txt list of WebDataset shards")
@@ -104,9 +106,9 @@ class LoopConfig(EngineConfig):
             "eval_every",
             "keep_checkpoints",
         )
-        not_negative(
-            self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every", "seed"
-        )
+        not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "eval_places", "save_every", "seed")
+        if self.lora_rank is not None:
+            not_negative(self, "lora_rank")
         if self.learning_rate is not None:
             positive(self, "learning_rate")
         for sink in self.log_to:
@@ -116,6 +118,11 @@ class LoopConfig(EngineConfig):
             check_sinks(self.log_to)
         except ImportError as error:
             raise ValueError(str(error)) from None
+
+    @property
+    def rank(self) -> int:
+        """The adapter's rank, or 0 where all weights are trained."""
+        return (0 if is_tiny(self.model_name) else 32) if self.lora_rank is None else self.lora_rank
 
 
 def default_log_path(command: str, model_name: str) -> str:

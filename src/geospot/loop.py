@@ -77,7 +77,7 @@ class Loop:
             self.run.rewind(self.first_step)
         self.training = self._training_client(last.path if last else None, weights)
         state = last.loop_state if last else {}
-        self.state: dict[str, Any] = state.get("loop", {})
+        self.state: dict[str, Any] = state.get("loop", {"start_from": weights})
         self.stream = ShardStream(shards, seed=config.seed, buffer=config.shuffle_buffer, start=state.get("data"))
         self.labels = LabelFiller()
         self._data_state, self.skipped = self.stream.state(), self.stream.skipped.copy()
@@ -90,7 +90,7 @@ class Loop:
         self.stop = stack.enter_context(StopRequest())
 
     def _training_client(self, resume_path: str | None, start_from: str | None):
-        name, rank = self.config.model_name, self.config.lora_rank
+        name, rank = self.config.model_name, self.config.rank
         if resume_path:
             return self.service.create_training_client_from_state_with_optimizer(resume_path).result()
         if not start_from:

@@ -8,11 +8,11 @@ from geospot.config import LoopConfig
 from geospot.models.loading import is_tiny
 
 
-def peak_learning_rate(config: LoopConfig, otherwise: float) -> float:
+def peak_learning_rate(config: LoopConfig, *, tiny: float, otherwise: float) -> float:
     """The configured rate, or the default for the model."""
     if config.learning_rate is not None:
         return config.learning_rate
-    return 1e-3 if is_tiny(config.model_name) else otherwise
+    return tiny if is_tiny(config.model_name) else otherwise
 
 
 def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:

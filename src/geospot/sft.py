@@ -43,7 +43,7 @@ def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.D
 
 def run(config: SftConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
-    peak = peak_learning_rate(config, otherwise=2e-4)
+    peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
     with (
         Loop.open(config, "sft", lambda: config.checkpoint and find_checkpoint(config.checkpoint)) as loop,
         Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,

@@ -28,13 +28,19 @@ from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
 from geospot.evaluate import Evaluation
 from geospot.loop import Loop, find_checkpoint, shown
+from geospot.models.loading import is_tiny
 from geospot.optim import learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
 from geospot.rollout import Rollouts, ask_all, log_rows, request_seed, score
+from geospot.runs import read_checkpoints
+from geospot.sft import SftConfig
+from geospot.sft import run as run_sft
 from geospot.update import per_token, update
 
 LOSSES = ("importance_sampling", "ppo", "cispo")
+# What the tiny model's warm start does not share with the run behind it.
+WARM_START = {"max_steps": 80, "batch_size": 64, "learning_rate": None, "log_to": (), "resume": "auto"}
 
 
 @chz.chz
@@ -43,7 +49,7 @@ class TrainConfig(LoopConfig):
 
     checkpoint: str = chz.field(
         default="auto",
-        doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model",
+        doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model itself",
     )
     group_size: int = chz.field(default=16, doc="answers a picture")
     num_substeps: int = chz.field(
@@ -127,7 +133,7 @@ class TrainConfig(LoopConfig):
 
 def run(config: TrainConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
-    reward_config, peak = config.reward_config(), peak_learning_rate(config, otherwise=4e-5)
+    reward_config, peak = config.reward_config(), peak_learning_rate(config, tiny=3e-4, otherwise=4e-5)
     with (
         Loop.open(config, "train", lambda: start_checkpoint(config)) as loop,
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
@@ -172,11 +178,26 @@ def start_checkpoint(config: TrainConfig) -> str | None:
     if config.checkpoint != "auto":
         return find_checkpoint(config.checkpoint)
     sft = default_log_path("sft", config.model_name)
-    if (Path(sft) / "checkpoints.jsonl").is_file():
-        print(f"starting from the SFT run in {sft}")
-        return find_checkpoint(sft)
-    print(f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form")
-    return None
+    if not (Path(sft) / "checkpoints.jsonl").is_file():
+        if not is_tiny(config.model_name):
+            print(
+                f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form"
+            )
+            return None
+        print(f"no SFT run in {sft}: {config.model_name} gets a short one first, or no answer could be read")
+        warm_start(config, sft)
+    print(f"starting from the SFT run in {sft}")
+    return find_checkpoint(sft)
+
+
+def warm_start(config: TrainConfig, folder: str) -> None:
+    """Eighty supervised steps for the tiny model, on the same data."""
+    shared = {
+        name: getattr(config, name) for name in LoopConfig.__chz_fields__ if name not in {*WARM_START, "log_path"}
+    }
+    run_sft(SftConfig(**shared, **WARM_START, log_path=folder))
+    if not read_checkpoints(folder)[-1].final:
+        raise KeyboardInterrupt
 
 
 def reference_sampler(loop: Loop):
