@@ -26,7 +26,7 @@ from geospot.data.bluemarble import encode_jpeg, label_places
 from geospot.data.samples import Sample
 from geospot.data.world import BlueMarble
 from geospot.engine import open_engine
-from geospot.models.loading import TINY, load_model, load_processing
+from geospot.models.loading import TINY, decode_image, load_model, load_processing
 from geospot.models.prompt import Renderer
 from geospot.optim import adam
 from geospot.progress import table
@@ -61,7 +61,7 @@ def one_step(training, renderer: Renderer, config: TrainConfig, samples: list[Sa
     return {k.removeprefix("time/"): v for k, v in clock.metrics().items()} | {"answer_tokens": n_tokens}
 
 
-def generate_seconds(config: TrainConfig, samples: list[Sample]) -> float:
+def generate_seconds(config: TrainConfig, samples: list[Sample], length: int) -> float:
     """transformers.generate for the same number of answers, of the same length, with nothing shared."""
     processing = load_processing(config.model_name)
     model, renderer = load_model(processing), Renderer(processing)
@@ -70,8 +70,6 @@ def generate_seconds(config: TrainConfig, samples: list[Sample]) -> float:
     for chunk in prompt.chunks:
         is_text = isinstance(chunk, types.EncodedTextChunk)
         ids += chunk.tokens if is_text else [processing.image_token_id] * chunk.expected_tokens
-    from geospot.models.loading import decode_image
-
     pictures = [decode_image(s.pictures[0]) for s in samples for _ in range(config.group_size)]
     started = time.monotonic()
     pixels = processing.image_processor(images=pictures, return_tensors="pt")
@@ -79,7 +77,7 @@ def generate_seconds(config: TrainConfig, samples: list[Sample]) -> float:
     model.generate(
         input_ids=rows, attention_mask=torch.ones_like(rows),
         mm_token_type_ids=(rows == processing.image_token_id).long(), **pixels,
-        max_new_tokens=config.max_tokens, min_new_tokens=13, do_sample=True,
+        max_new_tokens=length, min_new_tokens=length, do_sample=True,
         suppress_tokens=list(processing.banned_token_ids),
     )  # fmt: skip
     return time.monotonic() - started
@@ -128,7 +126,8 @@ def main() -> None:
         for step in range(args.steps + 1):
             batch = samples_of(args.batch, 10_000 + step * args.batch)
             rows.append(one_step(training, renderer, config, batch, step, scramble))
-    peer = generate_seconds(config, batch)
+    length = round(float(np.mean([r["answer_tokens"] for r in rows[1:]])) / (args.batch * args.group))
+    peer = generate_seconds(config, batch, length)
     report(args, config, rows[1:], peer)
 
 

@@ -10,11 +10,12 @@ import json
 import lzma
 from functools import cached_property
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from geospot.earth.distance import unit_vectors
+from geospot.earth.trees import tree_of
 
 STEP_DEG = 0.0005  # the unit of the packed vertices; scripts/build_borders.py writes it
 ROW_STEPS = 20
@@ -28,6 +29,9 @@ _X_SHIFT = _POLYGON_BITS + 1
 _ROW_SHIFT = _X_SHIFT + _X_BITS
 _NORTH_STEPS, _EAST_STEPS = int(90 / STEP_DEG), int(180 / STEP_DEG)
 _ROWS = 2 * _NORTH_STEPS // ROW_STEPS
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 
 class Borders:
@@ -105,11 +109,11 @@ class Borders:
         return np.concatenate([xy, between], axis=1), np.concatenate([polygon, polygon[long][of]])
 
     @cached_property
-    def _shore(self) -> tuple[cKDTree, np.ndarray]:
+    def _shore(self) -> "tuple[cKDTree, np.ndarray]":
         """A tree of the points along all borders, and their polygons."""
         (x, y), polygon = self._along
         vectors = unit_vectors(y * STEP_DEG, x * STEP_DEG)
-        return cKDTree(vectors, leafsize=32, balanced_tree=False, compact_nodes=False), polygon
+        return tree_of(vectors, leafsize=32), polygon
 
     def nearest_shore(self, vectors: np.ndarray, chord: float) -> tuple[np.ndarray, np.ndarray]:
         """The polygon nearest to each unit vector (N, 3), -1 for none within `chord`, and the chord to it."""

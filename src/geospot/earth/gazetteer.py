@@ -70,6 +70,8 @@ class Gazetteer:
             borders = pool.submit(Borders)  # mostly numpy, beside the reading of the cities
             self.cities = Cities()
             self.countries, self.regions = countries(), regions()
+            import scipy.spatial  # noqa: F401  needed by the first lookup; here it costs only what the borders leave
+
             self.borders = borders.result()
             city_polygon = self.borders.at(self.cities.lat, self.cities.lon)
             self._assign_countries(city_polygon)
