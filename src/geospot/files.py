@@ -24,6 +24,11 @@ class RunFolderError(RuntimeError):
     """A run folder cannot be used as asked; the message says why and what to do."""
 
 
+def cache_folder() -> Path:
+    """Where made data is kept: $GEOSPOT_CACHE, or ~/.cache/geospot."""
+    return Path(os.environ.get("GEOSPOT_CACHE") or Path.home() / ".cache" / "geospot")
+
+
 def free_space(path: str | Path) -> str:
     """Free space on the disk that holds (or would hold) `path`, for people: '12.3 MB'."""
     place = Path(path).absolute()

@@ -17,7 +17,7 @@ from geospot.data.samples import Sample
 from geospot.data.shards import write_shard
 from geospot.data.world import BlueMarble, WorldConfig
 from geospot.earth.place import Place
-from geospot.files import atomic_folder, remove_leftovers
+from geospot.files import atomic_folder, cache_folder, remove_leftovers
 from geospot.progress import Progress
 
 SHARD_SAMPLES = 1024
@@ -25,11 +25,6 @@ JPEG_QUALITY = 90
 LAYOUT = 1  # raise it when the same WorldConfig would give other shards
 
 _world: BlueMarble | None = None  # of a worker process
-
-
-def cache_folder() -> Path:
-    """Where made data is kept: $GEOSPOT_CACHE, or ~/.cache/geospot."""
-    return Path(os.environ.get("GEOSPOT_CACHE") or Path.home() / ".cache" / "geospot")
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:

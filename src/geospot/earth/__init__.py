@@ -1,1 +1,1 @@
-"""Facts about the planet: distances, scores, places and their names. Imports nothing else of geospot."""
+"""Facts about the planet: distances, scores, places and their names. Imports nothing else of geospot but `files`."""

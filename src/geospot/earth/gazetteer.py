@@ -59,7 +59,7 @@ class Located:
 
 
 class Gazetteer:
-    """Reverse geocoding and names. Use `Gazetteer.load()`: building one takes over a second and 400 MB.
+    """Reverse geocoding and names. Use `Gazetteer.load()`: building one takes over a second.
 
     `claims` assigns disputed areas to countries, see `earth.policy`.
     """
