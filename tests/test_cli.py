@@ -129,6 +129,17 @@ def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path,
     assert "set model_name=" in refused(capsys, cli.main, *words, "model_name=geospot/tiny")
 
 
+def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):  # noqa: F811
+    from geospot.eval import run_setting
+    from geospot.loop import find_checkpoint
+
+    checkpoint = find_checkpoint(str(sft_run[0]))
+    assert run_setting(checkpoint, "max_steps", 0) == 90
+    assert run_setting(checkpoint, "zoom_km", 1.0) == 1000.0
+    assert run_setting(str(tmp_path / "alone" / "checkpoint"), "zoom_km", 7.0) == 7.0
+    assert run_setting(None, "zoom_km", 7.0) == 7.0
+
+
 def test_guess_without_a_photo_says_what_to_give(capsys):
     assert "PHOTO" in refused(capsys, cli.main, "guess")
     assert "nowhere.jpg" in refused(capsys, cli.main, "guess", "nowhere.jpg")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import chz
 
-from geospot.config import EngineConfig, not_negative, run_command
+from geospot.config import EngineConfig, not_negative, positive, run_command
 from geospot.data.samples import SkipCounter
+from geospot.data.world import WorldConfig
 from geospot.engine import open_engine, read_spec
 from geospot.evaluate import Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import write_bytes_atomic, write_json_atomic
@@ -29,12 +30,18 @@ class EvalConfig(EngineConfig):
     data: str = chz.field(
         default="bluemarble", doc="bluemarble (its eval and eval-far sets), or a folder, glob or list of shards"
     )
+    zoom_km: float | None = chz.field(
+        default=None,
+        doc="ground that a side of a bluemarble picture covers, km; none: as in the checkpoint's run",
+    )
     eval_places: int = chz.field(default=0, doc="the first so many of each set; 0: all")
     out: str | None = chz.field(default=None, doc="folder for metrics.json and predictions.jsonl")
 
     @chz.validate
     def _check_eval(self):
         not_negative(self, "eval_places")
+        if self.zoom_km is not None:
+            positive(self, "zoom_km")
 
 
 def metrics_table(evaluations: dict[str, Evaluation], title: str = "model") -> str:
@@ -71,10 +78,7 @@ class Subject:
         model_name = read_spec(checkpoint)[0].base_model
         if config.model_name:
             check_model(checkpoint, config.model_name)
-        region = config.region
-        if region is None:
-            run = Path(checkpoint).parents[1]
-            region = (run / "config.json").is_file() and bool(read_config(run).get("region"))
+        region = run_setting(checkpoint, "region", False) if config.region is None else config.region
         return cls(model_name, checkpoint, region)
 
     def sampler(self, service):
@@ -84,12 +88,22 @@ class Subject:
         return service.create_sampling_client(base_model=self.model_name).result()
 
 
+def run_setting(checkpoint: str | None, key: str, otherwise):
+    """A key of the configuration of the run that a checkpoint lies in; `otherwise` where it lies in none."""
+    run = Path(checkpoint).parents[1] if checkpoint else None
+    if run is None or not (run / "config.json").is_file():
+        return otherwise
+    return read_config(run).get(key, otherwise)
+
+
 def run(config: EvalConfig) -> dict[str, Evaluation]:
     """Evaluate, print the table, write the files; returns the evaluations by set."""
     skipped, evaluations = SkipCounter(), {}
     subject = Subject.of(config)
     renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
-    sets = [load_eval_set(n, s, config.eval_places, skipped) for n, s in held_out_sets(config.data).items()]
+    zoom_km = config.zoom_km or run_setting(subject.checkpoint, "zoom_km", WorldConfig.width_km)
+    sources = held_out_sets(config.data, zoom_km)
+    sets = [load_eval_set(name, source, config.eval_places, skipped) for name, source in sources.items()]
     with open_engine(config) as service, Progress("evaluating", total=sum(len(s.samples) for s in sets)) as bar:
         sampler = subject.sampler(service)
         for eval_set in sets:

@@ -223,10 +223,10 @@ def shown(metrics: dict) -> dict:
     return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
 
 
-def held_out_sets(data: str) -> dict[str, str]:
-    """Name -> shards of what `geospot eval data=...` evaluates on."""
+def held_out_sets(data: str, zoom_km: float) -> dict[str, str]:
+    """Name -> shards of what `geospot eval data=...` evaluates on; `zoom_km` is of the Blue Marble's pictures."""
     if data == "bluemarble":
-        return {name: str(path) for name, path in ensure_shards(n_train=0).items() if name != "train"}
+        return {name: str(path) for name, path in ensure_shards(WorldConfig(width_km=zoom_km), n_train=0).items()}
     return {"eval": data}
 
 

@@ -9,8 +9,8 @@ from torch import nn
 def use_linear_patch_embed(model: nn.Module) -> nn.Module:
     """Let Qwen-VL's patch embeddings run as a linear layer, in place; returns the model.
 
-    Transformers writes them as a Conv3d whose kernel is as large as its input, and torch runs that up to eight times
-    slower on a CPU. Weights, names and results (to rounding) stay as they are.
+    Transformers writes them as a Conv3d whose kernel is as large as its input, which torch runs several times slower on
+    a CPU (benchmarks/patch_embed.py). Weights, names and results (to rounding) stay as they are.
     """
     for module in model.modules():
         proj = getattr(module, "proj", None)
