@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import jpeg
 
+from geospot.data.records import DataError
 from geospot.data.samples import Sample
-from geospot.data.shards import DataError, write_shard
+from geospot.data.tar import write_shard
 from geospot.earth.place import Place
 from geospot.runs import query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
@@ -45,7 +46,7 @@ def common(tiny_folder, shards, tmp_path, monkeypatch):
     return {
         "model_name": tiny_folder, "data": str(shards / "train.tar"), "eval_data": str(shards / "eval.tar"),
         "batch_size": 4, "eval_every": 3, "max_tokens": 16, "threads": 1, "lora_rank": 0, "learning_rate": 3e-3,
-        "shuffle_buffer": 8, "save_every": 1, "device": "cpu",
+        "shuffle_buffer": 8, "save_every": 1, "device": "cpu", "holdout_km": 0.0, "data_workers": 0,
     }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def sft_run(tiny_folder, shards, tmp_path_factory):
     config = SftConfig(
         model_name=tiny_folder, data=str(shards / "train.tar"), eval_data=str(shards / "eval.tar"), batch_size=12,
         max_steps=90, eval_every=45, max_tokens=16, threads=1, lora_rank=0, learning_rate=4e-3, log_path=str(folder),
-        device="cpu", save_every=5, keep_checkpoints=20,
+        device="cpu", save_every=5, keep_checkpoints=20, holdout_km=0.0, data_workers=0,
     )  # fmt: skip
     return folder, run_sft(config)
 
@@ -278,7 +279,7 @@ def test_another_configuration_in_the_same_folder_is_refused_by_key(common, tmp_
 def test_unusable_samples_are_counted_in_the_metrics(common, tmp_path):
     import tarfile
 
-    from test_shards import add
+    from test_stream import add
 
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for i in range(6):
@@ -335,8 +336,6 @@ def test_an_unclipped_ratio_is_not_the_default_where_answers_are_reused():
 
 
 def test_a_checkpoint_of_another_rank_or_model_is_refused_by_key(common, half_trained):
-    from geospot.data.shards import DataError
-
     with pytest.raises(DataError, match=r"lora_rank=8: .* has 0; set lora_rank=0"):
         run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
     with pytest.raises(DataError, match="model_name='geospot/tiny'"):
@@ -346,8 +345,6 @@ def test_a_checkpoint_of_another_rank_or_model_is_refused_by_key(common, half_tr
 
 
 def test_a_run_that_failed_before_its_first_step_may_change(common, half_trained):
-    from geospot.data.shards import DataError
-
     with pytest.raises(DataError):
         run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
     run_sft(SftConfig(**common, checkpoint=half_trained, max_steps=1, log_path="a"))

@@ -8,8 +8,9 @@ from conftest import jpeg
 from PIL import Image, ImageOps
 from tinker import types
 
+from geospot.data.pictures import prepare_picture
 from geospot.models.loading import decode_image, image_size, load_processing
-from geospot.models.prompt import Renderer, as_jpeg_or_png
+from geospot.models.prompt import Renderer
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_pictures_are_turned_as_their_exif_says(qwen, orientation):
     corner = half_red()
     corner.paste((0, 255, 0), (0, 20, 20, 40))  # green at the bottom left, so that no two orientations look alike
     stored = encoded(corner, "JPEG", exif=exif, quality=95)
-    data, _ = as_jpeg_or_png(stored)
+    data, _ = prepare_picture(stored)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(stored))))
     assert np.abs(decode_image(data).astype(int) - upright).mean() < 3  # of 255: JPEG is written twice
     assert Image.open(io.BytesIO(data)).getexif().get(0x0112, 1) == 1  # not to be turned a second time
@@ -140,7 +141,7 @@ def test_a_picture_lying_on_its_side_is_put_upright():
     """Orientation 6, by hand: what is stored at the left is the upper edge."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    pixels = decode_image(as_jpeg_or_png(encoded(half_red(), "JPEG", exif=exif))[0])
+    pixels = decode_image(prepare_picture(encoded(half_red(), "JPEG", exif=exif))[0])
     assert pixels.shape == (60, 40, 3)
     assert_colour(pixels[5, 20], (255, 0, 0))
     assert_colour(pixels[55, 20], (0, 0, 255))
@@ -180,5 +181,5 @@ def test_unreadable_pictures_are_a_value_error(renderer, cut):
 
 
 def test_a_picture_that_is_far_too_narrow_is_a_value_error(qwen):
-    with pytest.raises(ValueError, match="aspect ratio"):
+    with pytest.raises(ValueError, match="too narrow"):
         qwen.image_chunk(encoded(Image.new("RGB", (3000, 10)), "PNG"))

@@ -6,12 +6,25 @@ from typing import Any, Literal, NoReturn
 
 import chz
 
+from geospot.data.fields import Columns
+from geospot.data.held_out import CellSplit
+from geospot.data.views import check_views
 from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny
 from geospot.runs.sinks import SINKS, check_sinks
 
 # What may change when a run is resumed: how often things are kept and shown, not what a step learns.
 MAY_DIFFER = frozenset(
-    {"save_every", "eval_every", "keep_checkpoints", "log_to", "log_path", "resume", "threads", "max_sample_tokens"}
+    {
+        "save_every",
+        "eval_every",
+        "keep_checkpoints",
+        "log_to",
+        "log_path",
+        "resume",
+        "threads",
+        "max_sample_tokens",
+        "data_workers",
+    }
 )
 
 
@@ -56,8 +69,36 @@ class EngineConfig:
             raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
 
 
+SOURCES = (
+    "a folder, glob, {0000..0009} or .txt list of WebDataset shards, on disk, http(s) or "
+    "hf://datasets/OWNER/NAME/PATH; a CSV or Parquet table; a folder of photos (docs/data.md)"
+)
+
+
 @chz.chz
-class LoopConfig(EngineConfig):
+class SourceConfig:
+    """How a source of pictures is read."""
+
+    columns: str = chz.field(
+        default="", doc="keys of the metadata that are not found by themselves: lat=KEY,lon=KEY,image=KEY,..."
+    )
+    views: str = chz.field(
+        default="4", doc="how many pictures of one place are shown together, in a seeded choice; each: a sample each"
+    )
+    data_workers: int = chz.field(
+        default=-1, doc="processes that decode pictures; -1: all cores but one, none for bluemarble"
+    )
+
+    @chz.validate
+    def _check_source(self):
+        Columns.parse(self.columns)
+        check_views(self.views)
+        if self.data_workers < -1:
+            raise ValueError(f"data_workers={self.data_workers}: must be -1 (choose) or above")
+
+
+@chz.chz
+class LoopConfig(EngineConfig, SourceConfig):
     """What the two training loops share."""
 
     max_steps: int = chz.field(default=100, doc="optimizer steps (sft) or rollout steps (train)")
@@ -74,13 +115,19 @@ class LoopConfig(EngineConfig):
     )
     seed: int = chz.field(default=0, doc="of the adapter, the data's order and the sampling")
 
-    data: str = chz.field(default="bluemarble", doc="bluemarble, or a folder, glob or .txt list of WebDataset shards")
+    data: str = chz.field(default="bluemarble", doc=f"bluemarble, or {SOURCES}")
     eval_data: str = chz.field(
-        default="auto", doc="held-out shards; auto: the world's eval and eval-far for bluemarble; none: no evaluation"
+        default="auto",
+        doc="held-out source; auto: the world's eval and eval-far for bluemarble; cells: places of `data` itself, by "
+        "cells of the map; none: no evaluation",
     )
+    holdout_km: float = chz.field(default=1.0, doc="nothing is trained on that is nearer to a held-out place")
+    eval_fraction: float = chz.field(default=0.02, doc="of the cells, for eval_data=cells")
+    cell_km: float = chz.field(default=100.0, doc="side of a cell, for eval_data=cells")
     train_places: int = chz.field(default=12_288, doc="pictures that are made for data=bluemarble")
     zoom_km: float = chz.field(default=1000.0, doc="ground that a side of a bluemarble picture covers, km")
-    shuffle_buffer: int = chz.field(default=1000, doc="samples among which the next is drawn")
+    shuffle_buffer: int = chz.field(default=1000, doc="places among which the next is drawn; held in memory, encoded")
+    open_shards: int = chz.field(default=4, doc="shards that are read at once, their samples in turn")
     eval_places: int = chz.field(default=512, doc="the first so many of each held-out set are evaluated; 0: all")
     eval_every: int = chz.field(default=50, doc="steps between evaluations (also before the first and after the last)")
 
@@ -103,10 +150,14 @@ class LoopConfig(EngineConfig):
             "train_places",
             "zoom_km",
             "shuffle_buffer",
+            "open_shards",
+            "cell_km",
             "eval_every",
             "keep_checkpoints",
         )
         not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "eval_places", "save_every", "seed")
+        not_negative(self, "holdout_km")
+        CellSplit(self.eval_fraction, self.cell_km, self.holdout_km if self.eval_data == "cells" else 0.0)
         if self.lora_rank is not None:
             not_negative(self, "lora_rank")
         if self.learning_rate is not None:
@@ -172,7 +223,7 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
 
 def user_errors() -> tuple[type[BaseException], ...]:
     """Errors whose message says what is wrong and what to do: shown without a traceback."""
-    from geospot.data.shards import DataError
+    from geospot.data.records import DataError
     from geospot.engine.local.state import CheckpointError
     from geospot.files import RunFolderError
     from geospot.models.loading import ModelError

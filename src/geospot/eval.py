@@ -7,13 +7,15 @@ from pathlib import Path
 
 import chz
 
-from geospot.config import EngineConfig, not_negative, positive, run_command
-from geospot.data.samples import SkipCounter
+from geospot.config import SOURCES, EngineConfig, SourceConfig, not_negative, positive, run_command
+from geospot.data.fields import Columns
+from geospot.data.samples import ReadOptions, SkipCounter
+from geospot.data.sets import held_out_sets, worker_count
 from geospot.data.world import WorldConfig
 from geospot.engine import open_engine, read_spec
 from geospot.evaluate import Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import write_bytes_atomic, write_json_atomic
-from geospot.loop import check_model, find_checkpoint, held_out_sets
+from geospot.loop import check_model, find_checkpoint
 from geospot.models.loading import TINY, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
@@ -21,15 +23,13 @@ from geospot.runs import read_config
 
 
 @chz.chz
-class EvalConfig(EngineConfig):
+class EvalConfig(EngineConfig, SourceConfig):
     """Evaluate on held-out pictures."""
 
     model_name: str | None = chz.field(default=None, doc=f"hub name or folder; none: the checkpoint's, else {TINY}")
     checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
     region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
-    data: str = chz.field(
-        default="bluemarble", doc="bluemarble (its eval and eval-far sets), or a folder, glob or list of shards"
-    )
+    data: str = chz.field(default="bluemarble", doc=f"bluemarble (its eval and eval-far sets), or {SOURCES}")
     zoom_km: float | None = chz.field(
         default=None,
         doc="ground that a side of a bluemarble picture covers, km; none: as in the checkpoint's run",
@@ -102,8 +102,19 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
     subject = Subject.of(config)
     renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
     zoom_km = config.zoom_km or run_setting(subject.checkpoint, "zoom_km", WorldConfig.width_km)
-    sources = held_out_sets(config.data, zoom_km)
-    sets = [load_eval_set(name, source, config.eval_places, skipped) for name, source in sources.items()]
+    options = ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns))
+    sets = [
+        load_eval_set(
+            name,
+            source,
+            config.eval_places,
+            skipped,
+            options=options,
+            views=config.views,
+            workers=worker_count(config),
+        )
+        for name, source in held_out_sets(config, zoom_km).items()
+    ]
     with open_engine(config) as service, Progress("evaluating", total=sum(len(s.samples) for s in sets)) as bar:
         sampler = subject.sampler(service)
         for eval_set in sets:

@@ -1,12 +1,15 @@
 """Evaluation on fixed held-out sets: greedy answers, every one of them counted."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 from geospot.answer import prompt_text
 from geospot.data.labels import LabelFiller
-from geospot.data.samples import Sample, SkipCounter
-from geospot.data.shards import DataError, find_shards, read_samples
+from geospot.data.records import DataError, Source
+from geospot.data.samples import ReadOptions, Sample, SkipCounter
+from geospot.data.stream import read_all
 from geospot.earth.labels import score_labels
 from geospot.metrics import Predictions, bootstrap_intervals, summarize
 from geospot.models.prompt import Renderer
@@ -56,16 +59,22 @@ class Evaluation:
         return out
 
 
-def load_eval_set(name: str, source: str, limit: int = 0, skipped: SkipCounter | None = None) -> EvalSet:
-    """The first `limit` (0: all) good samples of `source`, in the order of its shards."""
+def load_eval_set(
+    name: str,
+    source: Source,
+    limit: int = 0,
+    skipped: SkipCounter | None = None,
+    *,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
+    views: str = "4",
+    workers: int = 0,
+) -> EvalSet:
+    """The first `limit` (0: all) good samples of `source`, in its own order."""
     skipped = SkipCounter() if skipped is None else skipped
-    samples: list[Sample] = []
-    for sample in read_samples(find_shards(source), skipped):
-        samples.append(sample)
-        if limit and len(samples) >= limit:
-            break
+    with closing(read_all(source, options, skipped=skipped, views=views, workers=workers)) as stream:
+        samples = list(islice(stream, limit or None))
     if not samples:
-        raise DataError(f"{name}: no usable sample in {source}; skipped: {skipped}")
+        raise DataError(f"{name}: no usable sample in {source.spec}; skipped: {skipped}")
     return EvalSet(name, LabelFiller()(samples))
 
 

@@ -7,7 +7,8 @@ import chz
 
 from geospot.answer import prompt_text
 from geospot.config import EngineConfig, fail, run_command
-from geospot.data.samples import PICTURE_SUFFIXES, Sample
+from geospot.data.samples import Sample
+from geospot.data.tar import PICTURE_SUFFIXES
 from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.eval import Subject

@@ -10,11 +10,11 @@ from typing import Any
 import chz
 
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path
-from geospot.data.bluemarble import ensure_shards
 from geospot.data.labels import LabelFiller
+from geospot.data.records import DataError
 from geospot.data.samples import Sample, SkipCounter
-from geospot.data.shards import DataError, ShardStream, find_shards
-from geospot.data.world import WorldConfig
+from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
+from geospot.data.stream import SampleStream
 from geospot.engine import open_engine, read_spec, resolve_device
 from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import RunFolderError
@@ -22,6 +22,7 @@ from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.runs import RunFolder, StopRequest, read_checkpoints
+from geospot.runs.positions import load_position, prune_positions, save_position
 
 SAVING_SHARE = 0.05  # of the time, for save_every=0
 
@@ -57,9 +58,8 @@ class Loop:
         weights = None if begun else start_from()
         processing = load_processing(config.model_name)
         self.renderer = Renderer(processing, max_pixels=config.max_pixels)
-        train_source, eval_sources = data_sources(config)
-        shards = find_shards(train_source)
-        check_apart(config, shards, eval_sources)
+        position = self._saved_position(Path(log_path)) if begun else {}
+        sets = open_sets(config, position.get("revisions"))
         settings = {"command": self.command, **chz.asdict(config)}
         self.run = stack.enter_context(
             RunFolder.create(log_path, settings, resume=config.resume, log_to=config.log_to, may_differ=MAY_DIFFER)
@@ -78,16 +78,41 @@ class Loop:
         self.training = self._training_client(last.path if last else None, weights)
         state = last.loop_state if last else {}
         self.state: dict[str, Any] = state.get("loop", {"start_from": weights})
-        self.stream = ShardStream(shards, seed=config.seed, buffer=config.shuffle_buffer, start=state.get("data"))
+        self.eval_sets = self._load_eval_sets(sets)
+        self.stream = stack.enter_context(
+            SampleStream(
+                sets.train,
+                seed=config.seed,
+                buffer=config.shuffle_buffer,
+                options=train_options(config, sets, [s for eval_set in self.eval_sets for s in eval_set.samples]),
+                views=config.views,
+                workers=worker_count(config),
+                open_parts=config.open_shards,
+                start=position.get("stream"),
+            )
+        )
         self.labels = LabelFiller()
+        self._revisions = sets.revisions()
         self._data_state, self.skipped = self.stream.state(), self.stream.skipped.copy()
         self._reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="geospot-data"))
         self._next: Future | None = None
-        bad = SkipCounter()
-        self.eval_sets = [load_eval_set(name, s, config.eval_places, bad) for name, s in eval_sources.items()]
+        self.stop = stack.enter_context(StopRequest())
+
+    @staticmethod
+    def _saved_position(run: Path) -> dict:
+        usable = [c for c in read_checkpoints(run) if c.kind == "state" and c.exists]
+        return load_position(run, usable[-1].loop_state["data"]) if usable else {}
+
+    def _load_eval_sets(self, sets: Sets) -> list[EvalSet]:
+        config, bad = self.config, SkipCounter()
+        options, workers = eval_options(config, sets), worker_count(config)
+        loaded = [
+            load_eval_set(name, source, config.eval_places, bad, options=options, views=config.views, workers=workers)
+            for name, source in sets.held_out.items()
+        ]
         if bad:
             print(f"held-out samples skipped: {bad}")
-        self.stop = stack.enter_context(StopRequest())
+        return loaded
 
     def _training_client(self, resume_path: str | None, start_from: str | None):
         name, rank = self.config.model_name, self.config.rank
@@ -111,6 +136,10 @@ class Loop:
         """Print what was skipped and what was found in the labels."""
         if self.skipped:
             print(f"samples skipped: {self.skipped}")
+            for reason, told in self.stream.skipped.examples.items():
+                print(f"  {reason}, for example: {told[0]}")
+        if retries := self.stream.source.retries:
+            print("the network: " + ", ".join(f"{what} {n}" for what, n in retries.most_common()))
         if self.labels.changed:
             print(f"labels of the samples read in this session:\n{self.labels.report.summary()}")
 
@@ -185,49 +214,17 @@ class Loop:
         if not (due or final or self.stop.requested):
             return
         path = self.training.save_state(f"{steps_done:06d}", overwrite=True).result().path
-        loop_state = {"data": self._data_state, "loop": self.state}
-        self.run.add_checkpoint(steps_done, path, loop_state, final=final)
+        position = save_position(self.run.path, steps_done, {"stream": self._data_state, "revisions": self._revisions})
+        self.run.add_checkpoint(steps_done, path, {"data": position, "loop": self.state}, final=final)
         self.run.prune(self.config.keep_checkpoints)
+        prune_positions(self.run.path, {c.loop_state["data"] for c in self.run.checkpoints() if not c.pruned})
         self._saved_at = time.monotonic()
         self._saving_s = self._saved_at - now
-
-
-def data_sources(config: LoopConfig) -> tuple[str, dict[str, str]]:
-    """The training shards and the held-out sets (name -> shards) of a config; makes the Blue Marble's if need be."""
-    train, held_out = config.data, {}
-    if config.data == "bluemarble":
-        world = WorldConfig(width_km=config.zoom_km)
-        folders = {name: str(path) for name, path in ensure_shards(world, n_train=config.train_places).items()}
-        train, held_out = folders.pop("train"), folders
-    if config.eval_data == "none":
-        held_out = {}
-    elif config.eval_data != "auto":
-        held_out = {"eval": config.eval_data}
-    elif not held_out:
-        print("no held-out set: give eval_data=SHARDS to see how the model does on pictures it has not trained on")
-    return train, held_out
-
-
-def check_apart(config: LoopConfig, shards: list[str], eval_sources: dict[str, str]) -> None:
-    """DataError where a held-out shard is missing, or is trained on too (a folder is searched with all below it)."""
-    held_out = {Path(s).resolve() for source in eval_sources.values() for s in find_shards(source, "eval_data")}
-    if both := [shard for shard in shards if Path(shard).resolve() in held_out]:
-        raise DataError(
-            f"data={config.data!r}: {len(both)} of its shards are held out by eval_data={config.eval_data!r}, the "
-            f"first {both[0]}; give a folder, glob or list without them"
-        )
 
 
 def shown(metrics: dict) -> dict:
     """What the progress bar shows of an evaluation."""
     return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
-
-
-def held_out_sets(data: str, zoom_km: float) -> dict[str, str]:
-    """Name -> shards of what `geospot eval data=...` evaluates on; `zoom_km` is of the Blue Marble's pictures."""
-    if data == "bluemarble":
-        return {name: str(path) for name, path in ensure_shards(WorldConfig(width_km=zoom_km), n_train=0).items()}
-    return {"eval": data}
 
 
 def find_checkpoint(path: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from geospot.data.anchors import country_names, nearest_anchor
 from geospot.data.samples import Sample
-from geospot.data.shards import write_shard
+from geospot.data.tar import write_shard
 from geospot.data.world import BlueMarble, WorldConfig
 from geospot.earth.place import Place
 from geospot.files import atomic_folder, cache_folder, remove_leftovers

@@ -1,111 +1,76 @@
-"""A sample: the pictures of one place and where it is. Read from a WebDataset group, or refused with a reason."""
+"""A sample: the pictures of one place and where it is, read from a record or refused with a reason."""
 
-import io
-import json
-import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from geospot.data.fields import USUAL, BadSample, Columns, read_fields, read_place
+from geospot.data.pictures import prepare_picture
+from geospot.data.records import Record
 from geospot.earth.place import Place
 
-PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-_LAT_KEYS, _LON_KEYS = ("lat", "latitude"), ("lon", "lng", "longitude")
-MAX_ASPECT = 200  # Qwen-VL's image processors refuse a longer strip, in the middle of a step
-_UNKNOWN = {"", "nan", "none", "null", "unknown", "n/a"}
+EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One place: a key that is unique in its set, one or more encoded pictures, and the truth."""
+    """One place: its key in its set, one or more encoded pictures, and the truth."""
 
     key: str
     pictures: tuple[bytes, ...]
     place: Place
 
 
-class BadSample(ValueError):
-    """A sample cannot be used; `reason` is one of a few fixed texts, for counting."""
+@dataclass(frozen=True)
+class ReadOptions:
+    """How records become samples; it travels to the worker processes once.
 
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-
-
-def _number(fields: Mapping, names: tuple[str, ...]) -> float:
-    for name in names:
-        if fields.get(name) is not None:
-            try:
-                return float(fields[name])
-            except (TypeError, ValueError):
-                raise BadSample("coordinates are not numbers", f"{name}={fields[name]!r}") from None
-    raise BadSample("no coordinates", f"no {' or '.join(names)}")
-
-
-def read_coordinates(fields: Mapping) -> tuple[float, float]:
-    """(lat, lon) in degrees of a sample's JSON; strings are read; BadSample where missing, NaN or out of range.
-
-    (0, 0) is refused: no land lies there, and data sets use it as a filler.
+    max_pixels: larger pictures are scaled down; None: never. refuse: gives the reason for which a place is not wanted
+    (it is counted under that), or None; asked before the pictures are decoded.
     """
-    lat, lon = _number(fields, _LAT_KEYS), _number(fields, _LON_KEYS)
-    if not (math.isfinite(lat) and math.isfinite(lon)):
-        raise BadSample("coordinates are not finite", f"({lat}, {lon})")
-    if not (-90 <= lat <= 90 and -180 <= lon <= 180):
-        raise BadSample("coordinates out of range", f"({lat}, {lon})")
-    if lat == 0 and lon == 0:
-        raise BadSample("coordinates are (0, 0)")
-    return lat, lon
 
-
-def _label(fields: Mapping, name: str) -> str | None:
-    value = fields.get(name)
-    if not isinstance(value, str) or (value.strip().lower() in _UNKNOWN):
-        return None
-    return value.strip()
-
-
-def read_place(fields: Mapping) -> Place:
-    """The place in a sample's JSON. Labels that are missing stay None."""
-    lat, lon = read_coordinates(fields)
-    return Place(lat, lon, *(_label(fields, name) for name in ("city", "region", "country")))
-
-
-def check_picture(data: bytes) -> None:
-    """Decode a picture to its end; BadSample where that fails, or where it is a strip that no model takes."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            size = image.size
-    except Exception as error:  # Pillow raises whatever it runs into in a damaged file
-        raise BadSample("unreadable image", str(error)) from None
-    if max(size) > MAX_ASPECT * min(size):
-        raise BadSample("picture too narrow", f"{size[0]}x{size[1]}")
-
-
-def read_sample(group: Mapping) -> Sample:
-    """A sample from a WebDataset group (`__key__`, `json`, one or more pictures such as `jpg` or `090.jpg`)."""
-    key = group["__key__"]
-    if "json" not in group:
-        raise BadSample("no json", key)
-    try:
-        fields = json.loads(group["json"])
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BadSample("json cannot be read", f"{key}: {error}") from None
-    if not isinstance(fields, dict):
-        raise BadSample("json cannot be read", f"{key}: not an object")
-    place = read_place(fields)
-    names = sorted(n for n in group if n.rsplit(".", 1)[-1].lower() in PICTURE_SUFFIXES)
-    if not names:
-        raise BadSample("no picture", key)
-    for name in names:
-        check_picture(group[name])
-    return Sample(key, tuple(group[name] for name in names), place)
+    max_pixels: int | None = None
+    columns: Columns = USUAL
+    refuse: Callable[[Place], str | None] | None = None
 
 
 class SkipCounter(Counter):
-    """How many samples were skipped, by reason; prints as 'unreadable image 3, no coordinates 1'."""
+    """How many samples (or shards) were skipped, by reason; prints as 'unreadable image 3, no coordinates 1'.
+
+    `examples` holds the first few of each reason in words.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.examples: dict[str, list[str]] = {}
+
+    def count(self, reason: str, detail: str = "") -> None:
+        """Count one; `detail` says which, as long as few of that reason have been kept."""
+        self[reason] += 1
+        told = self.examples.setdefault(reason, [])
+        if detail and len(told) < EXAMPLES:
+            told.append(detail)
 
     def __str__(self) -> str:
         return ", ".join(f"{reason} {n}" for reason, n in self.most_common()) or "none"
+
+
+def read_sample(record: Record, options: ReadOptions = ReadOptions()) -> Sample:
+    """Read a record's place, then decode its pictures to their end; BadSample with the reason where either fails."""
+    place = read_place(read_fields(record.fields), options.columns)
+    if options.refuse and (reason := options.refuse(place)):
+        raise BadSample(reason)
+    if not record.pictures:
+        raise BadSample("no picture")
+    return Sample(record.key, tuple(_picture(stored, options.max_pixels) for stored in record.pictures), place)
+
+
+def _picture(stored, max_pixels: int | None) -> bytes:
+    if not isinstance(stored, bytes):
+        try:
+            stored = stored.read()
+        except FileNotFoundError as error:
+            raise BadSample("picture file missing", str(error)) from None
+        except OSError as error:
+            raise BadSample("picture file unreadable", str(error)) from None
+    return prepare_picture(stored, max_pixels)[0]

@@ -1,13 +1,11 @@
 """How pictures and a question become a `ModelInput`, and how token ids become text again."""
 
-import io
 from collections.abc import Sequence
 
 from tinker import types
 
+from geospot.data.pictures import prepare_picture
 from geospot.models.loading import Processing, image_size
-
-_FORMATS = {"JPEG": "jpeg", "PNG": "png"}
 
 
 class Renderer:
@@ -49,7 +47,7 @@ class Renderer:
 
         Raises ValueError where it cannot be read to its end: it fails here, not in the middle of a batch.
         """
-        data, image_format = as_jpeg_or_png(data, self.max_pixels)
+        data, image_format = prepare_picture(data, self.max_pixels, verify=False)
         tokens = self.processing.count_image_tokens(*image_size(data))
         return types.ImageChunk(data=data, format=image_format, expected_tokens=tokens)
 
@@ -60,44 +58,3 @@ class Renderer:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of sampled tokens without special tokens."""
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
-
-
-def as_jpeg_or_png(data: bytes, max_pixels: int | None = None) -> tuple[bytes, str]:
-    """The picture's bytes and format ("jpeg" or "png"); re-encoded only where it is too large or of another format.
-
-    Raises ValueError where it cannot be read.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            small = max_pixels is None or width * height <= max_pixels
-            turn = _turn(image)
-            if image.format in _FORMATS and small and turn is None:
-                return data, _FORMATS[image.format]
-            image = image.convert("RGB")
-            if turn is not None:
-                image = image.transpose(turn)
-            if not small:
-                scale = (max_pixels / (width * height)) ** 0.5
-                size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
-                image = image.resize(size, Image.Resampling.LANCZOS)
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=92)
-            return out.getvalue(), "jpeg"
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image: {error}") from error
-
-
-def _turn(image):
-    """How a picture must be turned to stand upright (a `PIL.Image.Transpose`), by its EXIF; None for not at all."""
-    from PIL.Image import Transpose
-
-    try:
-        orientation = image.getexif().get(0x0112)
-    except Exception:  # damaged EXIF, for which Pillow raises whatever it runs into: the pixels are still good
-        return None
-    turns = (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE)
-    turns += (Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
-    return dict(enumerate(turns, start=2)).get(orientation)

@@ -1,0 +1,101 @@
+"""What a run trains on and what it is evaluated on, opened by their names and kept apart."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geospot.data.bluemarble import ensure_shards
+from geospot.data.fields import Columns
+from geospot.data.held_out import CellSplit, NearHeldOut, OneSide
+from geospot.data.records import DataError, Source
+from geospot.data.samples import ReadOptions, Sample
+from geospot.data.sources import open_source
+from geospot.data.world import WorldConfig
+
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The source to train on, the held-out ones by name, and the split by cells where both are one source."""
+
+    train: Source
+    held_out: Mapping[str, Source] = field(default_factory=dict)
+    split: CellSplit | None = None
+
+    def revisions(self) -> dict[str, str | None]:
+        """Of the hub's repositories behind the sets, for a resumed run to ask for."""
+        return {"train": self.train.revision} | {name: source.revision for name, source in self.held_out.items()}
+
+
+def open_sets(config, revisions: Mapping[str, str | None] | None = None) -> Sets:
+    """The sets of a `LoopConfig`; makes the Blue Marble's shards if need be. DataError with the mend."""
+    pinned, columns = dict(revisions or {}), Columns.parse(config.columns)
+    folders: dict[str, str] = {}
+    spec = config.data
+    if spec == "bluemarble":
+        world = WorldConfig(width_km=config.zoom_km)
+        folders = {name: str(path) for name, path in ensure_shards(world, n_train=config.train_places).items()}
+        spec = folders.pop("train")
+    train = open_source(spec, columns, pinned.get("train"))
+    if config.eval_data == "cells":
+        split = CellSplit(config.eval_fraction, config.cell_km, config.holdout_km)
+        return Sets(train, {"eval": train}, split)
+    if config.eval_data not in ("auto", "none"):
+        folders = {"eval": config.eval_data}
+    elif config.eval_data == "none":
+        folders = {}
+    elif not folders:
+        print("no held-out set: give eval_data=SOURCE, or cells, to see how the model does on unseen pictures")
+    held_out = {name: open_source(s, columns, pinned.get(name), key="eval_data") for name, s in folders.items()}
+    for source in held_out.values():
+        check_apart(config, train, source)
+    return Sets(train, held_out)
+
+
+def check_apart(config, train: Source, held_out: Source) -> None:
+    """DataError where a held-out part is trained on too (a folder is searched with all below it)."""
+    theirs = {_resolved(part) for part in held_out.parts}
+    if both := [part for part in train.parts if _resolved(part) in theirs]:
+        raise DataError(
+            f"data={config.data!r}: {len(both)} of its shards are held out by eval_data={config.eval_data!r}, the "
+            f"first {both[0]}; give a folder, glob or list without them, or eval_data=cells to hold out places of it"
+        )
+
+
+def _resolved(part: str) -> str:
+    return part if "://" in part else str(Path(part).resolve())
+
+
+def eval_options(config, sets: Sets) -> ReadOptions:
+    """How held-out records are read."""
+    return _options(config, OneSide(sets.split, "eval") if sets.split else None)
+
+
+def train_options(config, sets: Sets, held_out: Sequence[Sample]) -> ReadOptions:
+    """How records to train on are read: what lies in a held-out cell, or near a held-out sample, is refused."""
+    if sets.split:
+        return _options(config, OneSide(sets.split, "train"))
+    places = [sample.place for sample in held_out]
+    return _options(config, NearHeldOut(places, config.holdout_km) if places and config.holdout_km else None)
+
+
+def _options(config, refuse) -> ReadOptions:
+    return ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns), refuse=refuse)
+
+
+def worker_count(config) -> int:
+    """Processes that decode: as asked, or all cores but one; none for the Blue Marble's small pictures."""
+    if config.data_workers >= 0:
+        return config.data_workers
+    return 0 if config.data == "bluemarble" else min(MAX_WORKERS, max(1, (os.cpu_count() or 1) - 1))
+
+
+def held_out_sets(config, zoom_km: float) -> dict[str, Source]:
+    """Name -> source of what `geospot eval data=...` evaluates on; `zoom_km` is of the Blue Marble's pictures."""
+    columns = Columns.parse(config.columns)
+    if config.data == "bluemarble":
+        folders = ensure_shards(WorldConfig(width_km=zoom_km), n_train=0)
+        return {name: open_source(str(path), columns) for name, path in folders.items()}
+    return {"eval": open_source(config.data, columns)}

@@ -1,0 +1,66 @@
+"""Sources of data by one string: each kind is a module here with a line in `KINDS`.
+
+A kind's module has `EXAMPLE`, a spec as a user would write it; `matches(spec) -> bool`, which looks at the name and the
+disk but reads little; and `open_source(spec, columns, revision) -> Source`, which raises DataError with the mend.
+"""
+
+import importlib
+import re
+
+from geospot.data.fields import Columns
+from geospot.data.records import DataError, Source
+
+# The name a user can put before a spec (`csv:/x/y.csv`) and the module; the first that matches is taken, so those whose
+# files look like another kind's (a folder of tars and a table, names that carry coordinates) stand before it.
+KINDS = {
+    "osv5m": "osv5m",
+    "mp16": "mp16",
+    "json": "metadata",
+    "parquet": "parquet",
+    "csv": "table",
+    "webdataset": "webdataset",
+    "names": "names",
+    "photos": "photos",
+}
+_NAMED = re.compile(r"(?P<kind>[A-Za-z][\w+-]+):(?!//)(?P<path>.*)", re.DOTALL)
+
+
+def open_source(spec: str, columns: Columns = Columns(), revision: str | None = None, key: str = "data") -> Source:  # noqa: B008 (frozen)
+    """The source that `spec` names: `KIND:PATH`, or a path or address whose kind is found out.
+
+    columns: keys named by hand. revision: of a repository on the hub. key: the setting that `spec` comes from, for
+    messages. DataError with the mend where nothing fits or the data cannot be opened.
+    """
+    kind, path = _kind_of(spec, key)
+    try:
+        source = _module(kind).open_source(path, columns, revision)
+    except DataError as error:
+        reason = str(error).removeprefix(f"data={path!r}: ")
+        raise DataError(f"{key}={spec!r}: {reason}") from error.__cause__
+    source.spec = spec
+    return source
+
+
+def _module(kind: str):
+    return importlib.import_module(f"{__name__}.{KINDS[kind]}")
+
+
+def _kind_of(spec: str, key: str) -> tuple[str, str]:
+    if named := _NAMED.fullmatch(spec):
+        if named["kind"] in KINDS:
+            return named["kind"], named["path"]
+        if not any(_module(kind).matches(spec) for kind in KINDS):
+            raise DataError(f"{key}={spec!r}: there is no kind {named['kind']!r}; the kinds are {', '.join(KINDS)}")
+    for kind in KINDS:
+        if _module(kind).matches(spec):
+            return kind, spec
+    examples = "\n".join(f"  {kind:<10} {getattr(_module(kind), 'EXAMPLE', '')}" for kind in KINDS)
+    raise DataError(
+        f"{key}={spec!r}: {_what_is_there(spec)}. Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
+    )
+
+
+def _what_is_there(spec: str) -> str:
+    from geospot.data.sources.listing import describe
+
+    return describe(spec)

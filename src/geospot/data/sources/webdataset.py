@@ -1,0 +1,128 @@
+"""WebDataset shards: a folder, a glob, braces, a list of them; on disk, over http(s) or on the Hugging Face hub."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from glob import glob, has_magic
+from pathlib import Path
+from typing import BinaryIO
+
+from geospot.data.fields import USUAL, Columns
+from geospot.data.http import open_url
+from geospot.data.hub import HubFile, find_files, hub_headers, is_hub
+from geospot.data.lists import find_web_files, read_list
+from geospot.data.patterns import expand_braces
+from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.retry import FileChanged, RemoteError, RetryPolicy
+from geospot.data.tar import read_group, read_groups
+
+EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://datasets/OWNER/NAME/FOLDER/*.tar"
+READ_BYTES = 1 << 20
+_WEB = ("http://", "https://")
+
+
+def matches(spec: str) -> bool:
+    """Whether this is about tar files, or a .txt list of them; a data set of the hub is, unless it says otherwise."""
+    if is_hub(spec):
+        return not spec.endswith((".parquet", ".csv", ".json"))
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return next(path.rglob("*.tar"), None) is not None
+    return ".tar" in spec or spec.endswith(".txt")
+
+
+def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None) -> Source:
+    """The shards; DataError where there are none."""
+    retries: Counter = Counter()
+    if is_hub(spec):
+        found = find_files(spec, revision, counts=retries)
+        return Shards(spec, found.files, revision=found.revision, retries=retries)
+    if spec.startswith(_WEB):
+        return Shards(spec, find_web_files(spec, counts=retries), retries=retries)
+    return Shards(spec, find_shards(spec), retries=retries)
+
+
+def find_shards(spec: str) -> list[HubFile]:
+    """The shards behind a folder, a tar file, a glob, braces or a list file (.txt); DataError if there are none."""
+    path = Path(spec).expanduser()
+    if path.suffix == ".txt" and path.is_file():
+        found = read_list(spec)
+        shards, what = [file.url for file in found], ""
+    else:
+        found = None
+        shards, what = _on_disk(path)
+    if not shards:
+        raise DataError(f"data={spec!r}: {what}. Give a folder of .tar shards or a glob such as 'shards/*.tar'")
+    if missing := [shard for shard in shards if "://" not in shard and not Path(shard).is_file()]:
+        raise DataError(f"data={spec!r}: {len(missing)} of {len(shards)} shards are missing, the first {missing[0]}")
+    return found or [HubFile(shard, shard, None) for shard in shards]
+
+
+def _on_disk(path: Path) -> tuple[list[str], str]:
+    if path.is_dir():
+        return sorted(str(p) for p in path.rglob("*.tar")), f"the folder {path} holds no .tar file"
+    if path.is_file():
+        return [str(path)], ""
+    names = expand_braces(str(path))
+    shards: list[str] = []
+    for name in names:  # one that braces name must be there
+        shards += [name] if len(names) > 1 and not has_magic(name) else sorted(glob(name, recursive=True))
+    return shards, f"nothing matches {path}"
+
+
+class Shards(Source):
+    """Tar shards; a cursor is the byte at which a group begins."""
+
+    def __init__(
+        self,
+        spec: str,
+        shards: Sequence[HubFile | str],
+        *,
+        revision: str | None = None,
+        retries: Counter | None = None,
+        policy: RetryPolicy | None = None,
+    ):
+        files = [HubFile(shard, shard, None) if isinstance(shard, str) else shard for shard in shards]
+        self.spec, self.revision, self._files = spec, revision, files
+        self.parts = [file.name for file in files]
+        self.remote = any(file.url.startswith(_WEB) for file in files)
+        self.retries = Counter() if retries is None else retries
+        self._policy = {} if policy is None else {"policy": policy}
+
+    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+        """The groups of a shard; one that cannot be read (further) is a Skip."""
+        name = self.parts[part]
+        try:
+            with self._open(part) as file:
+                yield from read_groups(file, name, start)
+        except FileNotFoundError:
+            yield Skip("missing shard", name)
+        except FileChanged as error:
+            yield Skip("changed shard", str(error))
+        except RemoteError as error:
+            yield Skip("unreadable shard", str(error))
+        except OSError as error:
+            yield Skip("unreadable shard", f"{name}: {error}")
+
+    def fetch(self, part: int, start: int, end: int) -> Record:
+        """The group at these bytes."""
+        with self._open(part) as file:
+            if hasattr(file, "fetch"):
+                data = file.fetch(start, end)
+            else:
+                file.seek(start)
+                data = file.read(end - start)
+        return read_group(data, self.parts[part], start)
+
+    @contextmanager
+    def _open(self, part: int) -> Iterator[BinaryIO]:
+        shard = self._files[part]
+        if shard.url.startswith(_WEB):
+            headers = hub_headers(shard.url)
+            with open_url(shard.url, headers=headers, counts=self.retries, size=shard.size, **self._policy) as file:
+                yield file
+            return
+        with open(shard.url, "rb", buffering=READ_BYTES) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            yield file
