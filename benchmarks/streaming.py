@@ -137,7 +137,7 @@ def _ceiling_worker(records: list[Record], n: int, ready, go, done) -> None:
 
 def ceiling_rate(shards: list[str], turn: int) -> float:
     """Decoding alone: each process on its own records in memory, nothing handed over."""
-    records = [item for item in Shards("", shards).read(turn % len(shards))]
+    records = list(Shards("", shards).read(turn % len(shards)))
     ready, go, done = multiprocessing.Barrier(WORKERS + 1), multiprocessing.Event(), multiprocessing.Queue()
     n = TIMED // WORKERS
     processes = [

@@ -480,7 +480,7 @@ def use_hub(monkeypatch, server: HubServer, token: str | None = None) -> None:
         monkeypatch.setenv("HF_TOKEN", token)
     else:
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", token is None)  # nor that of a login here
 
 
 def plan_faults(sizes: Mapping[str, int], n: int, seed: int, kinds: Iterable[str] = KINDS) -> list[Fault]:
@@ -491,20 +491,22 @@ def plan_faults(sizes: Mapping[str, int], n: int, seed: int, kinds: Iterable[str
     rng, kinds = random.Random(seed), list(kinds)
     names = rng.sample(sorted(sizes), len(sizes))
     load, shaped = dict.fromkeys(names, 0), set()
+    once = SHAPES | {"expired"}  # a response has but one shape, so a second might be left over; renewals are few
     faults: list[Fault] = []
     while len(faults) < n:
         kind = kinds.pop(0)
         kinds.append(kind)
         cost = 2 if kind == "ignore range" else 1  # only the request after a break has a range to ignore
-        if len(faults) + cost > n:
+        room = [name for name in names if load[name] + cost <= 4 and not (kind in once and name in shaped)]
+        if not room or len(faults) + cost > n:
             kind, cost = "drop", 1
-        room = [name for name in names if load[name] + cost <= 4 and not (kind in SHAPES and name in shaped)]
+            room = [name for name in names if load[name] < 4]
         if not room:
             raise ValueError(f"{n} faults are too many for {len(sizes)} files")
         name = min(room, key=load.get)
         load[name] += cost
         at = rng.randrange(1, max(2, sizes[name] - 1))
-        if kind in SHAPES:  # a response has but one shape, so a second might be left over
+        if kind in once:
             shaped.add(name)
         if kind == "ignore range":
             faults.append(Fault("drop", name, at=at))

@@ -64,7 +64,7 @@ def test_the_identity_is_the_contents(tmp_path):
     assert open_source(str(table)).identity() != first
 
 
-VALUES = st.text(st.sampled_from('ab,";\n\t\r é東𝄞\'\\ '), max_size=8)
+VALUES = st.text(st.sampled_from("ab,\";\n\t\r é東𝄞'\\ "), max_size=8)
 
 
 @settings(deadline=None)
@@ -144,7 +144,8 @@ def test_line_ends_and_gz(tmp_path, newline):
 
 def test_rows_that_cannot_be_used_are_skips_with_their_number(tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
-    lines = ["image,lat,lon", "a.jpg,1,2", "gone.jpg,1,2", "", "a.jpg,1,2,Lyon", ",3,4", "a.jpg,5", "a.jpg,6,7,,", '"x\ry"z\rw,1']
+    lines = ["image,lat,lon", "a.jpg,1,2", "gone.jpg,1,2", "", "a.jpg,1,2,Lyon", ",3,4", "a.jpg,5", "a.jpg,6,7,,"]
+    lines += ['"x\ry"z\rw,1']
     (tmp_path / "t.csv").write_text("\n".join(lines), newline="")
     items = everything(open_source(str(tmp_path / "t.csv")))
     assert [i.reason if isinstance(i, Skip) else dict(i.fields) for i in items] == [
@@ -229,12 +230,29 @@ def test_pictures_that_are_nowhere_are_an_error_that_says_where_they_were_sought
         open_source(str(tmp_path / "t.csv"))
 
 
+def test_pictures_on_the_web_are_an_error_that_says_so(tmp_path):
+    (tmp_path / "t.csv").write_text("image,lat,lon\nhttps://host/a.jpg,1,2\n")
+    with pytest.raises(DataError, match="addresses on the web; fetch them first"):
+        open_source(str(tmp_path / "t.csv"))
+
+
+def test_a_set_of_which_little_was_fetched_is_read(tmp_path):
+    table = write_set(tmp_path, 500)
+    for i in range(500):
+        if i % 50 != 7:
+            (tmp_path / "images" / f"p{i}.jpg").unlink()
+    items = everything(open_source(str(table)))
+    assert [i.key for i in items if isinstance(i, Record)] == [f"p{i}" for i in range(7, 500, 50)]
+    assert sum(isinstance(i, Skip) for i in items) == 490
+
+
 def test_a_folder_as_im2gps3k_comes(tmp_path):
     (tmp_path / "im2gps3ktest").mkdir()
     names = [f"{i}_3c6_{i}@N00.jpg" for i in range(5)]
     for i, name in enumerate(names):
         (tmp_path / "im2gps3ktest" / name).write_bytes(jpeg(i))
-    (tmp_path / "im2gps3k_places365.csv").write_text("IMG_ID,LAT,LON\n" + "".join(f"{n},{i},1\n" for i, n in enumerate(names)))
+    rows = "".join(f"{name},{i},1\n" for i, name in enumerate(names))
+    (tmp_path / "im2gps3k_places365.csv").write_text(f"IMG_ID,LAT,LON\n{rows}")
     (tmp_path / "classes.csv").write_text("name,id\nabbey,3\n")
     records = everything(open_source(str(tmp_path)))
     assert [r.key for r in records] == names

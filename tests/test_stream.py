@@ -351,3 +351,14 @@ def test_large_pictures_are_brought_to_the_budget_and_turned_upright(tmp_path):
     with stream_of(tmp_path / "a.tar", seed=0, options=ReadOptions(max_pixels=5000)) as stream:
         [got] = stream.take(1)
     assert Image.open(io.BytesIO(got.pictures[0])).size == (50, 100)
+
+
+def test_an_epoch_ends_where_one_was_asked_for(folder):
+    with stream_of(folder, seed=0, buffer=16, epochs=2, workers=1) as stream:
+        assert len(stream.take(100)) == 100
+        state = json.loads(json.dumps(stream.state()))
+        rest = list(stream)
+        assert len(rest) == 20
+        assert stream.take(1) == []
+    with stream_of(folder, seed=0, buffer=16, epochs=2, start=state) as again:
+        assert list(again) == rest

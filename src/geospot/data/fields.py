@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from geospot.earth.place import Place
 
-# What each thing is called out there, most telling first. Compared without case, spaces, `-`, `_` and a `gps` before it.
+# What each thing is called out there, most telling first; compared without case, spaces, `-`, `_` and a `gps` before.
 SPELLINGS = {
     "lat": ("lat", "latitude", "lat_deg", "latitude_deg", "decimal_latitude", "y_lat"),
     "lon": ("lon", "lng", "long", "longitude", "lon_deg", "lng_deg", "longitude_deg", "decimal_longitude", "x_lon"),

@@ -112,6 +112,7 @@ class RemoteFile(io.BufferedIOBase):
         """From any thread: a read that waits ends soon, with ValueError."""
         if self.closed:
             return
+        self._leave_to_parent()
         self._ranges.close()
         if self._reading.acquire(blocking=False):  # else the reader tidies up
             try:
@@ -140,9 +141,7 @@ class RemoteFile(io.BufferedIOBase):
 
     def _fill(self, pos: int, wanted: float) -> None:
         """Put bytes from `pos` on into the buffer: of the open response, of a new one, or of one bounded request."""
-        if self._ranges.left_behind():
-            ORPHANS.append(self._stream)
-            self._stream = None
+        self._leave_to_parent()
         if self._stream is not None and 0 <= pos - self._stream_pos <= READ_THROUGH:
             self._advance(pos)
         elif pos == self._start + len(self._buffer) or wanted == float("inf"):  # on from what was read: in sequence
@@ -162,6 +161,12 @@ class RemoteFile(io.BufferedIOBase):
                 self._stream = stream
                 return
         self._start, self._buffer = pos, b""
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: what the parent has open stays as it is."""
+        if self._ranges.left_behind():
+            ORPHANS.append(self._stream)
+            self._stream = None
 
     def _drop(self) -> None:
         stream, self._stream = self._stream, None

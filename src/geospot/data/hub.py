@@ -91,8 +91,11 @@ class _Repo:
             self._ask(lambda: self._api.auth_check(repo, repo_type="dataset"))
 
     def find(self, path: str) -> list[HubFile]:
-        if has_pattern(path):
-            return self._match(path)
+        try:
+            if has_pattern(path):
+                return self._match(Pattern(path))
+        except ValueError as error:
+            raise DataError(f"{self.spec}: {error}") from None
         if path:
             found = self._ask(
                 lambda: self._api.get_paths_info(self.repo, path, repo_type="dataset", revision=self.commit)
@@ -116,11 +119,7 @@ class _Repo:
             f"{self.spec}: no .tar, no .parquet and no shards.txt there. It holds {_described(list(sizes), folder)}"
         )
 
-    def _match(self, path: str) -> list[HubFile]:
-        try:
-            pattern = Pattern(path)
-        except ValueError as error:
-            raise DataError(f"{self.spec}: {error}") from None
+    def _match(self, pattern: Pattern) -> list[HubFile]:
         try:
             sizes = self._tree(pattern.folder, recursive=pattern.is_deep)
         except EntryNotFoundError:
@@ -140,10 +139,9 @@ class _Repo:
         url = self.file(path).url
         try:
             with open_url(url, headers=hub_headers(url), policy=self._policy, counts=self._counts) as file:
-                text = file.read().decode()
-        except (OSError, UnicodeDecodeError) as error:
+                lines = parse_list(file.read().decode())
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.spec}: the list {path} cannot be read: {error}") from None
-        lines = parse_list(text)
         if not lines:
             raise DataError(f"{self.spec}: the list {path} names no shard")
         elsewhere = Lines(self.spec, self._policy, self._counts)

@@ -6,9 +6,9 @@ from glob import has_magic
 from itertools import islice
 
 from braceexpand import UnbalancedBracesError, braceexpand
-from fsspec.utils import glob_translate
 
-MOST_NAMES = 1_000_000
+MOST_NAMES = 200_000
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 
 
 def has_pattern(path: str) -> bool:
@@ -17,14 +17,19 @@ def has_pattern(path: str) -> bool:
 
 
 def expand_braces(path: str) -> list[str]:
-    """All that the braces of a path stand for; braces that do not pair stand for themselves."""
+    """All that the braces of a path stand for; braces that do not pair stand for themselves.
+
+    ValueError where that is more than MOST_NAMES.
+    """
+    ranges = (abs(int(last) - int(first)) for first, last in _RANGE.findall(path))  # braceexpand writes each out
     try:
-        names = list(islice(braceexpand(path, escape=False), MOST_NAMES + 1))
+        if max(ranges, default=0) < MOST_NAMES:
+            names = list(islice(braceexpand(path, escape=False), MOST_NAMES + 1))
+            if len(names) <= MOST_NAMES:
+                return names
     except UnbalancedBracesError:
         return [path]
-    if len(names) > MOST_NAMES:
-        raise ValueError(f"{path} stands for more than {MOST_NAMES:,} names")
-    return names
+    raise ValueError(f"{path} stands for more than {MOST_NAMES:,} names")
 
 
 class Pattern:
@@ -32,6 +37,8 @@ class Pattern:
 
     def __init__(self, path: str):
         """ValueError where the path is no pattern."""
+        from fsspec.utils import glob_translate  # slow to import, and local shards do without
+
         names = expand_braces(path)
         globs = [name for name in names if has_magic(name)]
         self._names = [name for name in names if not has_magic(name)]
@@ -46,7 +53,7 @@ class Pattern:
                 shared = shared[:i]
                 break
         self.folder = "/".join(shared)
-        self.is_deep = any(name.count("/") > len(shared) for name in names)
+        self.is_deep = any(name.count("/") > len(shared) or "**" in name for name in names)
 
     def select(self, paths: Collection[str]) -> tuple[list[str], list[str]]:
         """(those of the paths that match, in order; names that braces give and that are not among the paths)."""

@@ -128,6 +128,7 @@ class Ranges:
     def close(self) -> None:
         """A `stream` that waits for bytes or to try again ends at once, one that waits for an answer within stall_s."""
         self._stop.set()
+        self.left_behind()
         for response in list(self._live):
             with suppress(OSError, KeyError, AttributeError):
                 waiting = response.extensions["network_stream"].get_extra_info("socket")

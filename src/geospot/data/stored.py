@@ -1,4 +1,4 @@
-"""Pictures that are still where they are stored: a file, a member of a zip. Small, picklable, read by who decodes them."""
+"""Pictures that are still where they are stored, in a file or a zip: small, picklable, read by who decodes them."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """A member of a zip, read at its place: no process needs the zip's directory, of which OSV-5M has 5 million entries.
+    """A member of a zip, read at its place: who decodes it needs no zip's directory (OSV-5M's have 5 million entries).
 
     offset: of the local header. size: compressed bytes. method: STORED or DEFLATED. stem: the member's name without
     folder and suffix, against which the header is held.

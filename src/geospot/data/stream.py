@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class _Held:
 
 
 class SampleStream:
-    """Samples without end; an iterator and a context manager.
+    """Samples without end, or of so many `epochs`; an iterator and a context manager.
 
     `state()` is the position behind the sample yielded last; a stream made with `start=state` goes on with the next.
     The sequence depends on seed, buffer, open_parts, views, rank and world alone, not on the number of workers.
@@ -65,12 +66,14 @@ class SampleStream:
         open_parts: int = 4,
         rank: int = 0,
         world: int = 1,
+        epochs: int | None = None,
         start: dict | None = None,
     ):
         if not 0 <= rank < world:
             raise ValueError(f"rank={rank}: must be from 0 to {world - 1} (world={world})")
         self.source, self.seed, self.buffer, self.views = source, seed, buffer, check_views(views)
-        self.open_parts, self.rank, self.world = open_parts, rank, world
+        self.open_parts, self.rank, self.world, self.epochs = open_parts, rank, world, epochs
+        self._over = False
         self._decoder = Decoder(options, workers)
         self._ahead = 3 * workers + 1  # batches
         self._batch = DECODE_BATCH if workers else 1
@@ -109,6 +112,8 @@ class SampleStream:
                     break
                 self._ready.append((held, self._decoder.submit([self._shown(one) for one in held])))
             if not self._ready:
+                if self._over:
+                    raise StopIteration
                 raise DataError(
                     f"no usable sample in data={self.source.spec!r} ({len(self.source.parts)} parts, the first is "
                     f"{self.source.parts[0]}); skipped: {self.skipped}"
@@ -117,8 +122,8 @@ class SampleStream:
             self._results.extend(zip(held, result(), strict=True))
 
     def take(self, n: int) -> list[Sample]:
-        """The next `n` samples."""
-        return [next(self) for _ in range(n)]
+        """The next `n` samples; fewer only behind the last epoch."""
+        return list(islice(self, n))
 
     def state(self) -> dict:
         """JSON: the epoch, where its parts are read, what the buffer holds and what was drawn but not yet yielded."""
@@ -172,9 +177,10 @@ class SampleStream:
             self._fill()
             if self._held:
                 break
-            if self._good == 0 and (self._ready or self._results):
-                return None  # whether this epoch has a good sample is known once these are decoded
-            if self._good == 0:
+            if self.epochs is not None and self._epoch + 1 >= self.epochs:
+                self._over = True
+                return None
+            if self._good == 0:  # nothing there, or not decoded yet
                 return None
             self._epoch, self._draws, self._good, self._dealt = self._epoch + 1, 0, 0, 0
             self._begin_epoch()

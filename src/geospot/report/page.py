@@ -44,6 +44,18 @@ def write_report(
         ("Examples", _grid("cards", map(example_html, examples))),
         ("How it was made", (command_box if command else "") + (f'<div class="facts">{facts}</div>' if facts else "")),
     )
+    return write_page(path, title=title, sections=sections, notes=notes)
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    sections: Sequence[tuple[str, str]],
+    notes: Sequence[str] = (),
+    kicker: str = "geospot report",
+) -> Path:
+    """Write a page of (heading, HTML) sections, those without content left out; whole or not at all."""
     body = "".join(f"<section><h2>{heading}</h2>{content}</section>" for heading, content in sections if content)
     lead = "".join(f"<p>{escape(note)}</p>" for note in notes)
     page = (
@@ -51,7 +63,8 @@ def write_report(
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{_style()}</style></head>'
-        f'<body><main><header><p class="kicker">geospot report</p><h1>{escape(title)}</h1>{lead}</header>{body}</main>'
+        f'<body><main><header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>{lead}</header>'
+        f"{body}</main>"
         "</body></html>\n"
     )
     path = Path(path)

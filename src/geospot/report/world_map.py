@@ -1,7 +1,7 @@
 """The world map: for each stage, great-circle lines from where pictures were taken to where the model said."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 
@@ -50,6 +50,24 @@ def world_map_html(stages: Mapping[str, Predictions], max_places: int = 300) -> 
         f'<div class="map"><div class="scroll" tabindex="0">'
         f'<svg viewBox="0 {top} {WORLD_WIDTH} {bottom - top}" role="img" aria-label="World map of guesses">'
         f"{_background()}{''.join(groups)}</svg></div>{_legend()}{''.join(captions)}</div></div>"
+    )
+
+
+def dots_map_html(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
+    """One SVG with a dot a point; `groups` are (name, lat, lon), at most five, in colours from dark to bright."""
+    lats = np.concatenate([lat for _, lat, _ in groups])
+    top, bottom = _y(min(90.0, max(SHOWN_LAT[1], lats.max() + 1))), _y(max(-90.0, min(SHOWN_LAT[0], lats.min() - 1)))
+    dots = "".join(
+        f'<path class="dots d{min(i, 4)}" d="{"".join(map(_dot, lat, lon))}"/>'
+        for i, (_, lat, lon) in enumerate(groups)
+    )
+    names = "".join(
+        f'<li class="d{min(i, 4)}"><i class="swatch"></i>{escape(name)}</li>' for i, (name, *_) in enumerate(groups)
+    )
+    return (
+        f'<div class="map"><div class="scroll" tabindex="0">'
+        f'<svg viewBox="0 {top} {WORLD_WIDTH} {bottom - top}" role="img" aria-label="World map of places">'
+        f'{_background()}{dots}</svg></div><ul class="legend">{names}</ul></div>'
     )
 
 

@@ -6,9 +6,11 @@ disk but reads little; and `open_source(spec, columns, revision) -> Source`, whi
 
 import importlib
 import re
+from pathlib import Path
 
 from geospot.data.fields import Columns
 from geospot.data.records import DataError, Source
+from geospot.data.sources.listing import describe
 
 # The name a user can put before a spec (`csv:/x/y.csv`) and the module; the first that matches is taken, so those whose
 # files look like another kind's (a folder of tars and a table, names that carry coordinates) stand before it.
@@ -22,6 +24,7 @@ KINDS = {
     "names": "names",
     "photos": "photos",
 }
+_SAID = re.compile(r"""^data=('[^']*'|"[^"]*"|\S+): """)  # modules that are also used alone begin so
 _NAMED = re.compile(r"(?P<kind>[A-Za-z][\w+-]+):(?!//)(?P<path>.*)", re.DOTALL)
 
 
@@ -35,10 +38,18 @@ def open_source(spec: str, columns: Columns = Columns(), revision: str | None = 
     try:
         source = _module(kind).open_source(path, columns, revision)
     except DataError as error:
-        reason = str(error).removeprefix(f"data={path!r}: ")
-        raise DataError(f"{key}={spec!r}: {reason}") from error.__cause__
+        reason = _SAID.sub("", str(error))
+        raise DataError(f"{key}={_shown(spec)}: {reason}") from error.__cause__
     source.spec = spec
     return source
+
+
+def _shown(spec: str) -> str:
+    if "://" not in spec:
+        return repr(spec)
+    from geospot.data.retry import without_secrets
+
+    return repr(without_secrets(spec))
 
 
 def _module(kind: str):
@@ -49,18 +60,20 @@ def _kind_of(spec: str, key: str) -> tuple[str, str]:
     if named := _NAMED.fullmatch(spec):
         if named["kind"] in KINDS:
             return named["kind"], named["path"]
-        if not any(_module(kind).matches(spec) for kind in KINDS):
+        if not _exists(spec, key):
             raise DataError(f"{key}={spec!r}: there is no kind {named['kind']!r}; the kinds are {', '.join(KINDS)}")
+    _exists(spec, key)
     for kind in KINDS:
         if _module(kind).matches(spec):
             return kind, spec
-    examples = "\n".join(f"  {kind:<10} {getattr(_module(kind), 'EXAMPLE', '')}" for kind in KINDS)
+    examples = "\n".join(f"  {kind:<10} {_module(kind).EXAMPLE}" for kind in KINDS)
     raise DataError(
-        f"{key}={spec!r}: {_what_is_there(spec)}. Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
+        f"{key}={_shown(spec)}: {describe(spec)}. Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
     )
 
 
-def _what_is_there(spec: str) -> str:
-    from geospot.data.sources.listing import describe
-
-    return describe(spec)
+def _exists(spec: str, key: str) -> bool:
+    try:
+        return Path(spec).expanduser().exists()
+    except (OSError, ValueError) as error:  # too long, a NUL
+        raise DataError(f"{key}={spec[:200]!r}: there is no such file: {error}") from None

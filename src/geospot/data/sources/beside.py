@@ -16,6 +16,7 @@ Located = tuple[tuple[StoredFile, ...], tuple[str, ...]]
 
 _SUFFIXES = (*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
 _MAX_FOLDERS = 100
+_MAX_MISSES = 64  # rows that are sought everywhere; each costs thousands of looks
 
 # How a value may be written on disk. Flickr sets (MP16, YFCC4k) write IMG_ID=a/b/c.jpg and store a_b_c.jpg.
 _WAYS: dict[str, Callable[[str], str]] = {
@@ -36,7 +37,7 @@ class _Rule:
         value = fields.get(self.column)
         if not isinstance(value, str | int) or not (value := str(value).strip()):
             return None
-        if not self.suffix and not is_picture(value):
+        if is_picture(value) == bool(self.suffix):
             return None
         return os.path.join(self.folder, _WAYS[self.way](value.replace("\\", "/")) + self.suffix)
 
@@ -53,23 +54,32 @@ class PicturesBeside:
         self._columns = [name for name in dict.fromkeys(sources) if name is not None]
         if not self._columns:
             raise DataError(
-                f"no column names the pictures; there are {', '.join(names)}. Say columns=image=COLUMN (paths of files), "
-                "or columns=key=COLUMN (file names without suffix)"
+                f"no column names the pictures; there are {', '.join(names)}. Say columns=image=COLUMN (paths of "
+                "files), or columns=key=COLUMN (file names without suffix)"
             )
         folders = list(picture_folders(folder))
         hits: Counter[_Rule] = Counter()
         probe = list(probe)
+        misses = 0
         for fields in probe:
+            if misses == _MAX_MISSES:
+                break
+            misses += 1
             if rule := next((r for r in self._candidates(folders, hits) if _is_file(r.path(fields))), None):
                 hits[rule] += 1
+                misses -= 1
         self._rules = [rule for rule, _ in hits.most_common()]
-        self.found, self.probed = hits.total(), len(probe)
         if not self._rules:
-            shown = ", ".join(f"{column}={next(iter(probe), {}).get(column)!r}" for column in self._columns)
+            first = next(iter(probe), {})
+            if any(str(first.get(column)).startswith(("http://", "https://")) for column in self._columns):
+                raise DataError(
+                    "its pictures are addresses on the web; fetch them first, and name their files in a column"
+                )
+            shown = ", ".join(f"{column}={first.get(column)!r}" for column in self._columns)
             raise DataError(
-                f"none of {len(probe)} rows' pictures is found (the first: {shown}); looked in "
-                f"{', '.join(map(str, folders[:6]))}{' and others' if len(folders) > 6 else ''}. Put the pictures there, "
-                "or say columns=image=COLUMN"
+                f"none of {misses} rows' pictures is found (the first: {shown}); looked in "
+                f"{', '.join(map(str, folders[:6]))}{' and others' if len(folders) > 6 else ''}. Put the pictures "
+                "there, or say columns=image=COLUMN"
             )
 
     def _candidates(self, folders: list[Path], hits: Counter) -> Iterator[_Rule]:

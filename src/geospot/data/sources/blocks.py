@@ -15,7 +15,8 @@ BLOCK_ROWS = 64
 class BlockSource(Source):
     """`rows` records in parts of BLOCK_ROWS; a cursor is a row's number in its part.
 
-    where: the path of the table or folder, which names the parts. digest: of all that a cursor's meaning depends on (the table's bytes, the files' names), for `identity`.
+    where: the path of the table or folder, which names the parts.
+    digest: of what a cursor's meaning depends on (the table's bytes, the files' names), for `identity`.
     """
 
     def __init__(self, spec: str, where: str | Path, rows: int, digest: str):

@@ -7,6 +7,7 @@ import os
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def find_rows(data: bytes, dialect: Dialect, limit: int | None = None) -> list[t
             edges.append(end)
             if len(edges) == limit:
                 break
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 class _RowReader:

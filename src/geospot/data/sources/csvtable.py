@@ -1,4 +1,4 @@
-"""Rows of a CSV by number, however large the file: where every 64th begins is kept, and the rest is read when needed."""
+"""Rows of a CSV by number, however large it is: where every 64th begins is kept, the rest is read when needed."""
 
 import csv
 import gzip

@@ -18,7 +18,7 @@ Index = tuple[dict[str, np.ndarray], dict]  # arrays by name, and facts that JSO
 
 
 def kept_index(made_from: Sequence[object], make: Callable[[], Index]) -> Index:
-    """The index that `make` gives, kept under what it is made from (paths, sizes, times of change, a layout's number)."""
+    """The index that `make` gives, kept under what it is made from: paths, sizes, times of change, a layout number."""
     name = hashlib.sha256(json.dumps(list(made_from)).encode()).hexdigest()[:24]
     folder = cache_folder() / "index" / name
     if (known := _load(folder)) is not None:

@@ -20,7 +20,7 @@ def local_path(spec: str) -> Path | None:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as a picture's does. What begins with a dot is none: `._a.jpg` of macOS, thumbnails."""
+    """Whether a file's name ends as a picture's does; what begins with a dot is none (`._a.jpg` of macOS)."""
     return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
 
 
@@ -32,7 +32,7 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def pictures_under(folder: Path) -> Iterator[str]:
-    """Paths, relative to the folder, of all pictures in it and below, sorted folder by folder; symbolic links are followed once."""
+    """Relative paths of all pictures in a folder and below, sorted folder by folder; links are followed, once."""
     seen: set[tuple[int, int]] = set()
     for root, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(root)
@@ -53,10 +53,12 @@ def some_pictures(folder: Path, n: int = 20) -> list[str]:
 
 def describe(spec: str) -> str:
     """What is found where a spec points, for people."""
+    if "://" in spec:
+        return "no kind reads this address: only tar shards, lists of them and Parquet are read over http(s) and hf://"
     path = local_path(spec)
     if path is None:
         parent = Path(spec).expanduser().parent
-        known = "" if "://" in spec or parent.is_dir() else f" (nor is there a folder {parent})"
+        known = "" if parent.is_dir() else f" (nor is there a folder {parent})"
         return f"there is no such file or folder{known}"
     if path.is_file():
         return f"no kind reads a file called {path.name}"

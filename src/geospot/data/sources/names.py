@@ -56,7 +56,7 @@ def _read(match: re.Match, comma: bool) -> tuple[float, float] | None:
 
 
 def parse_path(path: str) -> tuple[tuple[float, float], str] | None:
-    """The coordinates in a relative path, and the part of the path that carries them: the file's name, or a folder's."""
+    """The coordinates in a relative path, and the path up to the name that carries them: the file's, or a folder's."""
     pure = PurePath(path)
     if found := parse_name(pure.stem):
         return found, path

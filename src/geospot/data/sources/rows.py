@@ -1,6 +1,7 @@
 """Records from a table: its rows are the metadata, and each names its pictures or holds them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -60,8 +61,9 @@ def probe_rows(table: Table) -> list[Mapping]:
     blocks = -(-table.rows // BLOCK_ROWS)
     chosen = sorted({i * (blocks - 1) // max(PROBE_BLOCKS - 1, 1) for i in range(PROBE_BLOCKS)}) if blocks else []
     starts = [block * BLOCK_ROWS for block in chosen]
-    rows = [row for at in starts for row in table.read(at, min(at + BLOCK_ROWS, table.rows))]
-    return [row for row in rows if isinstance(row, Mapping)]
+    blocks_rows = [table.read(at, min(at + BLOCK_ROWS, table.rows)) for at in starts]
+    dealt = chain.from_iterable(zip_longest(*blocks_rows))  # one of each block in turn
+    return [row for row in dealt if isinstance(row, Mapping)]
 
 
 def has_coordinates(names: list[str], columns: Columns) -> bool:

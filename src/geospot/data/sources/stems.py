@@ -1,9 +1,9 @@
-"""Millions of pictures in zips and folders, found by their names without suffix: 23 bytes each, mapped from the cache."""
+"""Millions of pictures in zips and folders, found by name without suffix: 23 bytes each, mapped from the cache."""
 
 import os
 import warnings
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def _zip_entries(path: Path, container: int) -> list[tuple]:
     entries = []
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = PurePosixPath(info.filename).name if "/" in info.filename else info.filename
+            name = info.filename.rpartition("/")[2]
             if not is_picture(name) or info.flag_bits & _ENCRYPTED or info.compress_type not in (STORED, DEFLATED):
                 continue
             stem = name.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""A CSV with pictures beside it: a file, or a folder in which one CSV names the folder's pictures (Im2GPS3k, YFCC4k)."""
+"""A CSV with pictures beside it: a file, or a folder in which one CSV names the pictures (Im2GPS3k, YFCC4k)."""
 
 import warnings
 from pathlib import Path

@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.http import open_url
-from geospot.data.hub import HubFile, find_files, hub_headers, is_hub
-from geospot.data.lists import find_web_files, read_list
-from geospot.data.patterns import expand_braces
+from geospot.data.patterns import expand_braces, parse_list
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.retry import FileChanged, RemoteError, RetryPolicy
 from geospot.data.tar import read_group, read_groups
@@ -21,10 +18,12 @@ EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://d
 READ_BYTES = 1 << 20
 _WEB = ("http://", "https://")
 
+# What reads from a network takes a second to import: it is left to those who do.
+
 
 def matches(spec: str) -> bool:
     """Whether this is about tar files, or a .txt list of them; a data set of the hub is, unless it says otherwise."""
-    if is_hub(spec):
+    if _is_hub(spec):
         return not spec.endswith((".parquet", ".csv", ".json"))
     path = Path(spec).expanduser()
     if path.is_dir():
@@ -35,28 +34,60 @@ def matches(spec: str) -> bool:
 def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None) -> Source:
     """The shards; DataError where there are none."""
     retries: Counter = Counter()
-    if is_hub(spec):
+    if _is_hub(spec):
+        from geospot.data.hub import find_files
+
         found = find_files(spec, revision, counts=retries)
         return Shards(spec, found.files, revision=found.revision, retries=retries)
     if spec.startswith(_WEB):
+        from geospot.data.lists import find_web_files
+
         return Shards(spec, find_web_files(spec, counts=retries), retries=retries)
     return Shards(spec, find_shards(spec), retries=retries)
 
 
-def find_shards(spec: str) -> list[HubFile]:
+def _is_hub(spec: str) -> bool:
+    if "://" not in spec:
+        return False
+    from geospot.data.hub import is_hub
+
+    return is_hub(spec)
+
+
+class Shard(NamedTuple):
+    """url: an address, or a path on this machine. size: bytes, where it is known. As `geospot.data.hub.HubFile`."""
+
+    name: str
+    url: str
+    size: int | None = None
+
+
+def find_shards(spec: str) -> list[Shard]:
     """The shards behind a folder, a tar file, a glob, braces or a list file (.txt); DataError if there are none."""
     path = Path(spec).expanduser()
+    listed = None
     if path.suffix == ".txt" and path.is_file():
-        found = read_list(spec)
-        shards, what = [file.url for file in found], ""
+        listed = _listed(path)
+        shards, what = [shard.url for shard in listed], ""
     else:
-        found = None
         shards, what = _on_disk(path)
     if not shards:
         raise DataError(f"data={spec!r}: {what}. Give a folder of .tar shards or a glob such as 'shards/*.tar'")
     if missing := [shard for shard in shards if "://" not in shard and not Path(shard).is_file()]:
         raise DataError(f"data={spec!r}: {len(missing)} of {len(shards)} shards are missing, the first {missing[0]}")
-    return found or [HubFile(shard, shard, None) for shard in shards]
+    return listed or [Shard(shard, shard) for shard in shards]
+
+
+def _listed(path: Path) -> list:
+    try:
+        lines = parse_list(path.read_text())
+    except (OSError, ValueError):
+        lines = []
+    if lines and not any("://" in line for line in lines):
+        return [Shard(name, name) for line in lines for name in [str(path.parent / Path(line).expanduser())]]
+    from geospot.data.lists import read_list  # it also says what is wrong with the file
+
+    return read_list(str(path))
 
 
 def _on_disk(path: Path) -> tuple[list[str], str]:
@@ -77,13 +108,13 @@ class Shards(Source):
     def __init__(
         self,
         spec: str,
-        shards: Sequence[HubFile | str],
+        shards: Sequence[Shard | str],
         *,
         revision: str | None = None,
         retries: Counter | None = None,
         policy: RetryPolicy | None = None,
     ):
-        files = [HubFile(shard, shard, None) if isinstance(shard, str) else shard for shard in shards]
+        files = [Shard(shard, shard) if isinstance(shard, str) else shard for shard in shards]
         self.spec, self.revision, self._files = spec, revision, files
         self.parts = [file.name for file in files]
         self.remote = any(file.url.startswith(_WEB) for file in files)
@@ -119,6 +150,9 @@ class Shards(Source):
     def _open(self, part: int) -> Iterator[BinaryIO]:
         shard = self._files[part]
         if shard.url.startswith(_WEB):
+            from geospot.data.http import open_url
+            from geospot.data.hub import hub_headers
+
             headers = hub_headers(shard.url)
             with open_url(shard.url, headers=headers, counts=self.retries, size=shard.size, **self._policy) as file:
                 yield file
