@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import chz
 import numpy as np
@@ -364,3 +365,20 @@ def test_the_tiny_model_gets_a_warm_start_where_it_has_none(shards, tmp_path, mo
     assert "gets a short one first" in capsys.readouterr().out
     assert read_checkpoints("runs/sft-tiny")[-1].final
     assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000001")
+
+
+def test_training_from_a_hub_that_drops_connections_equals_training_from_the_disk(common, shards, monkeypatch):
+    from hub_server import Fault, serve, use_hub
+
+    settings = {**common, "max_steps": 3, "eval_data": "none", "data_workers": 1}
+    run_sft(SftConfig(**settings, log_path="disk"))
+    faults = [Fault("drop", "train.tar", at=9_000), Fault("503", "train.tar", retry_after="0")]
+    with serve({"train.tar": (shards / "train.tar").read_bytes()}, faults=faults) as server:
+        use_hub(monkeypatch, server)
+        hub = settings | {"data": f"hf://datasets/{server.repo}/train.tar", "log_path": "hub"}
+        run_sft(SftConfig(**hub | {"max_steps": 3}))
+        assert len(server.delivered) == 2
+        commit = server.commit
+    assert metrics("hub") == metrics("disk")
+    position = json.loads(Path("hub", read_checkpoints("hub")[-1].loop_state["data"]).read_text())
+    assert position["revisions"]["train"] == commit

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,16 @@ def test_a_cursor_goes_on_and_fetches(tmp_path):
         for k, record in enumerate(whole):
             assert list(source.read(part, record.end)) == whole[k + 1 :]
             assert source.fetch(part, record.start, record.end) == record
+
+
+def test_threads_read_at_once(tmp_path):
+    source = open_source(str(write_set(tmp_path, 300)))
+    whole = everything(source)
+    with ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(lambda part: list(source.read(part)), [*range(5)] * 8))
+        rows = list(pool.map(lambda i: source.fetch(i // 64, i % 64, i % 64 + 1), range(300)))
+    assert [record for part in parts[:5] for record in part] == rows == whole
+    assert all(parts[i] == parts[i % 5] for i in range(40))
 
 
 def test_the_identity_is_the_contents(tmp_path):
@@ -140,6 +151,18 @@ def test_line_ends_and_gz(tmp_path, newline):
     plain, packed = (everything(open_source(str(p))) for p in (table, tmp_path / "set.csv.gz"))
     assert plain == packed
     assert [r.fields["country"] for r in plain] == ["NA"] * 70
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_gz_is_an_error(tmp_path, damage):
+    packed = bytearray(gzip.compress(write_set(tmp_path, 70).read_bytes()))
+    if damage == "cut":
+        del packed[len(packed) // 2 :]
+    else:
+        packed[len(packed) // 2 :: 7] = bytes(len(packed[len(packed) // 2 :: 7]))
+    (tmp_path / "set.csv.gz").write_bytes(packed)
+    with pytest.raises(DataError, match=r"set\.csv\.gz cannot be read"):
+        open_source(str(tmp_path / "set.csv.gz"))
 
 
 def test_rows_that_cannot_be_used_are_skips_with_their_number(tmp_path):

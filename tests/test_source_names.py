@@ -23,9 +23,10 @@ def test_what_was_written_is_read(lat, lon, form, before):
 
 @given(LATS, LONS, st.sampled_from(["_xyz", "_90", " copy", "-1", "_N5"]))
 def test_what_follows_does_not_matter(lat, lon, after):
+    lat, lon = round(lat, 5), round(lon, 5)
     if lat == lon == 0:
         return
-    assert parse_name(f"{lat:.5f},{lon:.5f}{after}") == (round(lat, 5), round(lon, 5))
+    assert parse_name(f"{lat:.5f},{lon:.5f}{after}") == (lat, lon)
 
 
 @given(

@@ -173,3 +173,25 @@ def test_over_http(tmp_path, server):
     records = everything(source)
     assert [r.pictures for r in records] == [(jpeg(i, 16, 16),) for i in range(45)]
     assert source.fetch(1, 3, 4) == records[23]
+
+
+def test_on_the_hub(tmp_path, monkeypatch):
+    from hub_server import serve, use_hub
+
+    files = {}
+    for split, n in (("train", 2), ("test", 1)):
+        for k in range(n):
+            table = rows(25, lambda i, k=k: struct(100 * k + i))
+            files[f"data/{split}-{k:05d}-of-{n:05d}.parquet"] = write(
+                tmp_path / f"{split}{k}.parquet", table
+            ).read_bytes()
+    with serve(files) as server:
+        use_hub(monkeypatch, server)
+        source = open_source("hf://datasets/owner/name/data/train-*.parquet")
+        assert (source.remote, source.revision) == (True, server.commit)
+        records = everything(source)
+        assert [r.names[0] for r in records] == [f"{100 * k + i}.jpg" for k in range(2) for i in range(25)]
+        assert source.fetch(2, 3, 4) == records[28]
+        with pytest.raises(DataError, match="there are the splits test, train"):
+            open_source("parquet:hf://datasets/owner/name/data")
+        assert not server.leaks

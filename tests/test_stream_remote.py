@@ -132,3 +132,15 @@ def test_a_server_that_is_down_ends_in_an_error_that_says_how_to_go_on(files):
         with pytest.raises(DataError, match="goes on when"), pytest.warns(UserWarning, match="unreadable shard"):
             stream.take(500)
         assert stream.skipped["unreadable shard"] >= 8
+
+
+def test_a_data_set_of_parquet_files_is_found_out(monkeypatch, tmp_path):
+    parquet, arrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    rows = [{"image": {"bytes": jpeg(i), "path": None}, "latitude": f"{i}.5", "longitude": "2.25"} for i in range(6)]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "x.parquet")
+    with serve({"data/train-00000.parquet": tmp_path / "x.parquet"}) as server:
+        use_hub(monkeypatch, server)
+        source = open_source(f"hf://datasets/{server.repo}")
+        with SampleStream(source, seed=0, epochs=1) as stream:
+            assert sorted(sample.place.lat for sample in stream) == [i + 0.5 for i in range(6)]
+        assert source.revision == server.commit

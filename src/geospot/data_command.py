@@ -129,7 +129,9 @@ def _pass(source: Source, columns: Columns, title: str, limit: int = 0, **how) -
             if step or not (found.places + found.skipped.total()) % 64:
                 bar.advance(step, places=found.places, skipped=found.skipped.total())
 
-        return inspect(source, columns=columns, limit=limit, advance=advance, **how)
+        found = inspect(source, columns=columns, limit=limit, advance=advance, **how)
+        bar.advance((found.parts_read if total and not limit else found.places) - bar.done, places=found.places)
+        return found
 
 
 def run_pack(config: PackConfig) -> None:
@@ -162,7 +164,8 @@ def _packed_text(out: str, packed: Packed) -> str:
         )
     lines.append(f"skipped: {packed.skipped}")
     for reason, examples in packed.skipped.examples.items():
-        lines += [f"  {reason}: {example}" for example in examples[:2]]
+        told_of = (example.removeprefix(reason).removeprefix(": ") for example in examples[:3])
+        lines += [f"  {reason}: {example}" for example in told_of if example not in ("", reason)]
     if told["keys renamed"]:
         lines.append(f"keys given a number or a name, since they came twice or were empty: {told['keys renamed']:,}")
     labels = told["labels"]

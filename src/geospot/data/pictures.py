@@ -6,6 +6,7 @@ Never mirrored: a mirrored street drives on the other side and its signs cannot 
 import io
 
 from geospot.data.fields import BadSample
+from geospot.data.heif import is_heif, register_heif
 
 MAX_ASPECT = 200  # Qwen-VL's image processors refuse a longer strip, in the middle of a step
 MAX_DECODED_PIXELS = 90_000_000  # after a JPEG's draft mode; a larger one would take over 270 MB
@@ -22,6 +23,8 @@ def prepare_picture(data: bytes, max_pixels: int | None = None, *, verify: bool 
     """
     from PIL import Image
 
+    if is_heif(data) and not register_heif():
+        raise BadSample("HEIC needs the extra heic", "pip install 'geospot[heic]'")
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size

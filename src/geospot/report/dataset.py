@@ -70,7 +70,7 @@ def write_dataset_page(path: str | Path, found: Inspection, parts: Sequence[Sect
     contents = [("What it holds", _section_html(head, heading=False))]
     if found.places:
         contents.append(("Where it is", _map(found)))
-    contents.append(("What was found", f'<div class="facts">{tables}</div>'))
+    contents.append(("What was found", f'<div class="found">{tables}</div>'))
     if cards:
         contents.append(("Contact sheet", f'<div class="sheet">{"".join(map(_card_html, cards))}</div>'))
     return write_page(path, title=found.source.spec, sections=contents, kicker="geospot data inspect")

@@ -1,12 +1,15 @@
 """Rows of a CSV by number, however large it is: where every 64th begins is kept, the rest is read when needed."""
 
+import codecs
 import csv
 import gzip
-import io
 import os
 import tempfile
 import warnings
+import weakref
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +50,7 @@ class CsvTable:
         self.path = Path(path)
         self.name = self.path.name
         self._file, self._bom = _open_plain(self.path)
+        weakref.finalize(self, self._file.close)
         head = self._pread(self._bom, _HEAD_BYTES)
         self.encoding, delimiter, self.columns, data_start = _read_header(head, self.path, columns)
         self._dialect = Dialect(delimiter, self.encoding, True)
@@ -158,35 +162,35 @@ def _open_plain(path: Path, head_only: bool = False):
         file = open(path, "rb")  # noqa: SIM115 (the table keeps it)
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror}") from None
-    head = file.read(_HEAD_BYTES)
-    source = file
-    if head.startswith(b"\x1f\x8b"):
-        file.seek(0)
-        source = gzip.open(file)  # noqa: SIM115
+    with ExitStack() as unneeded:
+        unneeded.callback(file.close)
+        source = file
         try:
-            head = source.read(_HEAD_BYTES)
-        except (OSError, EOFError) as error:
-            raise DataError(f"{path} cannot be unpacked: {error}") from None
-    utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    old_mac = not utf16 and b"\r" in head and b"\n" not in head
-    if source is not file or utf16 or old_mac:
-        source.seek(0)
-        file = _copy_plain(source, "utf-16" if utf16 else None, old_mac, path, head_only)
-        head = os.pread(file.fileno(), 3, 0)
-    return file, 3 if head.startswith(b"\xef\xbb\xbf") else 0
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(b"\x1f\x8b"):
+                file.seek(0)
+                source = unneeded.enter_context(gzip.open(file))
+                head = source.read(_HEAD_BYTES)
+            utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+            old_mac = not utf16 and b"\r" in head and b"\n" not in head
+            if source is file and not utf16 and not old_mac:
+                unneeded.pop_all()
+            else:
+                source.seek(0)
+                file = _copy_plain(source, "utf-16" if utf16 else None, old_mac, head_only)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+    return file, 3 if os.pread(file.fileno(), 3, 0) == b"\xef\xbb\xbf" else 0
 
 
-def _copy_plain(source, encoding: str | None, old_mac: bool, path: Path, head_only: bool):
+def _copy_plain(source, encoding: str | None, old_mac: bool, head_only: bool):
     plain = tempfile.TemporaryFile()  # noqa: SIM115 (the table keeps it)
-    reader = io.TextIOWrapper(source, encoding=encoding, newline="") if encoding else source
-    try:
-        while chunk := reader.read(1 << 22):
-            data = chunk.encode() if encoding else chunk
-            plain.write(data.replace(b"\r", b"\n") if old_mac else data)
-            if head_only:
-                break
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}") from None
+    reader = codecs.getreader(encoding)(source) if encoding else source
+    while chunk := reader.read(1 << 22):
+        data = chunk.encode() if encoding else chunk
+        plain.write(data.replace(b"\r", b"\n") if old_mac else data)
+        if head_only:
+            break
     plain.flush()
     return plain
 

@@ -26,8 +26,8 @@ def matches(spec: str) -> bool:
     if _is_hub(spec):
         return not spec.endswith((".parquet", ".csv", ".json"))
     path = Path(spec).expanduser()
-    if path.is_dir():
-        return next(path.rglob("*.tar"), None) is not None
+    if path.is_dir():  # no deeper: a folder of pictures may hold millions
+        return any(next(path.glob(pattern), None) for pattern in ("*.tar", "*/*.tar"))
     return ".tar" in spec or spec.endswith(".txt")
 
 
@@ -38,6 +38,10 @@ def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None
         from geospot.data.hub import find_files
 
         found = find_files(spec, revision, counts=retries)
+        if all(file.name.endswith(".parquet") for file in found.files):
+            from geospot.data.sources import parquet
+
+            return parquet.open_source(spec, columns, found.revision)
         return Shards(spec, found.files, revision=found.revision, retries=retries)
     if spec.startswith(_WEB):
         from geospot.data.lists import find_web_files
