@@ -18,7 +18,7 @@ from engine_reference import (
 )
 from tinker import types
 
-from geospot.engine.local import network as network_module
+from geospot.engine.local import head as head_module
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
 LEARNING_RATE = 1e-3
@@ -110,8 +110,8 @@ def test_shared_prefixes_and_micro_batches_leave_the_gradient_as_it_is(
 ):
     rank, start, expected = plain
     if max_batch_tokens == 90:  # also the head in small pieces whose logits are recomputed
-        monkeypatch.setattr(network_module, "_HEAD_ROWS", 4)
-        monkeypatch.setattr(network_module, "_KEPT_LOGITS", 0)
+        monkeypatch.setattr(head_module, "CHUNK", 4 * 1682)
+        monkeypatch.setattr(head_module, "KEPT", 0)
     with LocalServiceClient(LocalOptions(threads=1, max_batch_tokens=max_batch_tokens)) as service:
         training = service.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
         for name, value in start.items():
@@ -366,7 +366,7 @@ def test_a_pass_that_breaks_down_midway_leaves_no_gradient(tiny_folder, group_da
     with LocalServiceClient(LocalOptions(threads=1, max_batch_tokens=30)) as service:
         training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
         other = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
-        data, calls, real = rl_data(group_data), [], torch.nn.functional.cross_entropy
+        data, calls, real = rl_data(group_data), [], head_module.logprobs_of
 
         def out_of_memory(*args, **kwargs):
             calls.append(1)
@@ -374,7 +374,7 @@ def test_a_pass_that_breaks_down_midway_leaves_no_gradient(tiny_folder, group_da
                 raise MemoryError("no more")
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(torch.nn.functional, "cross_entropy", out_of_memory)
+        monkeypatch.setattr(head_module, "logprobs_of", out_of_memory)
         with pytest.raises(MemoryError):
             training.forward_backward(data, "ppo").result()
         monkeypatch.undo()

@@ -11,7 +11,7 @@ from tinker import types
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network, NetworkSpec
-from geospot.engine.local.sampler import SampleRequest, batches, check_params, sample
+from geospot.engine.local.sampler import SampleRequest, check_params, sample
 
 if TYPE_CHECKING:
     from geospot.engine.local.service import LocalServiceClient
@@ -55,9 +55,10 @@ class LocalSamplingClient:
         answers: list = list(prompts)
         good = [i for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)]
         requests = [SampleRequest(prompts[i], *payloads[i][1:]) for i in good]
-        for batch in batches(requests, self._service.options.max_sample_tokens):
-            for i, sequences in zip(batch, sample(network, [requests[i] for i in batch]), strict=True):
-                answers[good[i]] = types.SampleResponse(sequences=sequences)
+        budget = self._service.options.max_sample_tokens
+        drawn = sample(network, requests, max_tokens=budget, key=self._snapshot.key) if requests else []
+        for i, sequences in zip(good, drawn, strict=True):
+            answers[i] = types.SampleResponse(sequences=sequences)
         return answers
 
     def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture:

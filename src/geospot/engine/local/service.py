@@ -5,29 +5,16 @@ Only what geospot's loops use is here; signatures and results are the SDK's.
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
 from geospot.engine.local.network import Network, NetworkSpec
+from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.training import LocalTrainingClient
-
-
-@dataclass(frozen=True)
-class LocalOptions:
-    """How the local engine uses the machine."""
-
-    checkpoint_dir: str = "checkpoints"  # where save_state and save_weights_for_sampler write
-    dtype: str = "float32"  # of the frozen base weights
-    device: str = "cpu"
-    threads: int | None = None  # of torch on a CPU; None leaves torch's choice
-    max_batch_tokens: int = 16_384  # padded tokens of one training pass; longer batches are split, with equal gradients
-    max_sample_tokens: int = 131_072  # positions in the key-value caches of one sampling batch
-    picture_cache_bytes: int = 1 << 30  # features of pictures, kept while the vision tower is frozen
 
 
 class LocalServiceClient:
@@ -53,14 +40,7 @@ class LocalServiceClient:
     def network(self, spec: NetworkSpec) -> Network:
         """The one copy of a model with these LoRA settings; to be called in the engine's thread."""
         if spec not in self._networks:
-            o = self.options
-            self._networks[spec] = Network(
-                spec,
-                dtype=self._dtype(spec),
-                device=o.device,
-                max_batch_tokens=o.max_batch_tokens,
-                cache_bytes=o.picture_cache_bytes,
-            )
+            self._networks[spec] = Network(spec, self.options, dtype=self._dtype(spec))
         return self._networks[spec]
 
     def _dtype(self, spec: NetworkSpec) -> str:

@@ -184,8 +184,8 @@ def _check_targets(targets: np.ndarray, network: Network) -> None:
     banned = np.isin(targets, network.processing.banned_token_ids)
     if banned.any():
         raise ValueError(f"a target is token {targets[banned][0]}, which stands for pictures: no answer may hold it")
-    if len(targets) and (targets.min() < 0 or targets.max() >= len(network.ban)):
-        raise ValueError(f"a target token is outside the vocabulary of {len(network.ban)}")
+    if len(targets) and (targets.min() < 0 or targets.max() >= network.vocabulary):
+        raise ValueError(f"a target token is outside the vocabulary of {network.vocabulary}")
 
 
 def _tensor(array: np.ndarray) -> types.TensorData:
