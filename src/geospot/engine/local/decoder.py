@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from geospot.engine.local.linear import Part, Plain, Trained, WithLora
+from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate
 from geospot.engine.local.packing import Packing
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
@@ -36,22 +36,6 @@ class LayerWeights:
     norm_mlp: torch.Tensor | None
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
-    """x / rms(x) * weight over the last axis; the root mean square is taken in float32."""
-    if x.dtype == torch.float32:
-        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-    else:
-        wide = x.float()
-        x = (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
-    return x if weight is None else x * weight
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of x (N, heads, D) by angles (N, 1, D)."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
-
-
 class Decoder:
     """Runs the layers of one model's text decoder. Made by `Decoder.of`."""
 
@@ -64,6 +48,7 @@ class Decoder:
         self.heads = Part(attention.q_proj).base.out_features // self.head_dim
         self.eps = text_model.norm.variance_epsilon
         self.act = text_model.layers[0].mlp.act_fn
+        self.is_silu = text_model.config.hidden_act in ("silu", "swish")
         self.three_axes = hasattr(text_model.rotary_emb, "mrope_section")
 
     @classmethod
@@ -158,15 +143,12 @@ class Decoder:
             q = rms_norm(q, own.q_norm.weight, own.q_norm.variance_epsilon)
             k = rms_norm(k, own.k_norm.weight, own.k_norm.variance_epsilon)
             return rotate(q, *rope), rotate(k, *rope), v
-        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), 1)
-        q, k = rotate(qk, *rope).split((self.heads, self.kv_heads), 1)
-        return q, k, v
+        return split_rotate(qkv, rope, self.heads, self.kv_heads)
 
     def finish(self, w: LayerWeights, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """The layer's output: x (N, H) with what attention (N, heads, D) and the MLP add."""
         x = x + w.o(attended.reshape(len(x), -1))
-        gate, up = w.gate_up(rms_norm(x, w.norm_mlp, self.eps)).chunk(2, -1)
-        return x + w.down(self.act(gate) * up)
+        return x + w.down(gated(self.act, self.is_silu, w.gate_up(rms_norm(x, w.norm_mlp, self.eps))))
 
     def final_norm(self, x: torch.Tensor) -> torch.Tensor:
         """What the vocabulary projection takes."""

@@ -119,7 +119,7 @@ class _LoraLinear(torch.autograd.Function):
         grads, row = [], 0
         for out, a, _, scale in adapters:
             r = len(a)
-            grads += [da[row : row + r], (scale * (dy[:, out].T @ xa[:, row : row + r])).to(a.dtype)]
+            grads += [da[row : row + r], (scale * (xa[:, row : row + r].T @ dy[:, out])).T.to(a.dtype)]
             row += r
         return dx, None, *grads
 

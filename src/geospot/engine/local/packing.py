@@ -14,7 +14,8 @@ class Packing:
 
     prefix_index (U, P) and suffix_index (B, S) say where in the packed row each token stands (padding points at some
     token); `group` (B,) is each suffix's prefix. `*_place` are the flat places of the packed tokens in the padded
-    arrays, None where nothing is padded. `mask` (B or 1, 1, S, P + S) is what a suffix may see.
+    arrays, None where nothing is padded. `mask` (B or 1, 1, S, P + S) is what a suffix may see. `is_regular`: groups
+    are equally large and stand in order.
     """
 
     n_prefix: int
@@ -24,6 +25,7 @@ class Packing:
     prefix_place: torch.Tensor | None
     suffix_place: torch.Tensor | None
     mask: torch.Tensor | None
+    is_regular: bool
 
     @classmethod
     def of(
@@ -47,24 +49,35 @@ class Packing:
         def tensor(array):
             return None if array is None else torch.from_numpy(array).to(device)
 
-        return cls(n_prefix, *map(tensor, (group, prefix_index, suffix_index, prefix_place, suffix_place, mask)))
+        u, b = len(prefix_lengths), len(group)
+        is_regular = b % u == 0 and bool((group == np.arange(b) // max(1, b // u)).all())
+        arrays = map(tensor, (group, prefix_index, suffix_index, prefix_place, suffix_place, mask))
+        return cls(n_prefix, *arrays, is_regular)
 
     def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
         """Causal attention of packed queries (N, heads, D) to packed keys and values (N, kv_heads, D).
 
         A token sees its own sequence up to itself: a suffix its prefix and its own tokens.
         """
-        n = self.n_prefix
-        q1, k1, v1 = (_padded(t[:n], self.prefix_index, self.prefix_place) for t in (q, k, v))
+        split = (self.n_prefix, len(q) - self.n_prefix)
+        first, second = zip(*(t.split(split) for t in (q, k, v)), strict=True)
+        q1, k1, v1 = (_padded(t, self.prefix_index, self.prefix_place) for t in first)
         out = F.scaled_dot_product_attention(q1, k1, v1, is_causal=True, scale=scaling, enable_gqa=True)
-        first = _packed(out, self.prefix_place)
+        out1 = _packed(out, self.prefix_place)
         if self.mask is None:
-            return first
-        index = self.suffix_index - n
-        q2, k2, v2 = (_padded(t[n:], index, self.suffix_place) for t in (q, k, v))
-        both = (torch.cat([a.index_select(0, self.group), b], 2) for a, b in ((k1, k2), (v1, v2)))
+            return out1
+        index = self.suffix_index - self.n_prefix
+        q2, k2, v2 = (_padded(t, index, self.suffix_place) for t in second)
+        both = (torch.cat([self._of_rows(a), b], 2) for a, b in ((k1, k2), (v1, v2)))
         out = F.scaled_dot_product_attention(q2, *both, attn_mask=self.mask, scale=scaling, enable_gqa=True)
-        return torch.cat([first, _packed(out, self.suffix_place)])
+        return torch.cat([out1, _packed(out, self.suffix_place)])
+
+    def _of_rows(self, x: torch.Tensor) -> torch.Tensor:
+        """(U, heads, P, D) -> (B, heads, P, D), each suffix's own prefix."""
+        u, b = len(x), len(self.group)
+        if self.is_regular:  # as a view: its gradient is a plain sum
+            return x[:, None].expand(u, b // u, *x.shape[1:]).reshape(b, *x.shape[1:])
+        return x.index_select(0, self.group)
 
 
 def _indices(lengths: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray | None]:
