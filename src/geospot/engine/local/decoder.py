@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from geospot.engine.local.linear import Part, Plain, Trained, WithLora
-from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate
+from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate, turn
 from geospot.engine.local.packing import Packing
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
@@ -144,6 +144,26 @@ class Decoder:
             k = rms_norm(k, own.k_norm.weight, own.k_norm.variance_epsilon)
             return rotate(q, *rope), rotate(k, *rope), v
         return split_rotate(qkv, rope, self.heads, self.kv_heads)
+
+    def project_blocks(self, i: int, w: LayerWeights, x: torch.Tensor, rope) -> tuple[torch.Tensor, ...]:
+        """The same for one token of each of C blocks of M rows, x (C M, H), angles (C, M, 1, D), without gradients.
+
+        Queries (C, kv_heads, M, heads each, D), keys and values (C, kv_heads, M, D).
+        """
+        blocks, members = rope[0].shape[:2]
+        qkv = w.qkv(rms_norm(x, w.norm_in, self.eps)).view(blocks, members, -1, self.head_dim)
+        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), 2)
+        own = self.layers[i].self_attn
+        if hasattr(own, "q_norm"):
+            q = rms_norm(q, own.q_norm.weight, own.q_norm.variance_epsilon)
+            k = rms_norm(k, own.k_norm.weight, own.k_norm.variance_epsilon)
+        each = self.heads // self.kv_heads
+        queries = x.new_empty(blocks, self.kv_heads, members, each, self.head_dim)
+        keys = x.new_empty(blocks, self.kv_heads, members, self.head_dim)
+        wide = tuple(part[:, None] for part in rope)  # (C, 1, M, 1, D)
+        turn(q.unflatten(2, (self.kv_heads, each)).transpose(1, 2), *wide, out=queries)
+        turn(k.transpose(1, 2), *(part.squeeze(3) for part in wide), out=keys)
+        return queries, keys, v.transpose(1, 2)
 
     def finish(self, w: LayerWeights, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """The layer's output: x (N, H) with what attention (N, heads, D) and the MLP add."""

@@ -40,7 +40,10 @@ class CachedDecoding:
         return members * (prompt + room)
 
     def join(self, prompts: Sequence[Tokens], members: Sequence[int], rooms: Sequence[int]) -> torch.Tensor:
-        """Add members[u] rows behind prompt u for up to rooms[u] tokens; hidden states (rows, H) of their last token."""
+        """Add members[u] rows behind prompt u for up to rooms[u] tokens.
+
+        Returns the hidden states (rows, H) of their last tokens.
+        """
         hidden, mask, cache, position = passes.prefill(self.network, list(prompts), [len(p) for p in prompts])
         select = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(members)).to(self.network.device)
         cache.batch_select_indices(select)
@@ -65,9 +68,11 @@ class CachedDecoding:
 
 
 class FusedDecoding:
-    """Through `Decoder`: caches of fixed shape, one for the U prefixes and one for the B rows behind them.
+    """Through `Decoder`: caches of fixed shape, one for shared prefixes and one for the rows behind them.
 
-    prefix (2, layers, U, kv_heads, P, D) and own (2, layers, B, kv_heads, T, D) hold keys and values.
+    Rows stand in blocks of M slots that share one prefix: all members of a group, or some of them where groups differ
+    in size (`_block_size`). prefix (2, layers, C, kv_heads, P, D) and own (2, layers, C, kv_heads, M, T, D) hold keys
+    and values of C blocks; a slot that nobody needs repeats another row.
     """
 
     def __init__(self, network: "Network", key: int):
@@ -75,11 +80,6 @@ class FusedDecoding:
         self.weights = network.sampling_weights(key)
         self.prefix = self.own = None
         self._forward = _compiled(self._run) if network.options.compile else self._run
-
-    @property
-    def n_rows(self) -> int:
-        """B."""
-        return 0 if self.own is None else self.own.shape[2]
 
     def can_join(self) -> bool:
         """Whether rows may be added now."""
@@ -91,27 +91,24 @@ class FusedDecoding:
         return prompt + members * room
 
     def join(self, prompts: Sequence[Tokens], members: Sequence[int], rooms: Sequence[int]) -> torch.Tensor:
-        """Add members[u] rows behind prompt u for up to rooms[u] tokens; hidden states (rows, H) of their last token."""
-        parts = [self._prefill(chunk) for chunk in _chunks(prompts)]
-        kv, hidden, position = zip(*parts, strict=True)
+        """Add members[u] rows behind prompt u for up to rooms[u] tokens.
+
+        Returns the hidden states (rows, H) of their last tokens.
+        """
+        kv, hidden, position = zip(*(self._prefill(chunk) for chunk in _chunks(prompts)), strict=True)
         lengths, device = np.array([len(p) for p in prompts]), self.network.device
         prefix = torch.cat([_pad_to(part, 4, int(lengths.max())) for part in kv], 2)
-        members = np.asarray(members)
-        group, room = np.repeat(np.arange(len(prompts)), members), int(max(rooms))
-        shape = (*prefix.shape[:2], len(group), prefix.shape[3], room, prefix.shape[5])
-        own, select = prefix.new_zeros(shape), torch.from_numpy(group).to(device)
-        position = torch.cat(position)[select]
-        if self.own is None:
-            self.prefix, self.lengths, self.group = prefix, lengths, group
-            self.own, self.position, self.age = own, position, np.zeros(len(group), dtype=np.int64)
-        else:
-            self.group = np.concatenate([self.group, group + len(self.lengths)])
-            self.lengths = np.concatenate([self.lengths, lengths])
-            self.prefix = _join(self.prefix, prefix)
-            self.own = _join(self.own, own)
-            self.position = torch.cat([self.position, position])
-            self.age = np.concatenate([self.age, np.zeros(len(group), dtype=np.int64)])
-        self._lay_out()
+        group = np.repeat(np.arange(len(prompts)), members)
+        select = torch.from_numpy(group).to(device)
+        position, age = torch.cat(position)[select], np.zeros(len(group), dtype=np.int64)
+        shape = (*prefix.shape[:2], len(group), prefix.shape[3], int(max(rooms)), prefix.shape[5])
+        own = prefix.new_zeros(shape)
+        if self.own is not None:
+            rows, prefixes = self._rows(), self._prefixes()
+            group, lengths = np.r_[self.group, group + len(self.lengths)], np.r_[self.lengths, lengths]
+            prefix, own = _join(prefixes, prefix), _join(rows, own)
+            position, age = torch.cat([self.position[self.slot], position]), np.r_[self.age, age]
+        self._lay_out(prefix, own, position, group, lengths, age)
         return torch.cat(hidden)[select]
 
     def _prefill(self, prompts: Sequence[Tokens]):
@@ -127,96 +124,122 @@ class FusedDecoding:
         x, rope = embedded.x, decoder.rope(embedded.x, embedded.positions)
         x = decoder.run(self.weights, x, rope, packing, deepstack=embedded.deepstack, keep=keep)
         last = torch.from_numpy(np.cumsum(embedded.lengths) - 1).to(network.device)
-        kv = torch.stack(kept, 1).transpose(3, 4).contiguous()
-        return kv, decoder.final_norm(x[last]), embedded.next_position
+        return torch.stack(kept, 1).transpose(3, 4), decoder.final_norm(x[last]), embedded.next_position
+
+    def _rows(self) -> torch.Tensor:
+        """The rows' own caches out of their slots, (2, layers, B, kv_heads, T, D)."""
+        return self.own.transpose(3, 4).flatten(2, 3).index_select(2, self.slot)
+
+    def _prefixes(self) -> torch.Tensor:
+        """The prefixes out of their blocks, each once, (2, layers, U, kv_heads, P, D)."""
+        _, first = np.unique(self.block_prefix, return_index=True)
+        return self.prefix.index_select(2, torch.from_numpy(first).to(self.prefix.device))
 
     def keep(self, rows: np.ndarray) -> None:
         """Let all rows go but these, and prefixes that nobody follows any more."""
         if not len(rows):
             self.prefix = self.own = None
             return
-        index, device = torch.from_numpy(rows), self.network.device
-        self.own = self.own.index_select(2, index.to(device))
-        self.position = self.position[index.to(device)]
-        self.age = self.age[rows]
-        used, self.group = np.unique(self.group[rows], return_inverse=True)
+        index = torch.from_numpy(rows).to(self.network.device)
+        own, position = self._rows().index_select(2, index), self.position[self.slot][index]
+        used, group = np.unique(self.group[rows], return_inverse=True)
+        prefix = self._prefixes()
         if len(used) < len(self.lengths):
-            self.prefix = self.prefix.index_select(2, torch.from_numpy(used).to(device))
-            self.lengths = self.lengths[used]
-        self._lay_out()
+            prefix = prefix.index_select(2, torch.from_numpy(used).to(prefix.device))
+        self._lay_out(prefix, own, position, group, self.lengths[used], self.age[rows])
 
-    def _lay_out(self) -> None:
-        """Where each row stands among its group, for attention that reads a prefix once a group. Once a change."""
-        device, n, u = self.network.device, len(self.group), len(self.lengths)
-        counts = np.bincount(self.group, minlength=u)
-        size = int(counts.max())
-        rank = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)  # rows of a group stand together
-        slot = self.group * size + rank
-        self.is_regular = n == u * size
-        row_at = np.zeros(u * size, dtype=np.int64)
+    def _lay_out(self, prefix, own, position, group: np.ndarray, lengths: np.ndarray, age: np.ndarray) -> None:
+        """Put rows (their caches in order, of one group together) into blocks; once a change of the batch."""
+        device, n = self.network.device, len(group)
+        self.group, self.lengths, self.age = group, lengths, age
+        counts = np.bincount(group, minlength=len(lengths))
+        size = _block_size(counts)
+        rank = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+        blocks = -(-counts // size)
+        self.block_prefix = np.repeat(np.arange(len(counts)), blocks)
+        slot = ((np.cumsum(blocks) - blocks)[group] + rank // size) * size + rank % size
+        row_at = np.zeros(blocks.sum() * size, dtype=np.int64)
         row_at[slot] = np.arange(n)
-        self.group_size = size
+        self.shape = int(blocks.sum()), size
+        self.in_order = n == len(row_at)  # every slot is a row, and in the rows' order
         self.slot, self.row_at = (torch.from_numpy(a).to(device) for a in (slot, row_at))
-        p = self.prefix.shape[4]
+        own = own if self.in_order else own.index_select(2, self.row_at)
+        self.own = own.unflatten(2, self.shape).transpose(3, 4).contiguous()
+        copies = torch.from_numpy(self.block_prefix).to(device)
+        self.prefix = (prefix if len(copies) == prefix.shape[2] else prefix.index_select(2, copies)).contiguous()
+        self.position, self.t = position[self.row_at], torch.tensor(age, device=device)[self.row_at]
+        p, kv_heads = prefix.shape[4], self.decoder.kv_heads
         self.unseen = None
-        if (self.lengths < p).any():
-            hidden = np.arange(p) >= self.lengths[self.group][:, None]
-            self.unseen = torch.from_numpy(hidden).to(device)[:, None, None]  # (B, 1, 1, P)
-        self.t = torch.from_numpy(self.age).to(device)
-        self.first = torch.arange(n * self.decoder.kv_heads, device=device) * self.own.shape[4]
+        if (lengths < p).any():
+            unseen = np.where(np.arange(p) < lengths[self.block_prefix][:, None], 0, -np.inf).astype(np.float32)
+            self.unseen = torch.from_numpy(unseen.repeat(kv_heads, axis=0)).to(device)[:, None]  # (C kv_heads, 1, P)
+        # Where each slot's own cache begins, among all (C, kv_heads, M, T).
+        block, member = torch.arange(len(row_at), device=device).view(self.shape), torch.arange(kv_heads, device=device)
+        at = (block // size)[:, None] * kv_heads * size + member[:, None] * size + (block % size)[:, None]
+        self.first = at * self.own.shape[5]
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Append a token (B,) to each row; hidden states (B, H) behind it."""
-        seen = min(-(-(int(self.age.max()) + 1) // _LENGTH_STEP) * _LENGTH_STEP, self.own.shape[4])
-        hidden = self._forward(
-            ids, self.position, self.t, self.first, self.slot, self.row_at, self.unseen, self.prefix, self.own, seen,
-            self.group_size, self.is_regular,
-        )  # fmt: skip
-        self.age = self.age + 1  # not in place: `t` may share its memory
+        room = self.own.shape[5]
+        seen = min(-(-(int(self.age.max()) + 1) // _LENGTH_STEP) * _LENGTH_STEP, room)
+        ids = ids if self.in_order else ids[self.row_at]
+        tensors = (ids, self.position, self.t.clamp(max=room - 1), self.first, self.unseen, self.prefix, self.own)
+        hidden = self._forward(*tensors, seen)
+        self.age = self.age + 1
         self.t, self.position = self.t + 1, self.position + 1
-        return hidden
+        return hidden if self.in_order else hidden[self.slot]
 
-    def _run(self, ids, position, t, first, slot, row_at, unseen, prefix, own, seen, group_size, is_regular):
-        decoder, n = self.decoder, len(ids)
+    def _run(self, ids, position, t, first, unseen, prefix, own, seen: int):
+        """A step of all slots: hidden states (C M, H). `first` is (C, kv_heads, M), the rest in slot order."""
+        decoder = self.decoder
+        shape = first.shape[0], first.shape[2]
         x = decoder.text_model.embed_tokens(ids)
-        rope = decoder.rope(x, position)
-        # This step's place in the rows' caches, flat; rows that are done but still here stay in their own.
-        at = first + t.clamp(max=own.shape[4] - 1).repeat_interleave(decoder.kv_heads)
-        late = (torch.arange(seen, device=ids.device) > t[:, None])[:, None, None]  # (B, 1, 1, seen)
+        rope = tuple(part.view(*shape, 1, -1) for part in decoder.rope(x, position))
+        t = t.view(shape)
+        at = (first + t[:, None]).flatten()  # this step's place in the rows' caches
+        late = torch.arange(seen, device=x.device) > t.repeat_interleave(decoder.kv_heads, 0).view(-1, 1, 1)
+        late = torch.zeros(late.shape, device=x.device).masked_fill_(late, -torch.inf)  # (C kv_heads M, 1, seen)
         for i, w in enumerate(self.weights):
-            q, k, v = decoder.project(i, w, x, rope)
+            q, k, v = decoder.project_blocks(i, w, x, rope)
             for cache, new in ((own[0, i], k), (own[1, i], v)):
                 cache.view(-1, cache.shape[-1]).index_copy_(0, at, new.reshape(-1, cache.shape[-1]))
-            q = (q * decoder.scaling).view(n, decoder.kv_heads, -1, decoder.head_dim)
-            own_k, own_v = (cache[i, :, :, :seen].flatten(0, 1) for cache in own)
-            here = _scores(q.flatten(0, 1), own_k).view(n, decoder.kv_heads, -1, seen).masked_fill(late, -torch.inf)
-            grouped = q if is_regular else q.index_select(0, row_at)
-            shape = (-1, group_size, *q.shape[1:])
-            grouped = grouped.view(shape).transpose(1, 2)  # (U, kv_heads, members, heads each, D)
-            before = _scores(grouped.flatten(2, 3).flatten(0, 1), prefix[0, i].flatten(0, 1))
-            before = before.view(*grouped.shape[:-1], -1).transpose(1, 2).flatten(0, 1)
-            if not is_regular:
-                before = before.index_select(0, slot)
-            if unseen is not None:
-                before = before.masked_fill(unseen, -torch.inf)
-            p = prefix.shape[4]
-            probs = torch.cat([before, here], -1).softmax(-1).to(x.dtype)
-            out = (probs[..., p:].reshape(n * decoder.kv_heads, -1, seen) @ own_v).view(q.shape)
-            before = probs[..., :p] if is_regular else probs[..., :p].index_select(0, row_at)
-            before = before.view(-1, group_size, *before.shape[1:]).transpose(1, 2).flatten(2, 3).flatten(0, 1)
-            shared = (before @ prefix[1, i].flatten(0, 1)).view(grouped.shape).transpose(1, 2).flatten(0, 1)
-            out = out + (shared if is_regular else shared.index_select(0, slot))
+            out = self._attention(q, prefix[:, i].flatten(1, 2), own[:, i].flatten(1, 3)[:, :, :seen], unseen, late)
             x = decoder.finish(w, x, out)
         return decoder.final_norm(x)
 
+    def _attention(self, q, prefix, own, unseen, late) -> torch.Tensor:
+        """(C M, heads D) from queries (C, kv_heads, M, heads each, D): one softmax over the prefix, which a block's
+        rows read together, and what each has of its own."""
+        scale = self.decoder.scaling
+        alone, together = q.flatten(0, 2), q.flatten(2, 3).flatten(0, 1)
+        before = _scores(together, prefix[0], unseen, scale).view(*q.shape[:-1], -1)
+        probs = torch.cat([before, _scores(alone, own[0], late, scale).view(*q.shape[:-1], -1)], -1).softmax(-1)
+        probs, p = probs.to(q.dtype), prefix.shape[2]
+        out = probs[..., p:].flatten(0, 2) @ own[1]
+        out = torch.baddbmm(out.view(together.shape), probs[..., :p].flatten(2, 3).flatten(0, 1), prefix[1])
+        return out.view(q.shape).transpose(1, 2).flatten(2).flatten(0, 1)
 
-def _scores(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """q @ k.T of batches (N, m, D) and (N, n, D), in float32 whatever they are kept in."""
+
+def _scores(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None, scale: float) -> torch.Tensor:
+    """scale q @ k.T + bias of batches (N, m, D) and (N, n, D), in float32 whatever they are kept in."""
     if q.dtype == torch.float32:
-        return q @ k.transpose(1, 2)
+        if bias is None:
+            return torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
+        return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
     if q.is_cuda:
-        return torch.bmm(q, k.transpose(1, 2), out_dtype=torch.float32)
-    return q.float() @ k.transpose(1, 2).float()
+        scores = torch.bmm(q, k.transpose(1, 2), out_dtype=torch.float32) * scale
+    else:
+        scores = q.float() @ k.transpose(1, 2).float() * scale
+    return scores if bias is None else scores + bias
+
+
+def _block_size(counts: np.ndarray) -> int:
+    """Slots of a block: large enough that a prefix is read for many rows, small enough that few slots stand idle."""
+
+    def cost(size: int) -> float:
+        return float((-(-counts // size)).sum() * (size + 1))  # reading a prefix counts as a row
+
+    return min(range(1, int(counts.max()) + 1), key=cost)
 
 
 def _compiled(run):

@@ -45,7 +45,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
 
 
-def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+def turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    """The same into `out`, without gradients."""
     half = x.shape[-1] // 2
     torch.mul(x, cos, out=out)
     out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
@@ -59,7 +60,7 @@ class _SplitRotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, qkv, cos, sin, heads, kv_heads):
         ctx.save_for_backward(cos, sin)
-        qk = _rotated(qkv[:, : heads + kv_heads], cos, sin, qkv.new_empty(len(qkv), heads + kv_heads, qkv.shape[2]))
+        qk = turn(qkv[:, : heads + kv_heads], cos, sin, out=qkv.new_empty(len(qkv), heads + kv_heads, qkv.shape[2]))
         return qk[:, :heads], qk[:, heads:], qkv[:, heads + kv_heads :].clone()
 
     @staticmethod
@@ -67,8 +68,8 @@ class _SplitRotate(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         heads, both = dq.shape[1], dq.shape[1] + dk.shape[1]
         out = dq.new_empty(len(dq), both + dv.shape[1], dq.shape[2])
-        _rotated(dq, cos, -sin, out[:, :heads])  # a rotation's transpose turns back
-        _rotated(dk, cos, -sin, out[:, heads:both])
+        turn(dq, cos, -sin, out=out[:, :heads])  # a rotation's transpose turns back
+        turn(dk, cos, -sin, out=out[:, heads:both])
         out[:, both:] = dv
         return out, None, None, None, None
 
