@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from geospot.engine.local.linear import Part, Plain, Trained, WithLora
-from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate, turn
+from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate, turned
 from geospot.engine.local.packing import Packing
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
@@ -158,11 +158,9 @@ class Decoder:
             q = rms_norm(q, own.q_norm.weight, own.q_norm.variance_epsilon)
             k = rms_norm(k, own.k_norm.weight, own.k_norm.variance_epsilon)
         each = self.heads // self.kv_heads
-        queries = x.new_empty(blocks, self.kv_heads, members, each, self.head_dim)
-        keys = x.new_empty(blocks, self.kv_heads, members, self.head_dim)
         wide = tuple(part[:, None] for part in rope)  # (C, 1, M, 1, D)
-        turn(q.unflatten(2, (self.kv_heads, each)).transpose(1, 2), *wide, out=queries)
-        turn(k.transpose(1, 2), *(part.squeeze(3) for part in wide), out=keys)
+        queries = turned(q.unflatten(2, (self.kv_heads, each)).transpose(1, 2), *wide)
+        keys = turned(k.transpose(1, 2), *(part.squeeze(3) for part in wide))
         return queries, keys, v.transpose(1, 2)
 
     def finish(self, w: LayerWeights, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

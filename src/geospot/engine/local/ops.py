@@ -54,6 +54,13 @@ def turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, out: torch.Te
     return out
 
 
+def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """The same as a new contiguous tensor, without gradients."""
+    if torch.compiler.is_compiling():  # the compiler fuses the plain formula, and does not take `out`
+        return rotate(x, cos, sin).contiguous()
+    return turn(x, cos, sin, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
+
+
 class _SplitRotate(torch.autograd.Function):
     """Queries, keys and values out of one projection, the first two rotated; the gradient goes back into one tensor."""
 
