@@ -6,14 +6,12 @@ import pytest
 import torch
 from conftest import jpeg
 from engine_reference import (
-    LORA_ALPHA,
     datum,
     forward_inputs,
-    gather,
     load_reference,
     logprobs_of,
     params,
-    reference_logprobs,
+    plain_gradients,
     train_a_little,
 )
 from tinker import types
@@ -72,27 +70,6 @@ def step(training, data, loss_fn="cross_entropy", **adam):
 
 
 # -- gradients --------------------------------------------------------------------------------------------------------
-
-
-def plain_gradients(folder, processing, training, group_data) -> dict[str, torch.Tensor]:
-    """Importance-sampling gradients, one sequence at a time, of the same tensors that `training` trains."""
-    model = load_reference(folder)
-    tensors = {name: w.detach().clone().requires_grad_() for name, w in training._weights.items()}
-    base = dict(model.named_parameters())
-
-    def forward(**inputs):
-        used = {name: tensors.get(name, p.detach()) for name, p in base.items()}
-        for name, a in tensors.items():
-            if ".lora_A." in name:
-                target = name.split(".lora_A.")[0] + ".weight"
-                used[target] = used[target] + LORA_ALPHA / len(a) * tensors[name.replace("_A.", "_B.")] @ a
-        return torch.func.functional_call(model, used, kwargs=inputs)
-
-    for prompt, answer, q, advantages in group_data:
-        lp = gather(reference_logprobs(forward, processing, prompt, answer), answer)
-        ratio = (lp - torch.tensor(q, dtype=torch.float32)).exp()
-        (-ratio * torch.tensor(advantages, dtype=torch.float32)).sum().backward()
-    return {name: t.grad for name, t in tensors.items() if t.grad is not None}
 
 
 @pytest.fixture(scope="module", params=[8, 0], ids=["rank8", "rank0"])

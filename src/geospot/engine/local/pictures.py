@@ -72,6 +72,7 @@ class Pictures:
         # Not every family of models has grids or sizes: what the functions are named for decides.
         self._encoder_takes = set(signature(model.model.get_image_features).parameters)
         self.forward_takes = set(signature(model.model.forward).parameters) - {"pixel_values"}
+        self._in_one = False  # whether the model hands on the features of all pictures as one tensor
         self.encoded = 0  # how many pictures went through the tower: what the cache saves shows here
 
     def count_tokens(self, data: bytes) -> int:
@@ -102,6 +103,7 @@ class Pictures:
             deep = getattr(result, "deepstack_features", None) or ()
             extras = {key: value for key, value in inputs.items() if key in self.forward_takes}
             self.encoded += len(result.pooler_output)
+            self._in_one = isinstance(result.pooler_output, torch.Tensor)
             for i, features in enumerate(result.pooler_output):
                 encoded = features, *(layer[i] for layer in deep)
                 out.append(_Encoded(encoded, {key: value[i] for key, value in extras.items()}))
@@ -118,7 +120,8 @@ class Pictures:
             for key, value in encoded.items():
                 self._features.keep(key, value.copy())
         every = [encoded[key] if key in encoded else known[key] for key in keys]
-        features = BaseModelOutputWithPooling(pooler_output=[e.features[0] for e in every])
+        pooled = [e.features[0] for e in every]
+        features = BaseModelOutputWithPooling(pooler_output=torch.stack(pooled) if self._in_one else pooled)
         if len(every[0].features) > 1:
             features.deepstack_features = list(zip(*(e.features[1:] for e in every), strict=True))
         extras = {key: torch.stack([e.extras[key] for e in every]) for key in every[0].extras}
