@@ -345,20 +345,58 @@ def test_a_pass_that_breaks_down_midway_leaves_no_gradient(tiny_folder, group_da
         other = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
         data, calls, real = rl_data(group_data), [], head_module.logprobs_of
 
-        def out_of_memory(*args, **kwargs):
+        def broken(*args, **kwargs):
             calls.append(1)
             if len(calls) == 3:
-                raise MemoryError("no more")
+                raise RuntimeError("no more")
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(head_module, "logprobs_of", out_of_memory)
-        with pytest.raises(MemoryError):
+        monkeypatch.setattr(head_module, "logprobs_of", broken)
+        with pytest.raises(RuntimeError, match="no more"):
             training.forward_backward(data, "ppo").result()
         monkeypatch.undo()
         assert gradients(training) == {}
         other.forward_backward(data[:2], "ppo").result()
         training.forward_backward(data[:2], "ppo").result()
         assert_equal(gradients(training), gradients(other))
+
+
+def test_a_pass_too_large_for_the_memory_comes_again_in_halves(tiny_folder, group_data, monkeypatch, capsys):
+    with LocalServiceClient(LocalOptions(threads=1)) as service:
+        training, other = (service.create_lora_training_client(tiny_folder, rank=4, seed=1).result() for _ in range(2))
+        real, sizes = head_module.logprobs_of, []
+
+        def small_memory(head, hidden, *args):
+            sizes.append(len(hidden))
+            if len(hidden) > 10:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(head, hidden, *args)
+
+        want = other.forward_backward(rl_data(group_data), "ppo").result()
+        monkeypatch.setattr(head_module, "logprobs_of", small_memory)
+        got = training.forward_backward(rl_data(group_data), "ppo").result()
+        assert max(sizes) > 10
+        assert "max_batch_tokens=" in capsys.readouterr().out
+        assert got.metrics["loss:sum"] == pytest.approx(want.metrics["loss:sum"], rel=1e-5)
+        for name, g in gradients(other).items():
+            torch.testing.assert_close(gradients(training)[name], g, rtol=1e-4, atol=1e-5 * g.abs().max().item())
+        sizes.clear()
+        training.forward_backward(rl_data(group_data), "ppo").result()
+        assert sum(size > 10 for size in sizes) <= 1  # the next pass starts with smaller batches
+        monkeypatch.setattr(head_module, "logprobs_of", lambda *_: small_memory(None, range(99)))
+        with pytest.raises(MemoryError, match="gradient_checkpointing=true"):
+            training.forward_backward(rl_data(group_data), "ppo").result()
+
+
+@pytest.mark.parametrize("rank", [8, 0])
+def test_gradient_checkpointing_gives_the_same_gradient(service, tiny_folder, group_data, rank):
+    training = service.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
+    training.forward_backward(rl_data(group_data), "ppo").result()
+    with LocalServiceClient(LocalOptions(threads=1, gradient_checkpointing=True)) as other:
+        again = other.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
+        again.forward_backward(rl_data(group_data), "ppo").result()
+        for name, g in gradients(training).items():
+            torch.testing.assert_close(gradients(again)[name], g, rtol=1e-4, atol=1e-5 * g.abs().max().item() + 1e-8)
 
 
 def test_the_caller_may_reuse_its_list_at_once(service, tiny_folder, group_data):

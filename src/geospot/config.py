@@ -12,6 +12,7 @@ from geospot.runs.sinks import SINKS, check_sinks
 # What may change when a run is resumed: how often things are kept and shown, not what a step learns.
 MAY_DIFFER = frozenset(
     {"save_every", "eval_every", "keep_checkpoints", "log_to", "log_path", "resume", "threads", "max_sample_tokens"}
+    | {"picture_cache_mb", "gradient_checkpointing", "merge_lora", "compile"}
 )
 
 
@@ -44,13 +45,23 @@ class EngineConfig:
     threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
     max_batch_tokens: int = chz.field(default=16_384, doc="padded tokens of one training pass; longer ones are split")
     max_sample_tokens: int = chz.field(default=131_072, doc="tokens held in the caches of one sampling batch")
+    picture_cache_mb: int = chz.field(
+        default=1024, doc="encoded pictures that are kept while the vision tower is frozen, MB"
+    )
+    gradient_checkpointing: bool = chz.field(
+        default=False, doc="compute layers again for the gradient rather than keep them: less memory, a third slower"
+    )
+    merge_lora: bool = chz.field(
+        default=True, doc="sample with the adapter merged into a copy of the weights; false: less memory, slower"
+    )
+    compile: bool = chz.field(default=False, doc="torch.compile the sampling step; pays on a GPU, after a minute or so")
     max_pixels: int = chz.field(default=512 * 512, doc="larger pictures are scaled down to this many pixels")
     max_tokens: int = chz.field(default=64, doc="longest answer, in tokens")
     region: bool = chz.field(default=False, doc="ask for a Region line, too")
 
     @chz.validate
     def _check_engine(self):
-        positive(self, "max_batch_tokens", "max_sample_tokens", "max_pixels", "max_tokens")
+        positive(self, "max_batch_tokens", "max_sample_tokens", "picture_cache_mb", "max_pixels", "max_tokens")
         not_negative(self, "threads")
         if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
             raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")

@@ -22,6 +22,10 @@ def open_engine(config: Any, checkpoint_dir: str = "checkpoints"):
             threads=config.threads or None,
             max_batch_tokens=config.max_batch_tokens,
             max_sample_tokens=config.max_sample_tokens,
+            picture_cache_bytes=config.picture_cache_mb << 20,
+            gradient_checkpointing=config.gradient_checkpointing,
+            merge_lora=config.merge_lora,
+            compile=config.compile,
         )
     )
 

@@ -1,6 +1,6 @@
 """A model in this process: its trainable tensors, and the forward passes that training and sampling share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,8 @@ import torch
 from geospot.engine.local import head, passes
 from geospot.engine.local.decoder import Decoder
 from geospot.engine.local.embedding import Embedded, embed
-from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, micro_batches, to_tokens
+from geospot.engine.local.fitting import TokenBudget
+from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, to_tokens
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.pictures import Pictures
 from geospot.models.loading import load_model, load_processing
@@ -50,6 +51,7 @@ class Network:
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
         self.decoder = Decoder.of(self.model) if options.fused_decoder else None
+        self.budget = TokenBudget(options.max_batch_tokens)
         self._training_weights = None
         self._sampling_weights: tuple[int, Any] | None = None
 
@@ -114,18 +116,12 @@ class Network:
             parameter.data = weights[name].data
         self._training_weights = None
 
-    def take_gradients(self, into: dict[str, torch.nn.Parameter]) -> None:
-        """Move what the backward passes left in the model to the owner of the weights."""
-        for name, parameter in self.trainable.items():
-            if parameter.grad is not None:
-                owner = into[name]
-                owner.grad = parameter.grad if owner.grad is None else owner.grad + parameter.grad
-        self.drop_gradients()
-
-    def drop_gradients(self) -> None:
-        """Forget what backward passes left in the model."""
-        for parameter in self.trainable.values():
-            parameter.grad = None
+    def gradients(self, loss: torch.Tensor, into: dict[str, torch.Tensor]) -> None:
+        """Add the gradient of a loss to `into`, by name: that of a pass that fails midway leaves nothing behind."""
+        found = torch.autograd.grad(loss, list(self.trainable.values()), allow_unused=True)
+        for name, gradient in zip(self.trainable, found, strict=True):
+            if gradient is not None:
+                into[name] = gradient if name not in into else into[name].add_(gradient)
 
     def tokens(self, model_input) -> Tokens:
         """Write out a `ModelInput` (see `to_tokens`); raises ValueError for a token that the model does not have."""
@@ -171,8 +167,6 @@ class Network:
             self._sampling_weights = key, self.decoder.sampling_weights()
         return self._sampling_weights[1]
 
-    def batches(self, rows: Sequence[Row]) -> Iterable[list[int]]:
-        """Indices of the rows that have something to score, in micro-batches that fit the token budget."""
-        useful = [i for i, row in enumerate(rows) if row.scored.any()]
-        for batch in micro_batches([rows[i] for i in useful], self.options.max_batch_tokens):
-            yield [useful[i] for i in batch]
+    def in_batches(self, rows: Sequence[Row], work: Callable[[list[int]], None]) -> None:
+        """Call `work` with the indices of rows that have something to score, in micro-batches that fit the memory."""
+        self.budget.run(rows, [i for i, row in enumerate(rows) if row.scored.any()], work)

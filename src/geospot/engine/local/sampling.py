@@ -72,13 +72,16 @@ class LocalSamplingClient:
         answers: list = [[None] * len(t) if isinstance(t, Tokens) else t for t in tokens]
         good = [i for i, t in enumerate(tokens) if isinstance(t, Tokens)]
         rows = [_next_tokens(tokens[i], network.processing.banned_token_ids) for i in good]
+
+        def run(batch: list[int]) -> None:
+            values = network.logprobs([rows[i] for i in batch]).cpu().numpy()
+            ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
+            for i, part in zip(batch, np.split(values, ends), strict=True):
+                for where, value in zip(np.flatnonzero(rows[i].scored) + 1, part, strict=True):
+                    answers[good[i]][where] = float(value)
+
         with torch.no_grad():
-            for batch in network.batches(rows):
-                values = network.logprobs([rows[i] for i in batch]).cpu().numpy()
-                ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
-                for i, part in zip(batch, np.split(values, ends), strict=True):
-                    for where, value in zip(np.flatnonzero(rows[i].scored) + 1, part, strict=True):
-                        answers[good[i]][where] = float(value)
+            network.in_batches(rows, run)
         return answers
 
 

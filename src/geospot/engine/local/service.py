@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local import state
+from geospot.engine.local import memory, state
 from geospot.engine.local.network import Network, NetworkSpec
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
@@ -41,6 +41,8 @@ class LocalServiceClient:
         """The one copy of a model with these LoRA settings; to be called in the engine's thread."""
         if spec not in self._networks:
             self._networks[spec] = Network(spec, self.options, dtype=self._dtype(spec))
+            if not spec.frozen:
+                print(memory.report(self._networks[spec], dtype=self._dtype(spec)))
         return self._networks[spec]
 
     def _dtype(self, spec: NetworkSpec) -> str:

@@ -74,28 +74,27 @@ class LocalTrainingClient:
         network = self._service.network(self._spec)
         rows, inputs = zip(*(_check(datum, loss_fn, network) for datum in data), strict=True) if data else ((), ())
         outputs = [np.zeros(len(row.tokens), dtype=np.float32) for row in rows]
-        total = 0.0
+        total, gradients = 0.0, {}
         network.activate(self._weights)
-        try:
-            with torch.set_grad_enabled(backward):
-                for batch in network.batches(rows):
-                    logprobs = network.logprobs([rows[i] for i in batch])
-                    given = {
-                        key: np.concatenate([inputs[i][key][rows[i].scored] for i in batch]) for key in inputs[batch[0]]
-                    }
-                    given = {key: torch.from_numpy(array).to(logprobs) for key, array in given.items()}
-                    loss = token_losses(loss_fn, config, logprobs, given).sum()
-                    if backward:
-                        loss.backward()
-                    total += loss.item()
-                    ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
-                    for i, part in zip(batch, np.split(logprobs.detach().cpu().numpy(), ends), strict=True):
-                        outputs[i][rows[i].scored] = part
-        except BaseException:
-            network.drop_gradients()  # all of a call's gradient or none
-            raise
-        if backward:
-            network.take_gradients(self._weights)
+
+        def run(batch: list[int]) -> None:
+            nonlocal total
+            logprobs = network.logprobs([rows[i] for i in batch])
+            given = {key: np.concatenate([inputs[i][key][rows[i].scored] for i in batch]) for key in inputs[batch[0]]}
+            given = {key: torch.from_numpy(array).to(logprobs) for key, array in given.items()}
+            loss = token_losses(loss_fn, config, logprobs, given).sum()
+            if backward:
+                network.gradients(loss, gradients)
+            total += loss.item()
+            ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
+            for i, part in zip(batch, np.split(logprobs.detach().cpu().numpy(), ends), strict=True):
+                outputs[i][rows[i].scored] = part
+
+        with torch.set_grad_enabled(backward):
+            network.in_batches(rows, run)
+        for name, gradient in gradients.items():  # all of a call's gradient or none
+            owner = self._weights[name]
+            owner.grad = gradient if owner.grad is None else owner.grad + gradient
         return types.ForwardBackwardOutput(
             loss_fn_output_type="ArrayRecord",
             loss_fn_outputs=[{"logprobs": _tensor(o)} for o in outputs],
