@@ -6,6 +6,7 @@ from typing import Any, Literal, NoReturn
 
 import chz
 
+from geospot.engine import follow, is_follower
 from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny
 from geospot.runs.sinks import SINKS, check_sinks
 
@@ -173,7 +174,10 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
     except (ValueError, TypeError, *bad_words) as error:
         fail(command, f"{error}\nSee `geospot {command} --help` for every key.")
     try:
-        main(config)
+        if isinstance(config, EngineConfig) and is_follower():
+            follow(config)  # the first process runs the command; this one does shares of its passes
+        else:
+            main(config)
     except user_errors() as error:
         fail(command, str(error))
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """The one seam: training loops speak the Tinker API; what stands behind it is opened here."""
 
+import os
 from typing import Any
 
 
@@ -31,16 +32,29 @@ def open_engine(config: Any, checkpoint_dir: str = "checkpoints"):
 
 
 def resolve_device(wanted: str) -> str:
-    """The device behind "auto"; ModelError for a GPU that is not there."""
+    """The device behind "auto"; ModelError for a GPU that is not there. Of several processes each has its own GPU."""
     import torch
 
     from geospot.models.loading import ModelError
 
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device={wanted}: torch sees no GPU here; device=cpu works everywhere")
+    if wanted == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        wanted = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(wanted)
     return wanted
+
+
+def is_follower() -> bool:
+    """Whether torchrun or accelerate started this process beside a first one, which runs the command."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def follow(config: Any) -> None:
+    """Do a share of each pass of the first process until it ends (data parallel, see `engine.local.team`)."""
+    open_engine(config).follow()
 
 
 def read_spec(checkpoint: str):

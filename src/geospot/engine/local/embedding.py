@@ -70,7 +70,8 @@ def _packed(seen: dict, mask: torch.Tensor, lengths: list[int]) -> Embedded:
     visual, deepstack = seen.pop("visual_pos_masks", None), seen.pop("deepstack_visual_embeds", None)
     if unknown := [key for key, value in seen.items() if value is not None and key not in _HARMLESS]:
         raise NotImplementedError(
-            f"this model gives {unknown[0]} to its text decoder, which fused_decoder=true does not know; set it to false"
+            f"this model gives {unknown[0]} to its text decoder, which the engine does not know; set "
+            "LocalOptions(fused_decoder=False)"
         )
     if positions is None:
         positions = (mask.cumsum(1) - 1).clamp(min=0)

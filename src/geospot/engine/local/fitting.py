@@ -29,8 +29,8 @@ class TokenBudget:
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if len(batch) == 1:
                     raise MemoryError(
-                        f"one sequence of {tokens} tokens does not fit into memory: set gradient_checkpointing=true, or "
-                        "a smaller max_pixels"
+                        f"one sequence of {tokens} tokens does not fit into memory: set gradient_checkpointing=true, "
+                        "or a smaller max_pixels"
                     ) from error
             # Behind the handler: the error holds the failed pass's tensors alive.
             torch.cuda.empty_cache()

@@ -72,7 +72,8 @@ class Needs:
             "pictures",
         )
         parts = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name) / GIB:.2f}" for name in names)
-        return f"memory, GiB: {self.training / GIB:.2f} at most in training, {self.sampling / GIB:.2f} in sampling ({parts})"
+        most = f"{self.training / GIB:.2f} at most in training, {self.sampling / GIB:.2f} in sampling"
+        return f"memory, GiB: {most} ({parts})"
 
 
 def shape_of(network) -> Shape:

@@ -219,6 +219,7 @@ def sample(
     answers: list[list] = [[None] * q.num_samples for q in requests]
     tokenizer, on_cpu = network.processing.tokenizer, network.device == "cpu"
     rows: _Rows | None = None
+    tokens = torch.empty(0, dtype=torch.int64)
     step = 0
     while True:
         logits = [] if rows is None else [network.logits(decoding.step(tokens))]

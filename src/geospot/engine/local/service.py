@@ -14,6 +14,7 @@ from geospot.engine.local.network import Network, NetworkSpec
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
+from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
 
 
@@ -26,6 +27,7 @@ class LocalServiceClient:
         self._networks: dict[NetworkSpec, Network] = {}
         self._keys = itertools.count()
         self._base_snapshots: dict[str, Snapshot] = {}
+        self.team = Team.of(self.options.device)
 
     def __enter__(self):
         return self
@@ -36,6 +38,24 @@ class LocalServiceClient:
     def close(self, status: str = "success", detail: str | None = None) -> None:
         """Finish what was asked and stop the engine's thread."""
         self.scheduler.close()
+
+    def follow(self) -> None:
+        """In a process that another leads (see `Team`): do shares of its work until it ends."""
+        self.scheduler.submit(lambda: self.team.follow(self.network)).result()
+        self.team.close()
+        self.scheduler.close()
+
+    def run(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor], key: int, work):
+        """Do a `Scoring` or `Sampling` with these weights, which `key` stands for; in the engine's thread."""
+        network = self.network(spec)
+        if self.team is not None:
+            return self.team.execute(spec, network, dict(weights), key, work)
+        network.activate(weights)
+        return work.run(network)
+
+    def next_key(self) -> int:
+        """A number that stands for weights that no other has stood for."""
+        return next(self._keys)
 
     def network(self, spec: NetworkSpec) -> Network:
         """The one copy of a model with these LoRA settings; to be called in the engine's thread."""
