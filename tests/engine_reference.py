@@ -63,6 +63,7 @@ def load_reference(folder: str, checkpoint: str | None = None) -> torch.nn.Modul
 
 def forward_inputs(processing, prompt: types.ModelInput, answer=()) -> dict[str, torch.Tensor]:
     """What transformers' forward takes for one sequence."""
+    kinds_name = "token_type_ids" if "Gemma" in type(processing.image_processor).__name__ else "mm_token_type_ids"
     ids, kinds, images = [], [], []
     for chunk in prompt.chunks:
         if isinstance(chunk, types.ImageChunk):
@@ -73,10 +74,11 @@ def forward_inputs(processing, prompt: types.ModelInput, answer=()) -> dict[str,
             ids += chunk.tokens
             kinds += [0] * len(chunk.tokens)
     ids, kinds = [*ids, *map(int, answer)], kinds + [0] * len(answer)
-    out = {"input_ids": torch.tensor([ids]), "mm_token_type_ids": torch.tensor([kinds])}
+    out = {"input_ids": torch.tensor([ids]), kinds_name: torch.tensor([kinds])}
     out["attention_mask"] = torch.ones_like(out["input_ids"])
     if images:
-        out |= dict(processing.image_processor(images=images, return_tensors="pt"))
+        processed = processing.image_processor(images=images, return_tensors="pt")
+        out |= {key: processed[key] for key in ("pixel_values", "image_grid_thw") if key in processed}
     return out
 
 
@@ -92,3 +94,24 @@ def reference_logprobs(forward, processing, prompt: types.ModelInput, answer) ->
 def gather(logprobs: torch.Tensor, tokens) -> torch.Tensor:
     """The log-probabilities of the tokens themselves, (T,)."""
     return logprobs.gather(-1, torch.tensor([int(t) for t in tokens])[:, None])[:, 0]
+
+
+def plain_gradients(folder, processing, training, group_data) -> dict[str, torch.Tensor]:
+    """Importance-sampling gradients, one sequence at a time, of the same tensors that `training` trains."""
+    model = load_reference(folder)
+    tensors = {name: w.detach().clone().requires_grad_() for name, w in training._weights.items()}
+    base = dict(model.named_parameters())
+
+    def forward(**inputs):
+        used = {name: tensors.get(name, p.detach()) for name, p in base.items()}
+        for name, a in tensors.items():
+            if ".lora_A." in name:
+                target = name.split(".lora_A.")[0] + ".weight"
+                used[target] = used[target] + LORA_ALPHA / len(a) * tensors[name.replace("_A.", "_B.")] @ a
+        return torch.func.functional_call(model, used, kwargs=inputs)
+
+    for prompt, answer, q, advantages in group_data:
+        lp = gather(reference_logprobs(forward, processing, prompt, answer), answer)
+        ratio = (lp - torch.tensor(q, dtype=torch.float32)).exp()
+        (-ratio * torch.tensor(advantages, dtype=torch.float32)).sum().backward()
+    return {name: t.grad for name, t in tensors.items() if t.grad is not None}

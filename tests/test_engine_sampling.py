@@ -248,9 +248,10 @@ def test_without_stops_the_end_of_the_turn_ends_an_answer(service, tiny_folder, 
 
 
 def count_passes(network) -> list[int]:
-    """A list that grows by the batch's size at every pass of the language model."""
+    """A list that grows by the rows of logits at every step of a sampling batch."""
     seen: list[int] = []
-    network.model.model.language_model.register_forward_hook(lambda _m, _a, out: seen.append(len(out[0])))
+    logits = network.logits
+    network.logits = lambda hidden: (seen.append(len(hidden)), logits(hidden))[1]
     return seen
 
 
@@ -260,13 +261,15 @@ def test_requests_asked_together_run_as_one_batch_whoever_made_them(service, tin
     two = training.save_weights_and_get_sampling_client().result()
     base = service.create_sampling_client(base_model=tiny_folder).result()
     [network] = service._networks.values()  # the base model needs no copy of its own
-    passes = count_passes(network)
+    passes, embed, prefixes = count_passes(network), network.embed, []
+    network.embed = lambda prompts, ends: (prefixes.extend(prompts), embed(prompts, ends))[1]
     futures = [s.sample(p, 5, params(max_tokens=1)) for s in (one, two) for p in prompts]
     futures[0].result()
-    assert passes == [len(prompts)]  # each prompt once, for the ten answers of two clients
+    assert len(prefixes) == len(prompts)  # each once, for the ten answers of two clients
+    assert passes == [10 * len(prompts)]
     for future in [s.sample(prompts[0], 2, params(max_tokens=1)) for s in (one, base)]:
         future.result()
-    assert passes == [len(prompts), 1, 1]  # other weights, another batch
+    assert passes == [10 * len(prompts), 2, 2]  # other weights, another batch
 
 
 def test_a_small_cache_budget_splits_the_batch_and_changes_nothing(tiny_folder, prompts, service):
@@ -280,7 +283,7 @@ def test_a_small_cache_budget_splits_the_batch_and_changes_nothing(tiny_folder, 
         split, n_split = answers(small)
     together, n_together = answers(service)
     assert split == together
-    assert (n_split, n_together) == (9, 3)  # three batches of three tokens each
+    assert (n_split, n_together) == (6, 3)  # two batches of three tokens each
 
 
 def test_a_frozen_tower_sees_each_picture_once(service, tiny_folder, renderer, pictures):

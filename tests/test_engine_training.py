@@ -6,19 +6,17 @@ import pytest
 import torch
 from conftest import jpeg
 from engine_reference import (
-    LORA_ALPHA,
     datum,
     forward_inputs,
-    gather,
     load_reference,
     logprobs_of,
     params,
-    reference_logprobs,
+    plain_gradients,
     train_a_little,
 )
 from tinker import types
 
-from geospot.engine.local import network as network_module
+from geospot.engine.local import head as head_module
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
 LEARNING_RATE = 1e-3
@@ -74,27 +72,6 @@ def step(training, data, loss_fn="cross_entropy", **adam):
 # -- gradients --------------------------------------------------------------------------------------------------------
 
 
-def plain_gradients(folder, processing, training, group_data) -> dict[str, torch.Tensor]:
-    """Importance-sampling gradients, one sequence at a time, of the same tensors that `training` trains."""
-    model = load_reference(folder)
-    tensors = {name: w.detach().clone().requires_grad_() for name, w in training._weights.items()}
-    base = dict(model.named_parameters())
-
-    def forward(**inputs):
-        used = {name: tensors.get(name, p.detach()) for name, p in base.items()}
-        for name, a in tensors.items():
-            if ".lora_A." in name:
-                target = name.split(".lora_A.")[0] + ".weight"
-                used[target] = used[target] + LORA_ALPHA / len(a) * tensors[name.replace("_A.", "_B.")] @ a
-        return torch.func.functional_call(model, used, kwargs=inputs)
-
-    for prompt, answer, q, advantages in group_data:
-        lp = gather(reference_logprobs(forward, processing, prompt, answer), answer)
-        ratio = (lp - torch.tensor(q, dtype=torch.float32)).exp()
-        (-ratio * torch.tensor(advantages, dtype=torch.float32)).sum().backward()
-    return {name: t.grad for name, t in tensors.items() if t.grad is not None}
-
-
 @pytest.fixture(scope="module", params=[8, 0], ids=["rank8", "rank0"])
 def plain(request, tiny_folder, renderer, group_data, prompts):
     """Rank, weights and plain gradients of a client some steps away from its start."""
@@ -110,8 +87,8 @@ def test_shared_prefixes_and_micro_batches_leave_the_gradient_as_it_is(
 ):
     rank, start, expected = plain
     if max_batch_tokens == 90:  # also the head in small pieces whose logits are recomputed
-        monkeypatch.setattr(network_module, "_HEAD_ROWS", 4)
-        monkeypatch.setattr(network_module, "_KEPT_LOGITS", 0)
+        monkeypatch.setattr(head_module, "CHUNK", 4 * 1682)
+        monkeypatch.setattr(head_module, "KEPT", 0)
     with LocalServiceClient(LocalOptions(threads=1, max_batch_tokens=max_batch_tokens)) as service:
         training = service.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
         for name, value in start.items():
@@ -366,22 +343,60 @@ def test_a_pass_that_breaks_down_midway_leaves_no_gradient(tiny_folder, group_da
     with LocalServiceClient(LocalOptions(threads=1, max_batch_tokens=30)) as service:
         training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
         other = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
-        data, calls, real = rl_data(group_data), [], torch.nn.functional.cross_entropy
+        data, calls, real = rl_data(group_data), [], head_module.logprobs_of
 
-        def out_of_memory(*args, **kwargs):
+        def broken(*args, **kwargs):
             calls.append(1)
             if len(calls) == 3:
-                raise MemoryError("no more")
+                raise RuntimeError("no more")
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(torch.nn.functional, "cross_entropy", out_of_memory)
-        with pytest.raises(MemoryError):
+        monkeypatch.setattr(head_module, "logprobs_of", broken)
+        with pytest.raises(RuntimeError, match="no more"):
             training.forward_backward(data, "ppo").result()
         monkeypatch.undo()
         assert gradients(training) == {}
         other.forward_backward(data[:2], "ppo").result()
         training.forward_backward(data[:2], "ppo").result()
         assert_equal(gradients(training), gradients(other))
+
+
+def test_a_pass_too_large_for_the_memory_comes_again_in_halves(tiny_folder, group_data, monkeypatch, capsys):
+    with LocalServiceClient(LocalOptions(threads=1)) as service:
+        training, other = (service.create_lora_training_client(tiny_folder, rank=4, seed=1).result() for _ in range(2))
+        real, sizes = head_module.logprobs_of, []
+
+        def small_memory(head, hidden, *args):
+            sizes.append(len(hidden))
+            if len(hidden) > 10:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(head, hidden, *args)
+
+        want = other.forward_backward(rl_data(group_data), "ppo").result()
+        monkeypatch.setattr(head_module, "logprobs_of", small_memory)
+        got = training.forward_backward(rl_data(group_data), "ppo").result()
+        assert max(sizes) > 10
+        assert "max_batch_tokens=" in capsys.readouterr().out
+        assert got.metrics["loss:sum"] == pytest.approx(want.metrics["loss:sum"], rel=1e-5)
+        for name, g in gradients(other).items():
+            torch.testing.assert_close(gradients(training)[name], g, rtol=1e-4, atol=1e-5 * g.abs().max().item())
+        sizes.clear()
+        training.forward_backward(rl_data(group_data), "ppo").result()
+        assert sum(size > 10 for size in sizes) <= 1  # the next pass starts with smaller batches
+        monkeypatch.setattr(head_module, "logprobs_of", lambda *_: small_memory(None, range(99)))
+        with pytest.raises(MemoryError, match="gradient_checkpointing=true"):
+            training.forward_backward(rl_data(group_data), "ppo").result()
+
+
+@pytest.mark.parametrize("rank", [8, 0])
+def test_gradient_checkpointing_gives_the_same_gradient(service, tiny_folder, group_data, rank):
+    training = service.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
+    training.forward_backward(rl_data(group_data), "ppo").result()
+    with LocalServiceClient(LocalOptions(threads=1, gradient_checkpointing=True)) as other:
+        again = other.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
+        again.forward_backward(rl_data(group_data), "ppo").result()
+        for name, g in gradients(training).items():
+            torch.testing.assert_close(gradients(again)[name], g, rtol=1e-4, atol=1e-5 * g.abs().max().item() + 1e-8)
 
 
 def test_the_caller_may_reuse_its_list_at_once(service, tiny_folder, group_data):

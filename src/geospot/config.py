@@ -9,6 +9,7 @@ import chz
 from geospot.data.fields import Columns
 from geospot.data.held_out import CellSplit
 from geospot.data.views import check_views
+from geospot.engine import follow, is_follower
 from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny
 from geospot.runs.sinks import SINKS, check_sinks
 
@@ -24,6 +25,10 @@ MAY_DIFFER = frozenset(
         "threads",
         "max_sample_tokens",
         "data_workers",
+        "picture_cache_mb",
+        "gradient_checkpointing",
+        "merge_lora",
+        "compile",
     }
 )
 
@@ -57,13 +62,23 @@ class EngineConfig:
     threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
     max_batch_tokens: int = chz.field(default=16_384, doc="padded tokens of one training pass; longer ones are split")
     max_sample_tokens: int = chz.field(default=131_072, doc="tokens held in the caches of one sampling batch")
+    picture_cache_mb: int = chz.field(
+        default=1024, doc="encoded pictures that are kept while the vision tower is frozen, MB"
+    )
+    gradient_checkpointing: bool = chz.field(
+        default=False, doc="compute layers again for the gradient rather than keep them: less memory, a third slower"
+    )
+    merge_lora: bool = chz.field(
+        default=True, doc="sample with the adapter merged into a copy of the weights; false: less memory, slower"
+    )
+    compile: bool = chz.field(default=False, doc="torch.compile the sampling step; pays on a GPU, after a minute or so")
     max_pixels: int = chz.field(default=512 * 512, doc="larger pictures are scaled down to this many pixels")
     max_tokens: int = chz.field(default=64, doc="longest answer, in tokens")
     region: bool = chz.field(default=False, doc="ask for a Region line, too")
 
     @chz.validate
     def _check_engine(self):
-        positive(self, "max_batch_tokens", "max_sample_tokens", "max_pixels", "max_tokens")
+        positive(self, "max_batch_tokens", "max_sample_tokens", "picture_cache_mb", "max_pixels", "max_tokens")
         not_negative(self, "threads")
         if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
             raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
@@ -213,7 +228,10 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
     except (ValueError, TypeError, *bad_words) as error:
         fail(command, f"{error}\nSee `geospot {command} --help` for every key.")
     try:
-        main(config)
+        if isinstance(config, EngineConfig) and is_follower():
+            follow(config)  # the first process runs the command; this one does shares of its passes
+        else:
+            main(config)
     except user_errors() as error:
         fail(command, str(error))
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,10 @@ class Processing:
     def count_image_tokens(self, width: int, height: int) -> int:
         """Tokens that a picture of this size takes in the prompt."""
         processor = self.image_processor
-        patches = processor.get_number_of_image_patches(height, width, {})
-        return int(patches) // int(processor.merge_size) ** 2
+        if hasattr(processor, "merge_size"):
+            patches = processor.get_number_of_image_patches(height, width, {})
+            return int(patches) // int(processor.merge_size) ** 2
+        return count_features(self, width, height)
 
 
 def locate(model_name: str) -> str:
@@ -104,12 +106,18 @@ def _read_json(path: Path, model_name: str) -> dict:
 
 
 def _check_takes_pictures(config: dict, model_name: str) -> None:
-    if config.get("image_token_id") is None:
+    if _image_token(config) is None:
         kind = config.get("model_type", "text-only")
         raise ModelError(
             f"model_name={model_name!r}: a {kind} model takes no pictures; take a vision-language model such as "
             "Qwen/Qwen2.5-VL-3B-Instruct"
         )
+
+
+def _image_token(config: dict) -> int | None:
+    """The token that stands for a picture; older configs call it an index."""
+    token = config.get("image_token_id")
+    return config.get("image_token_index") if token is None else token
 
 
 def _from_pretrained(auto_class, source: str, model_name: str, what: str, **kwargs):
@@ -135,15 +143,34 @@ def load_processing(model_name: str) -> Processing:
     image_processor = _from_pretrained(AutoImageProcessor, source, model_name, "image processor", backend="pil")
     if tokenizer.chat_template is None:
         raise ModelError(f"model_name={model_name!r}: its tokenizer has no chat template; take an instruct model")
-    banned = (getattr(config, name, None) for name in _VISION_TOKENS)
+    banned = (_image_token(config.to_dict()), *(getattr(config, name, None) for name in _VISION_TOKENS))
     return Processing(
         model_name=model_name,
         folder=source,
         tokenizer=tokenizer,
         image_processor=image_processor,
-        image_token_id=config.image_token_id,
+        image_token_id=_image_token(config.to_dict()),
         banned_token_ids=tuple(sorted({int(token) for token in banned if token is not None})),
     )
+
+
+@lru_cache(maxsize=4096)
+def count_features(processing: Processing, width: int, height: int) -> int:
+    """How many features the model makes of a picture of this size, from the shapes alone: nothing is computed."""
+    blank = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels = processing.image_processor(images=[blank], return_tensors="pt")["pixel_values"]
+    features = _shapes_only(processing.folder).get_image_features(pixel_values=pixels.to("meta"), return_dict=True)
+    return sum(len(part) for part in features.pooler_output)
+
+
+@cache
+def _shapes_only(source: str):
+    """The model without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(source)).eval()
 
 
 def load_model(processing: Processing, *, dtype: str = "float32", device: str = "cpu"):

@@ -83,6 +83,49 @@ class Row:
         return self.tokens.ids[: self.split].tobytes(), self.tokens.pictures
 
 
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Rows to score in one pass, their shared prefixes told apart.
+
+    heads: one row for each of the U different prefixes; group: (B,), each row's prefix; targets: (K,), of all scored
+    positions, row after row; prefix_at, suffix_at: where those are, as (which of K, which prefix or row, position in
+    the prefix or behind it), three arrays each.
+    """
+
+    rows: Sequence[Row]
+    heads: list[Row]
+    group: np.ndarray
+    targets: np.ndarray
+    prefix_at: tuple[np.ndarray, np.ndarray, np.ndarray]
+    suffix_at: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "ScoringBatch":
+        """Find the shared prefixes and where the scored positions are."""
+        first: dict[tuple, int] = {}
+        heads, group = [], []
+        for row in rows:
+            u = first.setdefault(row.prefix_key, len(first))
+            if u == len(heads):
+                heads.append(row)
+            group.append(u)
+        where = [np.flatnonzero(row.scored) for row in rows]
+        targets = np.concatenate([row.targets[w] for row, w in zip(rows, where, strict=True)])
+        counts = [len(w) for w in where]
+        row_of, at = np.repeat(np.arange(len(rows)), counts), np.concatenate(where)
+        split = np.repeat([row.split for row in rows], counts)
+        k, group = np.arange(len(at)), np.asarray(group)
+        inside = at < split
+        prefix_at = k[inside], group[row_of[inside]], at[inside]
+        suffix_at = k[~inside], row_of[~inside], (at - split)[~inside]
+        return cls(rows, heads, group, targets, prefix_at, suffix_at)
+
+    @property
+    def suffixes(self) -> list[np.ndarray]:
+        """The token ids behind each row's prefix."""
+        return [row.tokens.ids[row.split :] for row in self.rows]
+
+
 def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
     """Indices of `rows` in batches of at most `max_tokens` padded tokens, rows of one prefix kept together if they fit.
 

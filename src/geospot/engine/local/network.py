@@ -1,25 +1,23 @@
 """A model in this process: its trainable tensors, and the forward passes that training and sampling share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache
 
-from geospot.engine.local.inputs import Row, Tokens, micro_batches, pad, to_tokens
+from geospot.engine.local import head, passes
+from geospot.engine.local.decoder import Decoder
+from geospot.engine.local.embedding import Embedded, embed
+from geospot.engine.local.fitting import TokenBudget
+from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, to_tokens
+from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.pictures import Pictures
 from geospot.models.loading import load_model, load_processing
 
 ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
-
-# Log-softmax rows are recomputed in the backward pass rather than kept once their logits exceed this many numbers.
-_KEPT_LOGITS = 1 << 26
-_HEAD_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,21 @@ class NetworkSpec:
 class Network:
     """Holds one copy of the base weights; `activate` puts one client's trainable tensors into it."""
 
-    def __init__(self, spec: NetworkSpec, *, dtype: str, device: str, max_batch_tokens: int, cache_bytes: int):
-        self.spec, self.device, self.max_batch_tokens = spec, device, max_batch_tokens
+    def __init__(self, spec: NetworkSpec, options: LocalOptions, *, dtype: str):
+        self.spec, self.options, self.device = spec, options, options.device
         self.processing = load_processing(spec.base_model)
-        self.model = load_model(self.processing, dtype=dtype, device=device)
+        self.model = load_model(self.processing, dtype=dtype, device=self.device)
         self.trainable = self._make_trainable()
         self._base = {name: p.data for name, p in self.trainable.items()}
         vision_frozen = not any("visual" in name or "vision" in name for name in self.trainable)
+        cache_bytes = options.picture_cache_bytes
         self.pictures = Pictures(self.model, self.processing, frozen=vision_frozen, cache_bytes=cache_bytes, batch=64)
-        vocabulary = self.model.get_output_embeddings().weight.shape[0]
-        self.ban = torch.zeros(vocabulary, device=device)
-        self.ban[list(self.processing.banned_token_ids)] = -torch.inf
+        self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
+        self.decoder = Decoder.of(self.model) if options.fused_decoder else None
+        self.budget = TokenBudget(options.max_batch_tokens)
+        self._training_weights = None
+        self._sampling_weights: tuple[int, Any] | None = None
 
     def _make_trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of what is trained; adds the LoRA layers."""
@@ -112,123 +114,59 @@ class Network:
         """Let the model use these tensors, without copying them."""
         for name, parameter in self.trainable.items():
             parameter.data = weights[name].data
+        self._training_weights = None
 
-    def take_gradients(self, into: dict[str, torch.nn.Parameter]) -> None:
-        """Move what the backward passes left in the model to the owner of the weights."""
-        for name, parameter in self.trainable.items():
-            if parameter.grad is not None:
-                owner = into[name]
-                owner.grad = parameter.grad if owner.grad is None else owner.grad + parameter.grad
-        self.drop_gradients()
-
-    def drop_gradients(self) -> None:
-        """Forget what backward passes left in the model."""
-        for parameter in self.trainable.values():
-            parameter.grad = None
+    def gradients(self, loss: torch.Tensor, into: dict[str, torch.Tensor]) -> None:
+        """Add the gradient of a loss to `into`, by name: that of a pass that fails midway leaves nothing behind."""
+        found = torch.autograd.grad(loss, list(self.trainable.values()), allow_unused=True)
+        for name, gradient in zip(self.trainable, found, strict=True):
+            if gradient is not None:
+                into[name] = gradient if name not in into else into[name].add_(gradient)
 
     def tokens(self, model_input) -> Tokens:
         """Write out a `ModelInput` (see `to_tokens`); raises ValueError for a token that the model does not have."""
         tokens = to_tokens(model_input, self.processing.image_token_id, self.pictures.count_tokens)
-        if tokens.ids.min() < 0 or tokens.ids.max() >= len(self.ban):
-            raise ValueError(f"a token of the prompt is outside the vocabulary of {len(self.ban)}")
+        if tokens.ids.min() < 0 or tokens.ids.max() >= self.vocabulary:
+            raise ValueError(f"a token of the prompt is outside the vocabulary of {self.vocabulary}")
         return tokens
 
     # -- forward passes -------------------------------------------------------------------------------------------
 
-    def prefill(self, prefixes: Sequence[Tokens], ends: Sequence[int]):
-        """Run each prefix `tokens.ids[:end]` once.
-
-        Returns the hidden states (U, P, H) of the left-padded batch, its attention mask (U, P), its key-value cache
-        and the next text position of each prefix (U,).
-        """
-        pairs = list(zip(prefixes, ends, strict=True))
-        pad_id = self.processing.tokenizer.pad_token_id or 0
-        ids, mask = pad([t.ids[:end] for t, end in pairs], pad_id, left=True)
-        kinds, _ = pad([t.is_image[:end].astype(np.int64) for t, end in pairs], 0, left=True)
-        pictures = [data for t in prefixes for data in t.pictures]
-        cache = DynamicCache(config=self.model.config)
-        inputs = {}
-        if pictures:
-            features, grid = self.pictures.encode(pictures)
-            inputs = {"mm_encoder_outputs": {"image": features}, "image_grid_thw": grid}
-        inner = self.model.model
-        inner.rope_deltas = None  # of an earlier batch
-        mask = mask.to(self.device)
-        if not pictures:
-            inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        hidden = inner(
-            input_ids=ids.to(self.device),
-            attention_mask=mask,
-            mm_token_type_ids=kinds.to(self.device),
-            past_key_values=cache,
-            use_cache=True,
-            **inputs,
-        ).last_hidden_state
-        next_position = mask.sum(1)
-        if pictures and getattr(inner, "rope_deltas", None) is not None:
-            next_position = next_position + inner.rope_deltas.view(-1).to(self.device)
-        return hidden, mask, cache, next_position
-
-    def extend(self, ids, mask, positions, cache) -> torch.Tensor:
-        """Hidden states (B, S, H) of tokens (B, S) behind a cache; mask (B, past + S), text positions (B, S)."""
-        if getattr(self.model.model, "rope_deltas", None) is not None:
-            positions = positions[None].expand(3, -1, -1)  # time, height, width agree on text
-        return self.model.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state
+    def embed(self, prefixes: Sequence[Tokens], ends: Sequence[int]) -> Embedded:
+        """The prefixes `tokens.ids[:end]` with their pictures, ready for the text decoder."""
+        return embed(self.model, self.pictures, prefixes, ends, self.processing.tokenizer.pad_token_id or 0)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(K, H) -> (K, V) float32 with the vision tokens banned."""
-        return self.model.lm_head(hidden).float() + self.ban
-
-    def _logprobs_of(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        def rows(h, t):
-            return -F.cross_entropy(self.logits(h), t, reduction="none")
-
-        out = []
-        for h, t in zip(hidden.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True):
-            if torch.is_grad_enabled() and len(hidden) * len(self.ban) > _KEPT_LOGITS:
-                out.append(checkpoint(rows, h, t, use_reentrant=False))
-            else:
-                out.append(rows(h, t))
-        return torch.cat(out)
+        return head.logits(self.model.lm_head, hidden, self.banned)
 
     def logprobs(self, rows: Sequence[Row]) -> torch.Tensor:
         """Log-probabilities (K,) of the targets at the scored positions of `rows`, row after row.
 
         A prefix that several rows share is run once, with gradient; only scored positions reach the vocabulary.
         """
-        first: dict[tuple, int] = {}
-        group = [first.setdefault(row.prefix_key, len(first)) for row in rows]
-        heads = [rows[group.index(u)] for u in range(len(first))]
-        hidden, mask, cache, next_position = self.prefill([r.tokens for r in heads], [r.split for r in heads])
-        prefix_length = hidden.shape[1]
-        select = torch.tensor(group, device=self.device)
-        suffix_ids, suffix_mask = pad([r.tokens.ids[r.split :] for r in rows], 0, left=False)
-        suffix_hidden = None
-        if suffix_ids.shape[1]:
-            cache.batch_select_indices(select)
-            positions = next_position[select, None] + torch.arange(suffix_ids.shape[1], device=self.device)
-            both = torch.cat([mask[select], suffix_mask.to(self.device)], 1)
-            suffix_hidden = self.extend(suffix_ids.to(self.device), both, positions, cache)
-        # One index for all rows: the gradient of a slice a row would be a tensor of zeros a row.
-        flat = (
-            hidden.flatten(0, 1)
-            if suffix_hidden is None
-            else torch.cat([hidden.flatten(0, 1), suffix_hidden.flatten(0, 1)])
-        )
-        suffix_length, index, targets = suffix_ids.shape[1], [], []
-        for b, row in enumerate(rows):
-            where = np.flatnonzero(row.scored)
-            targets.append(row.targets[where])
-            in_prefix = (group[b] + 1) * prefix_length - row.split + where
-            in_suffix = len(heads) * prefix_length + b * suffix_length + where - row.split
-            index.append(np.where(where < row.split, in_prefix, in_suffix))
-        picked = flat[torch.from_numpy(np.concatenate(index)).to(self.device)]
-        return self._logprobs_of(picked, torch.from_numpy(np.concatenate(targets)).to(self.device))
+        batch = ScoringBatch.of(rows)
+        run = passes.fused if self.decoder is not None else passes.transformers
+        picked = run(self, batch)
+        targets = torch.from_numpy(batch.targets).to(self.device)
+        return head.logprobs_of(self.model.lm_head, picked, targets, self.banned)
 
-    def batches(self, rows: Sequence[Row]) -> Iterable[list[int]]:
-        """Indices of the rows that have something to score, in micro-batches that fit the token budget."""
-        useful = [i for i, row in enumerate(rows) if row.scored.any()]
-        for batch in micro_batches([rows[i] for i in useful], self.max_batch_tokens):
-            yield [useful[i] for i in batch]
+    @property
+    def training_weights(self):
+        """The decoder's layers for a pass with the active weights; made once an activation."""
+        if self._training_weights is None:
+            self._training_weights = self.decoder.training_weights()
+        return self._training_weights
+
+    def sampling_weights(self, key: int):
+        """The decoder's layers for sampling with the active weights, merged once for each `key`; the last are kept."""
+        if not self.options.merge_lora:
+            return self.training_weights
+        if self._sampling_weights is None or self._sampling_weights[0] != key:
+            self._sampling_weights = None  # before the next copy is made
+            self._sampling_weights = key, self.decoder.sampling_weights()
+        return self._sampling_weights[1]
+
+    def in_batches(self, rows: Sequence[Row], work: Callable[[list[int]], None]) -> None:
+        """Call `work` with the indices of rows that have something to score, in micro-batches that fit the memory."""
+        self.budget.run(rows, [i for i, row in enumerate(rows) if row.scored.any()], work)

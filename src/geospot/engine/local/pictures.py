@@ -3,6 +3,9 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -24,16 +27,35 @@ class LruBytes(OrderedDict):
             return self[key]
         return None
 
-    def keep(self, key, value: tuple[torch.Tensor, ...]) -> None:
+    def keep(self, key, value: "_Encoded") -> None:
         """Remember `value` as the newest."""
         self[key] = value
-        self.held_bytes += _n_bytes(value)
+        self.held_bytes += value.n_bytes
         while self.held_bytes > self.max_bytes and len(self) > 1:
-            self.held_bytes -= _n_bytes(self.popitem(last=False)[1])
+            self.held_bytes -= self.popitem(last=False)[1].n_bytes
 
 
-def _n_bytes(tensors: tuple[torch.Tensor, ...]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
+@dataclass(frozen=True)
+class _Encoded:
+    """A picture behind the vision tower: its features (n_tokens, hidden), those that go in behind deeper layers, and
+    what else the model's forward wants to know of it (its grid)."""
+
+    features: tuple[torch.Tensor, ...]
+    extras: dict[str, torch.Tensor]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (*self.features, *self.extras.values()))
+
+    def copy(self) -> "_Encoded":
+        """Without the batch it was made in: a view would keep all of that alive."""
+        return _Encoded(tuple(t.clone() for t in self.features), {k: t.clone() for k, t in self.extras.items()})
+
+
+@lru_cache(maxsize=2048)
+def digest(data: bytes) -> bytes:
+    """What a picture is known by: taken once a picture, though a step asks for it with each of its answers."""
+    return hashlib.sha256(data).digest()
 
 
 class Pictures:
@@ -47,44 +69,60 @@ class Pictures:
         self.model, self.processing, self.frozen, self.batch = model, processing, frozen, batch
         self._features = LruBytes(cache_bytes)
         self._counts: dict[bytes, int] = {}
+        # Not every family of models has grids or sizes: what the functions are named for decides.
+        self._encoder_takes = set(signature(model.model.get_image_features).parameters)
+        self.forward_takes = set(signature(model.model.forward).parameters) - {"pixel_values"}
+        self._in_one = False  # whether the model hands on the features of all pictures as one tensor
         self.encoded = 0  # how many pictures went through the tower: what the cache saves shows here
 
     def count_tokens(self, data: bytes) -> int:
         """Image tokens that the encoded picture takes; raises ValueError where it cannot be read to its end."""
-        key = hashlib.sha256(data).digest()
+        key = digest(data)
         if key not in self._counts:
             if len(self._counts) > 1_000_000:
                 self._counts.clear()
             self._counts[key] = self.processing.count_image_tokens(*image_size(data))
         return self._counts[key]
 
-    def _preprocess(self, pictures: Sequence[bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _preprocess(self, pictures: Sequence[bytes]) -> dict[str, torch.Tensor]:
         images = [decode_image(data) for data in pictures]
         out = self.processing.image_processor(images=images, return_tensors="pt")
         parameter = next(self.model.parameters())
-        return out["pixel_values"].to(parameter.device, parameter.dtype), out["image_grid_thw"].to(parameter.device)
+        return {
+            key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
+            for key, value in out.items()
+            if key in self._encoder_takes
+        }
 
-    def _encode(self, pictures: Sequence[bytes]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(features (n_tokens, hidden), grid (3,)) of each picture."""
+    def _encode(self, pictures: Sequence[bytes]) -> list[_Encoded]:
+        """What the vision tower makes of each picture."""
         out = []
         for start in range(0, len(pictures), self.batch):
-            pixels, grid = self._preprocess(pictures[start : start + self.batch])
-            features = self.model.get_image_features(pixels, grid, return_dict=True).pooler_output
-            self.encoded += len(grid)
-            out += zip(features, grid, strict=True)
+            inputs = self._preprocess(pictures[start : start + self.batch])
+            result = self.model.get_image_features(**inputs, return_dict=True)
+            deep = getattr(result, "deepstack_features", None) or ()
+            extras = {key: value for key, value in inputs.items() if key in self.forward_takes}
+            self.encoded += len(result.pooler_output)
+            self._in_one = isinstance(result.pooler_output, torch.Tensor)
+            for i, features in enumerate(result.pooler_output):
+                encoded = features, *(layer[i] for layer in deep)
+                out.append(_Encoded(encoded, {key: value[i] for key, value in extras.items()}))
         return out
 
-    def encode(self, pictures: Sequence[bytes]) -> tuple[BaseModelOutputWithPooling, torch.Tensor]:
-        """Features of the pictures in order, as the model's forward takes them, and their grids (n, 3)."""
-        keys = [hashlib.sha256(data).digest() for data in pictures]
+    def encode(self, pictures: Sequence[bytes]) -> dict:
+        """The pictures in order, as the model's forward takes them."""
+        keys = [digest(data) for data in pictures]
         known = {key: self._features.fetch(key) for key in keys} if self.frozen else {}
         fresh = {key: data for key, data in zip(keys, pictures, strict=True) if known.get(key) is None}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             encoded = dict(zip(fresh, self._encode(list(fresh.values())), strict=True))
         if self.frozen:
             for key, value in encoded.items():
-                # A copy: a view would keep the whole batch's tensor alive.
-                self._features.keep(key, tuple(t.clone() for t in value))
-        both = [encoded[key] if key in encoded else known[key] for key in keys]
-        features = BaseModelOutputWithPooling(pooler_output=[f for f, _ in both])
-        return features, torch.stack([grid for _, grid in both])
+                self._features.keep(key, value.copy())
+        every = [encoded[key] if key in encoded else known[key] for key in keys]
+        pooled = [e.features[0] for e in every]
+        features = BaseModelOutputWithPooling(pooler_output=torch.stack(pooled) if self._in_one else pooled)
+        if len(every[0].features) > 1:
+            features.deepstack_features = list(zip(*(e.features[1:] for e in every), strict=True))
+        extras = {key: torch.stack([e.extras[key] for e in every]) for key in every[0].extras}
+        return {"mm_encoder_outputs": {"image": features}} | extras

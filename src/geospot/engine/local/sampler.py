@@ -1,5 +1,6 @@
-"""Sampling: all requests that are waiting form one batch; a group's picture and prompt are run once."""
+"""Sampling: requests that are waiting run together; finished sequences leave the batch and waiting ones join it."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,10 +8,13 @@ import numpy as np
 import torch
 from tinker import types
 
+from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
+from geospot.engine.local.drawing import choose
 from geospot.engine.local.inputs import Tokens
 from geospot.engine.local.network import Network
 
 DEFAULT_MAX_TOKENS = 512
+_STRINGS_EVERY = 8  # tokens between searches for stop strings, which need the text
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class SampleRequest:
     def max_tokens(self) -> int:
         """The limit of an answer's length."""
         return self.params.max_tokens or DEFAULT_MAX_TOKENS
+
+    @property
+    def prompt_key(self) -> tuple:
+        """Equal for requests with the same prompt."""
+        return self.tokens.ids.tobytes(), self.tokens.pictures
 
 
 def check_params(params: types.SamplingParams, num_samples: int) -> None:
@@ -42,145 +51,231 @@ def check_params(params: types.SamplingParams, num_samples: int) -> None:
 
 
 class _Rows:
-    """The sequences of a batch, one row each, and what has been sampled for them."""
+    """The sequences in the batch, one row each: what was sampled for them and what ends them, in tensors."""
 
-    def __init__(self, requests: Sequence[SampleRequest], tokenizer, device: str):
-        self.request = [q for q in requests for _ in range(q.num_samples)]
-        n, longest = len(self.request), max(q.max_tokens for q in requests)
-        self.tokens = np.zeros((n, longest), dtype=np.int64)
-        self.logprobs = np.zeros((n, longest), dtype=np.float32)
-        self.length = np.zeros(n, dtype=int)
-        self.stopped = np.zeros(n, dtype=bool)
-        self.tokenizer = tokenizer
-        self.uniforms = np.concatenate([self._draw(q, longest) for q in requests])
-        self.stop_ids, self.stop_strings = zip(*(self._stops(q) for q in self.request), strict=True)
-        self.all_stop_ids = sorted(set().union(*self.stop_ids))
-        self.limit = np.array([q.max_tokens for q in self.request])
+    def __init__(self, members: Sequence[tuple[int, int]], requests: Sequence[SampleRequest], draws, tokenizer, device):
+        """members: (request, member) of each row; draws: the uniform numbers of each request, (members, max_tokens)."""
+        self.members, self.requests = list(members), requests
+        own = [requests[q] for q, _ in members]
+        longest, n = max(q.max_tokens for q in own), len(own)
+        uniforms = np.zeros((n, longest))
+        for row, (q, member) in enumerate(members):
+            uniforms[row, : requests[q].max_tokens] = draws[q][member]
+        stops = [_stops(q.params.stop, tokenizer) for q in own]
+        ids = np.full((n, max(1, *(len(s) for s, _ in stops)) if n else 1), -1)
+        for row, (stop_ids, _) in enumerate(stops):
+            ids[row, : len(stop_ids)] = stop_ids
+        self.strings = [strings for _, strings in stops]
+        self.searched = np.zeros(n, dtype=np.int64)
 
-        def column(name):
-            values = [getattr(q.params, name) for q in self.request]
-            return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+        def column(values, dtype=torch.float32):
+            return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
-        self.temperature, self.top_p, self.top_k = column("temperature"), column("top_p"), column("top_k")
-        self.plain = all(q.params.top_p >= 1 and q.params.top_k == -1 for q in requests)
+        self.table = {
+            "tokens": torch.zeros(n, longest, dtype=torch.int64, device=device),
+            "logprobs": torch.zeros(n, longest, device=device),
+            "uniforms": torch.from_numpy(uniforms).to(device, torch.float64 if device == "cpu" else None),
+            "stop_ids": torch.from_numpy(ids).to(device),
+            "temperature": column([q.params.temperature for q in own]),
+            "top_k": column([q.params.top_k for q in own]),
+            "top_p": column([q.params.top_p for q in own]),
+            "limit": column([q.max_tokens for q in own], torch.int64),
+            "length": torch.zeros(n, 1, dtype=torch.int64, device=device),
+            "done": torch.zeros(n, 1, dtype=torch.bool, device=device),
+            "stopped": torch.zeros(n, 1, dtype=torch.bool, device=device),
+        }
+        self._look()
 
-    @staticmethod
-    def _draw(request: SampleRequest, longest: int) -> np.ndarray:
-        # Drawn for the request alone: what it samples does not depend on who shares its batch.
-        rng = np.random.default_rng(request.params.seed)
-        draws = rng.random((request.num_samples, request.max_tokens))
-        return np.pad(draws, ((0, 0), (0, longest - request.max_tokens)))
+    def __len__(self) -> int:
+        return len(self.members)
 
-    def _stops(self, request: SampleRequest) -> tuple[frozenset[int], tuple[str, ...]]:
-        stop = request.params.stop
-        if stop is None:
-            return frozenset({self.tokenizer.eos_token_id}), ()
-        if isinstance(stop, str):
-            return frozenset(), (stop,)
-        return (
-            frozenset(s for s in stop if not isinstance(s, str)),
-            tuple(s for s in stop if isinstance(s, str)),
-        )
+    def _look(self) -> None:
+        """What holds for all rows, once a change of the batch."""
+        own = [self.requests[q].params for q, _ in self.members]
+        self.untempered = all(p.temperature == 1 for p in own)
+        self.untruncated = all(p.top_p >= 1 and p.top_k == -1 for p in own)
+        self.with_strings = [row for row, strings in enumerate(self.strings) if strings]
 
-    def add(self, rows: np.ndarray, tokens: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
-        """Append one token to each of `rows`; returns a mask of those that go on."""
-        t = self.length[rows]
-        self.tokens[rows, t], self.logprobs[rows, t] = tokens, logprobs
-        self.length[rows] += 1
-        going = self.length[rows] < self.limit[rows]
-        for i in np.flatnonzero(np.isin(tokens, self.all_stop_ids)):
-            self.stopped[rows[i]] |= int(tokens[i]) in self.stop_ids[rows[i]]
-        for row in rows:
-            if self.stop_strings[row]:
-                text = self.tokenizer.decode(self.tokens[row, : self.length[row]])
-                self.stopped[row] |= any(stop in text for stop in self.stop_strings[row])
-        return going & ~self.stopped[rows]
+    def extend(self, other: "_Rows") -> None:
+        """Add rows that join."""
+        self.members += other.members
+        self.strings = [*self.strings, *other.strings]
+        self.searched = np.concatenate([self.searched, other.searched])
+        for name, mine in self.table.items():
+            theirs = other.table[name]
+            width = max(mine.shape[1], theirs.shape[1])
+            fill = -1 if name == "stop_ids" else 0
+            wide = (torch.nn.functional.pad(t, (0, width - t.shape[1]), value=fill) for t in (mine, theirs))
+            self.table[name] = torch.cat(list(wide))
+        self._look()
 
-    def sequence(self, row: int) -> types.SampledSequence:
-        """The finished row as the API gives it."""
-        n = self.length[row]
-        return types.SampledSequence(
-            stop_reason="stop" if self.stopped[row] else "length",
-            sequence_id=f"{row}",
-            tokens_np=self.tokens[row, :n].astype(np.int32),
-            logprobs_np=self.logprobs[row, :n].copy(),
-        )
+    def keep(self, rows: np.ndarray) -> None:
+        """Let all rows go but these."""
+        self.members = [self.members[row] for row in rows]
+        self.strings = [self.strings[row] for row in rows]
+        self.searched = self.searched[rows]
+        index = torch.from_numpy(rows).to(self.table["done"].device)
+        self.table = {name: t[index] for name, t in self.table.items()}
+        self._look()
+
+    def add(self, logits: torch.Tensor) -> torch.Tensor:
+        """Draw a token for every row that goes on; returns the tokens (B,), of finished rows without meaning."""
+        t = self.table
+        at = torch.minimum(t["length"], t["limit"] - 1)
+        temperature = None if self.untempered else t["temperature"]
+        truncation = None if self.untruncated else (t["top_k"], t["top_p"])
+        tokens, logprobs = choose(logits, t["uniforms"].gather(1, at)[:, 0], temperature, truncation)
+        going = ~t["done"]
+        for name, new in (("tokens", tokens), ("logprobs", logprobs)):
+            old = t[name].gather(1, at)
+            t[name].scatter_(1, at, torch.where(going, new[:, None].to(old.dtype), old))
+        t["length"] += going
+        hit = (tokens[:, None] == t["stop_ids"]).any(1, keepdim=True) & going
+        t["stopped"] |= hit
+        t["done"] |= hit | (t["length"] >= t["limit"])
+        return tokens
+
+    def search_strings(self, tokenizer) -> None:
+        """End rows whose text holds one of their stop strings at the token that completed it."""
+        for row in self.with_strings:
+            length = int(self.table["length"][row])
+            tokens = self.table["tokens"][row, :length].tolist()
+            if any(stop in tokenizer.decode(tokens) for stop in self.strings[row]):
+                ends = range(int(self.searched[row]) + 1, length + 1)
+                text_until = ((n, tokenizer.decode(tokens[:n])) for n in ends)
+                first = next(n for n, text in text_until if any(stop in text for stop in self.strings[row]))
+                self.table["length"][row] = first
+                self.table["stopped"][row] = self.table["done"][row] = True
+                length = first
+            self.searched[row] = length
+
+    def sequences(self, rows: np.ndarray) -> list[types.SampledSequence]:
+        """Finished rows as the API gives them."""
+        index = torch.from_numpy(rows).to(self.table["done"].device)
+        names = ("tokens", "logprobs", "length", "stopped")
+        tokens, logprobs, lengths, stopped = (self.table[name][index].cpu().numpy() for name in names)
+        return [
+            types.SampledSequence(
+                stop_reason="stop" if stopped[i, 0] else "length",
+                sequence_id=f"{self.members[row][0]}-{self.members[row][1]}",
+                tokens_np=tokens[i, : lengths[i, 0]].astype(np.int32),
+                logprobs_np=logprobs[i, : lengths[i, 0]].copy(),
+            )
+            for i, row in enumerate(rows)
+        ]
 
 
-def _filtered(probs: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Probabilities (B, V) outside the k likeliest, or outside the likeliest of total mass p, set to 0."""
-    ordered, index = probs.sort(-1, descending=True)
-    before = ordered.cumsum(-1) - ordered
-    rank = torch.arange(probs.shape[-1], device=probs.device)
-    # Off is off: rounding must not cut the tail of a row that only shares its batch with truncated ones.
-    keep = ((before < top_p) | (top_p >= 1)) & ((top_k < 0) | (rank < top_k))
-    return torch.zeros_like(probs).scatter(-1, index, ordered * keep)
+def _stops(stop, tokenizer) -> tuple[list[int], tuple[str, ...]]:
+    """Token ids and strings that end an answer; the end of the turn where nothing is given."""
+    if stop is None:
+        return [tokenizer.eos_token_id], ()
+    if isinstance(stop, str):
+        return [], (stop,)
+    return [s for s in stop if not isinstance(s, str)], tuple(s for s in stop if isinstance(s, str))
 
 
-def _choose(logits: torch.Tensor, rows: _Rows, active: torch.Tensor, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Next tokens (B,) and their log-probabilities (B,) under the untempered, untruncated distribution."""
-    logprobs = logits.log_softmax(-1)
-    temperature = rows.temperature[active]
-    if bool((temperature == 1).all()) and rows.plain:
-        probs = logprobs.exp()
-    else:
-        probs = (logits / temperature.clamp(min=1e-6)).softmax(-1)
-        if not rows.plain:
-            probs = _filtered(probs, rows.top_k[active], rows.top_p[active])
-    # The inverse of the cumulative distribution: one random number a row instead of one a token of the vocabulary.
-    cumulative = probs.double().cumsum(-1)
-    u = torch.from_numpy(rows.uniforms[active.cpu().numpy(), step])[:, None].to(cumulative)
-    chosen = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).clamp_(max=logits.shape[-1] - 1)
-    chosen = torch.where(temperature == 0, logits.argmax(-1, keepdim=True), chosen)
-    return chosen[:, 0].cpu().numpy(), logprobs.gather(-1, chosen)[:, 0].cpu().numpy()
+class _Queue:
+    """Requests that wait, shortest prompt first, so that little is padded; one may be let in member by member."""
+
+    def __init__(self, requests: Sequence[SampleRequest], max_tokens: int, held):
+        self.requests, self.max_tokens, self.held_by = requests, max_tokens, held
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
+        self.waiting = deque((i, 0) for i in order)  # (request, members already let in)
+
+    def take(self, running: int) -> list[tuple[int, int, int]]:
+        """What fits beside `running` cache positions, as (request, first member, how many)."""
+        out = []
+        while self.waiting:
+            i, first = self.waiting[0]
+            q = self.requests[i]
+            n, size = q.num_samples - first, len(q.tokens)
+            if running + self.held_by(size, n, q.max_tokens) > self.max_tokens:
+                if running:
+                    break
+                # Alone and too large: as many members as fit, at least one.
+                base = self.held_by(size, 0, q.max_tokens)
+                each = self.held_by(size, 1, q.max_tokens) - base
+                n = max(1, min(n, (self.max_tokens - base) // each))
+            self.waiting.popleft()
+            if first + n < q.num_samples:
+                self.waiting.appendleft((i, first + n))
+            out.append((i, first, n))
+            running += self.held_by(size, n, q.max_tokens)
+        return out
 
 
 @torch.inference_mode()
-def sample(network: Network, requests: Sequence[SampleRequest]) -> list[list[types.SampledSequence]]:
-    """The sequences of each request, in order. The active weights of `network` are used."""
-    rows = _Rows(requests, network.processing.tokenizer, network.device)
-    first: dict[tuple, int] = {}
-    prompt_of = [first.setdefault((q.tokens.ids.tobytes(), q.tokens.pictures), len(first)) for q in rows.request]
-    prompts = [rows.request[prompt_of.index(u)].tokens for u in range(len(first))]
-    hidden, mask, cache, next_position = network.prefill(prompts, [len(p) for p in prompts])
-    select = torch.tensor(prompt_of, device=network.device)
-    logits = network.logits(hidden[:, -1])[select]
-    cache.batch_select_indices(select)
-    mask, next_position = mask[select], next_position[select]
-    active = torch.arange(len(rows.request), device=network.device)
-    for step in range(rows.tokens.shape[1]):
-        tokens, logprobs = _choose(logits, rows, active, step)
-        going = torch.from_numpy(rows.add(active.cpu().numpy(), tokens, logprobs)).to(network.device)
-        if not going.any():
-            break
-        ids = torch.from_numpy(tokens).to(network.device)
-        if not going.all():  # finished sequences leave the batch
-            keep = going.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
-            ids, active, mask, next_position = ids[keep], active[keep], mask[keep], next_position[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        positions = (next_position + step)[:, None]
-        logits = network.logits(network.extend(ids[:, None], mask, positions, cache)[:, 0])
-    out, row = [], 0
-    for request in requests:
-        out.append([rows.sequence(row + i) for i in range(request.num_samples)])
-        row += request.num_samples
-    return out
+def sample(
+    network: Network, requests: Sequence[SampleRequest], *, max_tokens: int, key: int = 0
+) -> list[list[types.SampledSequence]]:
+    """The sequences of each request, in order, with the active weights of `network`, which `key` stands for.
 
-
-def batches(requests: Sequence[SampleRequest], max_tokens: int) -> list[list[int]]:
-    """Indices of requests in batches whose caches hold at most `max_tokens` positions; one request always fits.
-
-    Sorted by the prompts' lengths, so that little is padded.
+    At most `max_tokens` positions are held in the caches at a time; at least one sequence always runs.
     """
-    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
-    out: list[list[int]] = []
-    held = 0
-    for i in order:
-        need = requests[i].num_samples * (len(requests[i].tokens) + requests[i].max_tokens)
-        if not out or held + need > max_tokens:
-            out.append([])
-            held = 0
-        out[-1].append(i)
-        held += need
-    return out
+    decoding = (FusedDecoding if network.decoder is not None else CachedDecoding)(network, key)
+    queue = _Queue(requests, max_tokens, decoding.held)
+    # Drawn for each request alone: what it samples does not depend on who shares its batch.
+    draws = [np.random.default_rng(q.params.seed).random((q.num_samples, q.max_tokens)) for q in requests]
+    answers: list[list] = [[None] * q.num_samples for q in requests]
+    tokenizer, on_cpu = network.processing.tokenizer, network.device == "cpu"
+    rows: _Rows | None = None
+    tokens = torch.empty(0, dtype=torch.int64)
+    step = 0
+    while True:
+        logits = [] if rows is None else [network.logits(decoding.step(tokens))]
+        if queue.waiting and decoding.can_join():
+            groups = _by_prompt(queue.take(_held(decoding, rows, requests)), requests)
+            if groups:
+                members = [sum(n for _, _, n in group) for group in groups]
+                prompts = [requests[group[0][0]].tokens for group in groups]
+                rooms = [max(requests[i].max_tokens for i, _, _ in group) for group in groups]
+                logits.append(network.logits(decoding.join(prompts, members, rooms)))
+                new = [(i, first + m) for group in groups for i, first, n in group for m in range(n)]
+                rows = _extended(rows, _Rows(new, requests, draws, tokenizer, network.device))
+        tokens = rows.add(torch.cat(logits) if len(logits) > 1 else logits[0])
+        step += 1
+        if not on_cpu and step % 4:
+            continue  # asking the GPU makes it wait
+        done = rows.table["done"][:, 0].cpu().numpy()
+        if rows.with_strings and (step % _STRINGS_EVERY == 0 or done.any()):
+            rows.search_strings(tokenizer)
+            done = rows.table["done"][:, 0].cpu().numpy()
+        if done.all() or done.mean() >= 0.25:
+            left = np.flatnonzero(done)
+            for row, sequence in zip(left, rows.sequences(left), strict=True):
+                i, member = rows.members[row]
+                answers[i][member] = sequence
+            stay = np.flatnonzero(~done)
+            decoding.keep(stay)
+            if len(stay):
+                rows.keep(stay)
+                tokens = tokens[torch.from_numpy(stay).to(tokens.device)]
+            else:
+                rows = None
+                if not queue.waiting:
+                    return answers
+
+
+def _held(decoding, rows: _Rows | None, requests: Sequence[SampleRequest]) -> int:
+    """Cache positions that are taken."""
+    if rows is None:
+        return 0
+    members: dict[int, int] = {}
+    for i, _ in rows.members:
+        members[i] = members.get(i, 0) + 1
+    return sum(decoding.held(len(requests[i].tokens), n, requests[i].max_tokens) for i, n in members.items())
+
+
+def _extended(rows: _Rows | None, joining: _Rows) -> _Rows:
+    if rows is None:
+        return joining
+    rows.extend(joining)
+    return rows
+
+
+def _by_prompt(let_in, requests: Sequence[SampleRequest]) -> list[list[tuple[int, int, int]]]:
+    """What is let in, grouped by equal prompts, which are run once."""
+    groups: dict[tuple, list] = {}
+    for entry in let_in:
+        groups.setdefault(requests[entry[0]].prompt_key, []).append(entry)
+    return list(groups.values())

@@ -11,7 +11,8 @@ from tinker import types
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network, NetworkSpec
-from geospot.engine.local.sampler import SampleRequest, batches, check_params, sample
+from geospot.engine.local.sampler import SampleRequest, check_params
+from geospot.engine.local.work import Sampling, Scoring
 
 if TYPE_CHECKING:
     from geospot.engine.local.service import LocalServiceClient
@@ -50,14 +51,14 @@ class LocalSamplingClient:
 
     def _run(self, payloads) -> list[types.SampleResponse | ValueError]:
         network = self._service.network(self._snapshot.spec)
-        network.activate(self._snapshot.weights)
         prompts = [_tokens_or_error(network, prompt) for prompt, _, _ in payloads]
         answers: list = list(prompts)
         good = [i for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)]
         requests = [SampleRequest(prompts[i], *payloads[i][1:]) for i in good]
-        for batch in batches(requests, self._service.options.max_sample_tokens):
-            for i, sequences in zip(batch, sample(network, [requests[i] for i in batch]), strict=True):
-                answers[good[i]] = types.SampleResponse(sequences=sequences)
+        work = Sampling(requests, self._service.options.max_sample_tokens, self._snapshot.key)
+        drawn = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
+        for i, sequences in zip(good, drawn, strict=True):
+            answers[i] = types.SampleResponse(sequences=sequences)
         return answers
 
     def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture:
@@ -66,18 +67,14 @@ class LocalSamplingClient:
 
     def _logprobs(self, prompts) -> list[list[float | None] | ValueError]:
         network = self._service.network(self._snapshot.spec)
-        network.activate(self._snapshot.weights)
         tokens = [_tokens_or_error(network, prompt) for prompt in prompts]
         answers: list = [[None] * len(t) if isinstance(t, Tokens) else t for t in tokens]
         good = [i for i, t in enumerate(tokens) if isinstance(t, Tokens)]
         rows = [_next_tokens(tokens[i], network.processing.banned_token_ids) for i in good]
-        with torch.no_grad():
-            for batch in network.batches(rows):
-                values = network.logprobs([rows[i] for i in batch]).cpu().numpy()
-                ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
-                for i, part in zip(batch, np.split(values, ends), strict=True):
-                    for where, value in zip(np.flatnonzero(rows[i].scored) + 1, part, strict=True):
-                        answers[good[i]][where] = float(value)
+        scored = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, Scoring(rows))
+        for i, row, values in zip(good, rows, scored.logprobs, strict=True):
+            for where in np.flatnonzero(row.scored):
+                answers[i][where + 1] = float(values[where])
         return answers
 
 

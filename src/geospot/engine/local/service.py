@@ -5,29 +5,17 @@ Only what geospot's loops use is here; signatures and results are the SDK's.
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local import state
+from geospot.engine.local import memory, state
 from geospot.engine.local.network import Network, NetworkSpec
+from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
+from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
-
-
-@dataclass(frozen=True)
-class LocalOptions:
-    """How the local engine uses the machine."""
-
-    checkpoint_dir: str = "checkpoints"  # where save_state and save_weights_for_sampler write
-    dtype: str = "float32"  # of the frozen base weights
-    device: str = "cpu"
-    threads: int | None = None  # of torch on a CPU; None leaves torch's choice
-    max_batch_tokens: int = 16_384  # padded tokens of one training pass; longer batches are split, with equal gradients
-    max_sample_tokens: int = 131_072  # positions in the key-value caches of one sampling batch
-    picture_cache_bytes: int = 1 << 30  # features of pictures, kept while the vision tower is frozen
 
 
 class LocalServiceClient:
@@ -39,6 +27,7 @@ class LocalServiceClient:
         self._networks: dict[NetworkSpec, Network] = {}
         self._keys = itertools.count()
         self._base_snapshots: dict[str, Snapshot] = {}
+        self.team = Team.of(self.options.device)
 
     def __enter__(self):
         return self
@@ -50,17 +39,30 @@ class LocalServiceClient:
         """Finish what was asked and stop the engine's thread."""
         self.scheduler.close()
 
+    def follow(self) -> None:
+        """In a process that another leads (see `Team`): do shares of its work until it ends."""
+        self.scheduler.submit(lambda: self.team.follow(self.network)).result()
+        self.team.close()
+        self.scheduler.close()
+
+    def run(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor], key: int, work):
+        """Do a `Scoring` or `Sampling` with these weights, which `key` stands for; in the engine's thread."""
+        network = self.network(spec)
+        if self.team is not None:
+            return self.team.execute(spec, network, dict(weights), key, work)
+        network.activate(weights)
+        return work.run(network)
+
+    def next_key(self) -> int:
+        """A number that stands for weights that no other has stood for."""
+        return next(self._keys)
+
     def network(self, spec: NetworkSpec) -> Network:
         """The one copy of a model with these LoRA settings; to be called in the engine's thread."""
         if spec not in self._networks:
-            o = self.options
-            self._networks[spec] = Network(
-                spec,
-                dtype=self._dtype(spec),
-                device=o.device,
-                max_batch_tokens=o.max_batch_tokens,
-                cache_bytes=o.picture_cache_bytes,
-            )
+            self._networks[spec] = Network(spec, self.options, dtype=self._dtype(spec))
+            if not spec.frozen:
+                print(memory.report(self._networks[spec], dtype=self._dtype(spec)))
         return self._networks[spec]
 
     def _dtype(self, spec: NetworkSpec) -> str:

@@ -14,9 +14,10 @@ from tinker.types import ModelData
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
 from geospot.engine.local.inputs import Row
-from geospot.engine.local.losses import check_datum, check_loss, token_losses
+from geospot.engine.local.losses import check_datum, check_loss
 from geospot.engine.local.network import Network, NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
+from geospot.engine.local.work import Scoring
 
 if TYPE_CHECKING:
     from geospot.engine.local.service import LocalServiceClient
@@ -29,7 +30,7 @@ class LocalTrainingClient:
         self._service, self._spec = service, spec
         self._weights = {name: torch.nn.Parameter(w.detach()) for name, w in weights.items()}
         self._optimizer = torch.optim.AdamW(self._weights.values(), lr=0.0, foreach=True)
-        self._n_steps = 0
+        self._n_steps, self._key = 0, service.next_key()
         self._snapshot: Callable[[], Snapshot | None] = lambda: None  # of the present weights, while someone holds it
 
     def get_tokenizer(self):
@@ -73,33 +74,15 @@ class LocalTrainingClient:
     def _forward(self, data, loss_fn, config, *, backward: bool) -> types.ForwardBackwardOutput:
         network = self._service.network(self._spec)
         rows, inputs = zip(*(_check(datum, loss_fn, network) for datum in data), strict=True) if data else ((), ())
-        outputs = [np.zeros(len(row.tokens), dtype=np.float32) for row in rows]
-        total = 0.0
-        network.activate(self._weights)
-        try:
-            with torch.set_grad_enabled(backward):
-                for batch in network.batches(rows):
-                    logprobs = network.logprobs([rows[i] for i in batch])
-                    given = {
-                        key: np.concatenate([inputs[i][key][rows[i].scored] for i in batch]) for key in inputs[batch[0]]
-                    }
-                    given = {key: torch.from_numpy(array).to(logprobs) for key, array in given.items()}
-                    loss = token_losses(loss_fn, config, logprobs, given).sum()
-                    if backward:
-                        loss.backward()
-                    total += loss.item()
-                    ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
-                    for i, part in zip(batch, np.split(logprobs.detach().cpu().numpy(), ends), strict=True):
-                        outputs[i][rows[i].scored] = part
-        except BaseException:
-            network.drop_gradients()  # all of a call's gradient or none
-            raise
-        if backward:
-            network.take_gradients(self._weights)
+        work = Scoring(rows, inputs, loss_fn, config, backward)
+        scored = self._service.run(self._spec, self._weights, self._key, work)
+        for name, gradient in scored.gradients.items():  # all of a call's gradient or none
+            owner = self._weights[name]
+            owner.grad = gradient if owner.grad is None else owner.grad + gradient
         return types.ForwardBackwardOutput(
             loss_fn_output_type="ArrayRecord",
-            loss_fn_outputs=[{"logprobs": _tensor(o)} for o in outputs],
-            metrics={"loss:sum": total},
+            loss_fn_outputs=[{"logprobs": _tensor(o)} for o in scored.logprobs],
+            metrics={"loss:sum": scored.loss},
         )
 
     def optim_step(self, adam_params: types.AdamParams) -> LocalFuture:
@@ -120,6 +103,7 @@ class LocalTrainingClient:
         if finite:
             self._optimizer.step()
             self._n_steps += 1
+            self._key = self._service.next_key()
             self._snapshot = lambda: None
         self._optimizer.zero_grad(set_to_none=True)
         return types.OptimStepResponse(metrics={"grad_norm": grad_norm, "skipped": float(not finite)})
@@ -184,8 +168,8 @@ def _check_targets(targets: np.ndarray, network: Network) -> None:
     banned = np.isin(targets, network.processing.banned_token_ids)
     if banned.any():
         raise ValueError(f"a target is token {targets[banned][0]}, which stands for pictures: no answer may hold it")
-    if len(targets) and (targets.min() < 0 or targets.max() >= len(network.ban)):
-        raise ValueError(f"a target token is outside the vocabulary of {len(network.ban)}")
+    if len(targets) and (targets.min() < 0 or targets.max() >= network.vocabulary):
+        raise ValueError(f"a target token is outside the vocabulary of {network.vocabulary}")
 
 
 def _tensor(array: np.ndarray) -> types.TensorData:

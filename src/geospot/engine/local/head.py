@@ -1,0 +1,61 @@
+"""Log-probabilities of given tokens from hidden states, without keeping a row of the vocabulary for each."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+# Logits held at once, in numbers: 64 MB of float32.
+CHUNK = 1 << 24
+# With a head in training, logits are computed again for the gradient rather than kept above this many numbers.
+KEPT = 1 << 26
+
+
+def logits(head: nn.Module, hidden: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
+    """(K, H) -> (K, V) float32; `banned` tokens cannot be sampled."""
+    return head(hidden).float().index_fill_(1, banned, -torch.inf)
+
+
+def logprobs_of(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (K,) of `targets` (K,) after hidden states (K, H), in chunks of rows."""
+    vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.base_layer.weight.shape[0]
+    rows = max(1, CHUNK // vocabulary)
+    if isinstance(head, nn.Linear) and head.bias is None and not head.weight.requires_grad:
+        return _FrozenHead.apply(hidden, head.weight, targets, banned, rows)
+
+    def chunk(h, t):
+        return -F.cross_entropy(logits(head, h, banned), t, reduction="none")
+
+    again = torch.is_grad_enabled() and len(hidden) * vocabulary > KEPT
+    pairs: Sequence = list(zip(hidden.split(rows), targets.split(rows), strict=True))
+    return torch.cat([checkpoint(chunk, h, t, use_reentrant=False) if again else chunk(h, t) for h, t in pairs])
+
+
+class _FrozenHead(torch.autograd.Function):
+    """A row's log-probability depends on its own hidden state alone, so that its gradient (K, H),
+    W[target] - sum_v p_v W[v], is made with the value, while the logits are there, and only scaled in the backward.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, banned, rows):
+        out = torch.empty(len(hidden), device=hidden.device)
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            scores = F.linear(hidden[part], weight).float().index_fill_(1, banned, -torch.inf)
+            total = scores.logsumexp(-1, keepdim=True)
+            target = targets[part, None]
+            out[part] = (scores.gather(1, target) - total)[:, 0]
+            if slope is not None:
+                probs = scores.sub_(total).exp_().to(weight.dtype)
+                probs.scatter_add_(1, target, torch.full_like(target, -1, dtype=probs.dtype))
+                slope[part] = -(probs @ weight)
+        ctx.save_for_backward(slope)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        (slope,) = ctx.saved_tensors
+        return grad[:, None].to(slope.dtype) * slope, None, None, None, None

@@ -1,0 +1,171 @@
+"""Linear layers of a text decoder read out of their modules: fused, with their LoRA, for training or for sampling."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Part:
+    """One `nn.Linear`, with its LoRA where peft put one, and the norm weight that its input is multiplied by."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        base = getattr(module, "base_layer", module)
+        if not isinstance(base, nn.Linear):
+            raise TypeError(f"{type(base).__name__} is not a linear layer")
+        self.base = base
+
+    @property
+    def lora(self) -> tuple[torch.Tensor, torch.Tensor, float] | None:
+        """A (r, in), B (out, r) and the scale of B @ A; None without an adapter."""
+        if self.base is self.module:
+            return None
+        [name] = self.module.active_adapters
+        return self.module.lora_A[name].weight, self.module.lora_B[name].weight, self.module.scaling[name]
+
+    @torch.no_grad()
+    def merged(self, fold: torch.Tensor | None) -> torch.Tensor:
+        """(out, in): the weight with its LoRA and, where given, the norm weight (in,) in front of it."""
+        weight = self.base.weight
+        if self.lora is None and fold is None:
+            return weight
+        total = weight.float()
+        if self.lora is not None:
+            a, b, scale = self.lora
+            total = torch.addmm(total, b.float(), a.float(), alpha=scale)
+        if fold is not None:
+            total = total * fold.float()
+        return total.to(weight.dtype)
+
+
+class Plain:
+    """Several linear layers with one input as one matrix product, without gradients for the weights."""
+
+    def __init__(self, parts: Sequence[Part], fold: torch.Tensor | None = None):
+        as_it_is = fold is None and all(part.lora is None for part in parts)
+        self.weight = side_by_side(parts) if as_it_is else _cat([part.merged(fold) for part in parts])
+        self.bias = _bias(parts)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, in) -> (N, sum of out)."""
+        return F.linear(x, self.weight, self.bias)
+
+
+class Trained:
+    """Linear layers that are trained themselves (or not at all, but have no LoRA): torch's own gradients."""
+
+    def __init__(self, parts: Sequence[Part]):
+        self.parts = parts
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, in) -> (N, sum of out)."""
+        if len(self.parts) == 1:
+            return F.linear(x, self.parts[0].base.weight, self.parts[0].base.bias)
+        weight = torch.cat([part.base.weight for part in self.parts])
+        return F.linear(x, weight, torch.cat([p.base.bias for p in self.parts]) if _has_bias(self.parts) else None)
+
+
+class WithLora:
+    """Frozen linear layers with trained LoRA, fused.
+
+    In float32 the adapter is merged: one matrix product forward, one backward, and thin ones for A and B. In lower
+    precision the weights would swallow the adapter's small numbers, so it is added to the layer's output instead
+    (and `fold` is not allowed: it would round the weights once more).
+    """
+
+    def __init__(self, parts: Sequence[Part], fold: torch.Tensor | None = None):
+        self.parts, self.fold = parts, fold
+        self.is_merged = parts[0].base.weight.dtype == torch.float32
+        self.weight = _cat([part.merged(fold) for part in parts]) if self.is_merged else side_by_side(parts)
+        self.bias = _bias(parts)
+        self.adapted = [i for i, part in enumerate(parts) if part.lora is not None]
+        self.sizes = [part.base.out_features for part in parts]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, in) -> (N, sum of out)."""
+        matrices = [m for i in self.adapted for m in self.parts[i].lora[:2]]
+        return _LoraLinear.apply(x, self, *matrices)
+
+
+class _LoraLinear(torch.autograd.Function):
+    """y = x W' + scale x A' B', with gradients for x, A and B alone; nothing but x is kept for them."""
+
+    @staticmethod
+    def forward(ctx, x, layer: WithLora, *matrices):
+        ctx.save_for_backward(x, *matrices)
+        ctx.layer = layer
+        y = F.linear(x, layer.weight, layer.bias)
+        if not layer.is_merged:
+            for out, a, b, scale in _adapters(layer, matrices):
+                y[:, out].addmm_(x @ _cast(a, layer.fold, x).T, b.to(x.dtype).T, alpha=scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, *matrices = ctx.saved_tensors
+        layer = ctx.layer
+        dx = dy @ layer.weight if ctx.needs_input_grad[0] else None
+        adapters = _adapters(layer, matrices)
+        stacked = torch.cat([_cast(a, layer.fold, x) for _, a, _, _ in adapters])  # thin products, all at once
+        xa = x @ stacked.T
+        dxa = torch.cat([scale * (dy[:, out] @ b.to(x.dtype)) for out, _, b, scale in adapters], 1)
+        if dx is not None and not layer.is_merged:
+            dx.addmm_(dxa, stacked)
+        da = (dxa.T @ x).to(matrices[0].dtype)
+        if layer.fold is not None:
+            da = da * layer.fold
+        grads, row = [], 0
+        for out, a, _, scale in adapters:
+            r = len(a)
+            grads += [da[row : row + r], (scale * (xa[:, row : row + r].T @ dy[:, out])).T.to(a.dtype)]
+            row += r
+        return dx, None, *grads
+
+
+def _adapters(layer: WithLora, matrices) -> list[tuple[slice, torch.Tensor, torch.Tensor, float]]:
+    """(where in the output, A, B, scale) of each adapted part."""
+    ends = torch.tensor([0, *layer.sizes]).cumsum(0).tolist()
+    return [
+        (slice(ends[i], ends[i + 1]), matrices[2 * j], matrices[2 * j + 1], layer.parts[i].lora[2])
+        for j, i in enumerate(layer.adapted)
+    ]
+
+
+def _cast(a: torch.Tensor, fold: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    return (a if fold is None else a * fold).to(like.dtype)
+
+
+@torch.no_grad()
+def side_by_side(parts: Sequence[Part]) -> torch.Tensor:
+    """The weights (sum of out, in) of layers as one tensor, of which the layers' own then are views: no second copy."""
+    weights = [part.base.weight for part in parts]
+    step, address = weights[0].element_size(), weights[0].data_ptr()
+    for weight in weights:
+        if weight.data_ptr() != address or not weight.is_contiguous():
+            break
+        address += weight.numel() * step
+    else:
+        if (
+            weights[0].untyped_storage().nbytes() - weights[0].storage_offset() * step
+            >= address - weights[0].data_ptr()
+        ):
+            return weights[0].detach().as_strided((sum(map(len, weights)), weights[0].shape[1]), weights[0].stride())
+    fused, row = torch.cat(weights), 0
+    for weight in weights:
+        weight.data = fused[row : row + len(weight)]
+        row += len(weight)
+    return fused
+
+
+def _cat(weights: list[torch.Tensor]) -> torch.Tensor:
+    return weights[0] if len(weights) == 1 else torch.cat(weights)
+
+
+def _has_bias(parts: Sequence[Part]) -> bool:
+    return parts[0].base.bias is not None
+
+
+def _bias(parts: Sequence[Part]) -> torch.Tensor | None:
+    return _cat([part.base.bias for part in parts]).detach() if _has_bias(parts) else None

@@ -1,0 +1,117 @@
+"""The element-wise steps of a decoder layer with gradients written out: each reads and writes its tensors once or
+twice, where torch's own gradients of the same formulas keep and pass over many more."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class _RmsNorm(torch.autograd.Function):
+    """y = x / r with r = sqrt(mean(x^2) + eps); dx = (dy - y mean(dy y)) / r."""
+
+    @staticmethod
+    def forward(ctx, x, eps):
+        inverse = _inverse_rms(x, eps)
+        y = x * inverse
+        ctx.save_for_backward(y, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        y, inverse = ctx.saved_tensors
+        along = (dy * y).mean(-1, keepdim=True)
+        return torch.addcmul(dy, y, along, value=-1).mul_(inverse), None
+
+
+def _inverse_rms(x: torch.Tensor, eps: float) -> torch.Tensor:
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
+    """x / rms(x) * weight over the last axis; the root mean square is taken in float32."""
+    if x.dtype != torch.float32:
+        wide = x.float()
+        x = (wide * _inverse_rms(wide, eps)).to(x.dtype)
+    elif torch.is_grad_enabled():
+        x = _RmsNorm.apply(x, eps)
+    else:
+        x = x * _inverse_rms(x, eps)
+    return x if weight is None else x * weight
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding of x (N, heads, D) by angles (N, 1, D) whose halves are equal."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
+
+
+def turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+    """The same into `out`, without gradients."""
+    half = x.shape[-1] // 2
+    torch.mul(x, cos, out=out)
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out
+
+
+def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """The same as a new contiguous tensor, without gradients."""
+    if torch.compiler.is_compiling():  # the compiler fuses the plain formula, and does not take `out`
+        return rotate(x, cos, sin).contiguous()
+    return turn(x, cos, sin, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
+
+
+class _SplitRotate(torch.autograd.Function):
+    """Queries, keys and values out of one projection, the first two rotated; the gradient goes back into one tensor."""
+
+    @staticmethod
+    def forward(ctx, qkv, cos, sin, heads, kv_heads):
+        ctx.save_for_backward(cos, sin)
+        qk = turn(qkv[:, : heads + kv_heads], cos, sin, out=qkv.new_empty(len(qkv), heads + kv_heads, qkv.shape[2]))
+        return qk[:, :heads], qk[:, heads:], qkv[:, heads + kv_heads :].clone()
+
+    @staticmethod
+    def backward(ctx, dq, dk, dv):
+        cos, sin = ctx.saved_tensors
+        heads, both = dq.shape[1], dq.shape[1] + dk.shape[1]
+        out = dq.new_empty(len(dq), both + dv.shape[1], dq.shape[2])
+        turn(dq, cos, -sin, out=out[:, :heads])  # a rotation's transpose turns back
+        turn(dk, cos, -sin, out=out[:, heads:both])
+        out[:, both:] = dv
+        return out, None, None, None, None
+
+
+def split_rotate(qkv: torch.Tensor, rope, heads: int, kv_heads: int) -> tuple[torch.Tensor, ...]:
+    """(N, heads + 2 kv_heads, D) -> queries (N, heads, D), keys and values (N, kv_heads, D), the first two rotated."""
+    if torch.is_grad_enabled():
+        return _SplitRotate.apply(qkv, *rope, heads, kv_heads)
+    qk, v = qkv.split((heads + kv_heads, kv_heads), 1)
+    return *rotate(qk, *rope).split((heads, kv_heads), 1), v
+
+
+class _GatedSilu(torch.autograd.Function):
+    """silu(gate) * up from (N, 2 F)."""
+
+    @staticmethod
+    def forward(ctx, gate_up):
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.chunk(2, -1)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx, dy):
+        (gate_up,) = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, -1)
+        out = torch.empty_like(gate_up)
+        d_gate, d_up = out.chunk(2, -1)
+        torch.mul(dy, F.silu(gate), out=d_up)
+        torch.ops.aten.silu_backward.grad_input(dy * up, gate, grad_input=d_gate)
+        return out
+
+
+def gated(act: nn.Module, is_silu: bool, gate_up: torch.Tensor) -> torch.Tensor:
+    """act(gate) * up from (N, 2 F)."""
+    if torch.is_grad_enabled() and is_silu:
+        return _GatedSilu.apply(gate_up)
+    gate, up = gate_up.chunk(2, -1)
+    return act(gate) * up

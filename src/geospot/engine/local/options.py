@@ -1,0 +1,20 @@
+"""How the local engine uses the machine."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """Settings of `LocalServiceClient`."""
+
+    checkpoint_dir: str = "checkpoints"  # where save_state and save_weights_for_sampler write
+    dtype: str = "float32"  # of the frozen base weights
+    device: str = "cpu"
+    threads: int | None = None  # of torch on a CPU; None leaves torch's choice
+    max_batch_tokens: int = 16_384  # padded tokens of one training pass; longer batches are split, with equal gradients
+    max_sample_tokens: int = 131_072  # positions in the key-value caches of one sampling batch
+    picture_cache_bytes: int = 1 << 30  # features of pictures, kept while the vision tower is frozen
+    gradient_checkpointing: bool = False  # compute a layer's inner values again for the gradient: less memory, slower
+    merge_lora: bool = True  # sample with the adapter merged into a copy of the weights
+    compile: bool = False  # torch.compile the decoding step (CUDA graphs on a GPU)
+    fused_decoder: bool = True  # run the decoder's layers here where they are known; else through transformers

@@ -1,0 +1,125 @@
+"""The two kinds of work that forward passes are done for, cut into shares where several processes do them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from tinker import types
+
+from geospot.engine.local.inputs import Row
+from geospot.engine.local.losses import token_losses
+from geospot.engine.local.network import Network
+from geospot.engine.local.sampler import SampleRequest, sample
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `Scoring` finds: log-probabilities (N,) of each row, the summed loss, and the gradient by name."""
+
+    logprobs: list[np.ndarray]
+    loss: float
+    gradients: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Log-probabilities of rows and, with a loss, its sum and gradient. `inputs` are each row's, (N,) by name."""
+
+    rows: Sequence[Row]
+    inputs: Sequence[Mapping[str, np.ndarray]] = ()
+    loss_fn: str | None = None
+    config: Mapping[str, float] | None = None
+    backward: bool = False
+
+    def run(self, network: Network) -> Scored:
+        """With the active weights of `network`."""
+        rows, inputs = self.rows, self.inputs
+        outputs = [np.zeros(len(row.tokens), dtype=np.float32) for row in rows]
+        total, gradients = 0.0, {}
+
+        def run(batch: list[int]) -> None:
+            nonlocal total
+            logprobs = network.logprobs([rows[i] for i in batch])
+            if self.loss_fn is not None:
+                names = inputs[batch[0]]
+                given = {name: np.concatenate([inputs[i][name][rows[i].scored] for i in batch]) for name in names}
+                given = {name: torch.from_numpy(array).to(logprobs) for name, array in given.items()}
+                loss = token_losses(self.loss_fn, self.config, logprobs, given).sum()
+                if self.backward:
+                    network.gradients(loss, gradients)
+                total += loss.item()
+            ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
+            for i, part in zip(batch, np.split(logprobs.detach().cpu().numpy(), ends), strict=True):
+                outputs[i][rows[i].scored] = part
+
+        with torch.set_grad_enabled(self.backward):
+            network.in_batches(rows, run)
+        return Scored(outputs, total, gradients)
+
+    def shares(self, n: int) -> tuple[list["Scoring"], list[list[int]]]:
+        """One for each of n processes, and which rows each has: rows of one prefix stay together."""
+        groups: dict[tuple, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            groups.setdefault(row.prefix_key, []).append(i)
+        costs = [
+            self.rows[g[0]].split + sum(len(self.rows[i].tokens) - self.rows[i].split for i in g)
+            for g in groups.values()
+        ]
+        where = [sorted(i for g in part for i in g) for part in balanced(list(groups.values()), costs, n)]
+        return [
+            replace(self, rows=[self.rows[i] for i in part], inputs=[self.inputs[i] for i in part if self.inputs])
+            for part in where
+        ], where
+
+    @staticmethod
+    def joined(results: Sequence[Scored], where: Sequence[Sequence[int]], gradients) -> Scored:
+        """The shares' results in the order of the whole, with the gradient that was summed over them."""
+        logprobs = in_order([r.logprobs for r in results], where)
+        return Scored(logprobs, sum(r.loss for r in results), gradients)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Answers to requests; `key` stands for the weights."""
+
+    requests: Sequence[SampleRequest]
+    max_tokens: int
+    key: int
+
+    def run(self, network: Network) -> list[list[types.SampledSequence]]:
+        """With the active weights of `network`."""
+        if not self.requests:
+            return []
+        return sample(network, self.requests, max_tokens=self.max_tokens, key=self.key)
+
+    def shares(self, n: int) -> tuple[list["Sampling"], list[list[int]]]:
+        """One for each of n processes, and which requests each has."""
+        costs = [len(q.tokens) + q.num_samples * q.max_tokens for q in self.requests]
+        where = [sorted(part) for part in balanced(list(range(len(costs))), costs, n)]
+        return [replace(self, requests=[self.requests[i] for i in part]) for part in where], where
+
+    @staticmethod
+    def joined(results, where: Sequence[Sequence[int]], _) -> list[list[types.SampledSequence]]:
+        """The shares' answers in the order of the requests."""
+        return in_order(results, where)
+
+
+def balanced(items: list, costs: Sequence[float], n: int) -> list[list]:
+    """Items in n parts of about equal cost: the most costly first, each to the part that has least."""
+    parts: list[list] = [[] for _ in range(n)]
+    loads = [0.0] * n
+    for i in sorted(range(len(items)), key=lambda i: (-costs[i], i)):
+        least = loads.index(min(loads))
+        parts[least].append(items[i])
+        loads[least] += costs[i]
+    return parts
+
+
+def in_order(results: Sequence[Sequence], where: Sequence[Sequence[int]]) -> list:
+    """Results of parts put back at their places."""
+    out = [None] * sum(map(len, where))
+    for part, places in zip(results, where, strict=True):
+        for result, place in zip(part, places, strict=True):
+            out[place] = result
+    return out

@@ -1,0 +1,46 @@
+"""What test_engine_team runs in one process and under torchrun in two: some steps, their numbers into a file."""
+
+import sys
+
+import numpy as np
+from conftest import jpeg
+from engine_reference import datum, params
+from tinker import types
+
+from geospot.engine import is_follower
+from geospot.engine.local.service import LocalOptions, LocalServiceClient
+from geospot.models.loading import load_processing
+from geospot.models.prompt import Renderer
+
+
+def main(folder: str, out: str) -> None:
+    """Train three steps on answers of unequal length, sample and score in between."""
+    service = LocalServiceClient(LocalOptions(threads=1))
+    if is_follower():
+        service.follow()
+        return
+    renderer, rng, found = Renderer(load_processing(folder)), np.random.default_rng(0), {}
+    prompts = [renderer.prompt([jpeg(i)], "Where?" * (i + 1)) for i in range(3)]
+    with service:
+        training = service.create_lora_training_client(folder, rank=4, seed=1).result()
+        for step in range(3):
+            sampler = training.save_weights_and_get_sampling_client().result()
+            futures = [sampler.sample(p, 3, params(max_tokens=4, seed=step)) for p in prompts]
+            found[f"sampled{step}"] = [s.logprobs for f in futures for s in f.result().sequences]
+            answers = [(p, rng.integers(300, 900, n), rng.normal(size=n)) for p in prompts for n in (5, 3, 1)]
+            data = [datum(p, t, logprobs=-7.0, advantages=a) for p, t, a in answers]
+            passed = training.forward_backward(data, "importance_sampling")
+            stepped = training.optim_step(types.AdamParams(learning_rate=1e-2)).result()
+            found[f"loss{step}"] = passed.result().metrics["loss:sum"]
+            found[f"norm{step}"] = stepped.metrics["grad_norm"]
+        try:
+            training.forward_backward([datum(prompts[0], [400], weights=1.0)], "ppo").result()
+        except ValueError as error:
+            found["error"] = str(error)  # and nobody hangs
+        found |= {name: w.detach().numpy() for name, w in training._weights.items()}
+        found["world"] = service.team.size if service.team else 1
+    np.savez(out, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
