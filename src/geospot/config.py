@@ -12,6 +12,7 @@ from geospot.runs.sinks import SINKS, check_sinks
 # What may change when a run is resumed: how often things are kept and shown, not what a step learns.
 MAY_DIFFER = frozenset(
     {"save_every", "eval_every", "keep_checkpoints", "log_to", "log_path", "resume", "threads", "max_sample_tokens"}
+    | {"base_url", "server_timeout_s", "checkpoint_ttl_days", "price_prefill", "price_sample", "price_train"}
 )
 
 
@@ -36,7 +37,17 @@ class EngineConfig:
     model_name: str = chz.field(
         default=TINY, doc=f"hub name, folder of save_pretrained, {TINY} or {TINY_UNTRAINED} (random weights)"
     )
-    engine: Literal["local"] = chz.field(default="local", doc="local: torch and transformers in this process")
+    engine: Literal["auto", "local", "tinker"] = chz.field(
+        default="auto",
+        doc="local: torch in this process; tinker: the hosted service or base_url; auto: tinker where base_url is set, "
+        "or TINKER_API_KEY and the service lists the model",
+    )
+    base_url: str | None = chz.field(
+        default=None, doc="a server of the Tinker protocol, such as `geospot serve`; none: the hosted service"
+    )
+    server_timeout_s: float = chz.field(
+        default=45.0, doc="seconds without a sign of life after which a server is dead (engine=tinker)"
+    )
     device: str = chz.field(default="auto", doc="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
     dtype: Literal["auto", "float32", "bfloat16"] = chz.field(
         default="auto", doc="of the frozen weights (auto: bfloat16 on a GPU, float32 on a CPU)"
@@ -51,7 +62,12 @@ class EngineConfig:
     @chz.validate
     def _check_engine(self):
         positive(self, "max_batch_tokens", "max_sample_tokens", "max_pixels", "max_tokens")
+        positive(self, "server_timeout_s")
         not_negative(self, "threads")
+        if self.engine == "local" and self.base_url is not None:
+            raise ValueError(
+                f"engine='local', base_url={self.base_url!r}: the local engine has no server; leave one out"
+            )
         if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
             raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
 
@@ -173,8 +189,9 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
 def user_errors() -> tuple[type[BaseException], ...]:
     """Errors whose message says what is wrong and what to do: shown without a traceback."""
     from geospot.data.shards import DataError
+    from geospot.engine.errors import EngineError
     from geospot.engine.local.state import CheckpointError
     from geospot.files import RunFolderError
     from geospot.models.loading import ModelError
 
-    return (DataError, CheckpointError, RunFolderError, ModelError, OSError)
+    return (DataError, EngineError, CheckpointError, RunFolderError, ModelError, OSError)
