@@ -15,6 +15,8 @@ MAY_DIFFER = frozenset(
     | {"base_url", "server_timeout_s", "checkpoint_ttl_days", "price_prefill", "price_sample", "price_train"}
 )
 
+PRICES = ("price_prefill", "price_sample", "price_train")
+
 
 def positive(config: Any, *names: str) -> None:
     """ValueError that names the first of these fields that is not above 0 (NaN is not)."""
@@ -109,6 +111,14 @@ class LoopConfig(EngineConfig):
         default=1, doc="steps between checkpoints; 0: as often as keeps saving below 5 % of the time"
     )
     keep_checkpoints: int = chz.field(default=2, doc="older ones are deleted; the final one stays")
+    checkpoint_ttl_days: float = chz.field(
+        default=7.0, doc="how long a service keeps a checkpoint other than the final one; 0: for good"
+    )
+    price_prefill: float | None = chz.field(
+        default=None, doc="$ a million prompt tokens, for the estimate at the start"
+    )
+    price_sample: float | None = chz.field(default=None, doc="$ a million sampled tokens")
+    price_train: float | None = chz.field(default=None, doc="$ a million trained tokens")
 
     @chz.validate
     def _check_loop(self):
@@ -123,6 +133,8 @@ class LoopConfig(EngineConfig):
             "keep_checkpoints",
         )
         not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "eval_places", "save_every", "seed")
+        not_negative(self, "checkpoint_ttl_days")
+        not_negative(self, *(name for name in PRICES if getattr(self, name) is not None))
         if self.lora_rank is not None:
             not_negative(self, "lora_rank")
         if self.learning_rate is not None:
@@ -134,6 +146,11 @@ class LoopConfig(EngineConfig):
             check_sinks(self.log_to)
         except ImportError as error:
             raise ValueError(str(error)) from None
+
+    @property
+    def ttl_seconds(self) -> int | None:
+        """How long a service keeps a checkpoint that is not final; it takes an hour or more, None is for good."""
+        return max(3600, round(86_400 * self.checkpoint_ttl_days)) if self.checkpoint_ttl_days else None
 
     @property
     def rank(self) -> int:

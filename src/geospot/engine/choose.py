@@ -12,7 +12,11 @@ def choose(config: Any) -> Literal["local", "tinker"]:
     """Says what it chose where that is not obvious; a service that cannot be asked is passed over with a word."""
     if config.base_url is not None:
         return "tinker"
-    name = config.model_name
+    name, checkpoint = config.model_name, getattr(config, "checkpoint", None) or ""
+    if checkpoint.startswith("tinker://"):
+        return "tinker"
+    if (Path(checkpoint) / "state.json").is_file():
+        return "local"
     if not os.environ.get("TINKER_API_KEY") or is_tiny(name) or Path(name).expanduser().exists():
         return "local"
     from geospot.engine.tinker.checks import Server, check_model

@@ -3,3 +3,7 @@
 
 class EngineError(RuntimeError):
     """The engine cannot do what is asked; the message says why and what to do."""
+
+
+class EngineGone(EngineError):
+    """The server does not answer any more: no other request would fare better."""

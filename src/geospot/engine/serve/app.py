@@ -193,7 +193,7 @@ class Server:
         )
 
     async def save_weights_external(self, request: Request) -> Response:
-        from geospot.engine.export import write_adapter
+        from geospot.engine.export import write_external
 
         wanted = read_model(types.SaveWeightsExternalRequest, await _body(request))
         training = await self._client(wanted.model_id)
@@ -207,7 +207,7 @@ class Server:
 
         def start() -> LocalFuture:
             saved = training.save_weights_for_sampler(temporary)
-            return self.service.scheduler.submit(lambda: write_adapter(saved.result().path, folder, discard=True))
+            return self.service.scheduler.submit(lambda: write_external(saved.result().path, folder, discard=True))
 
         def pack(_) -> dict:
             self.checkpoints.note(folder, wanted.ttl_seconds, None)

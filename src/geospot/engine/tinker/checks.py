@@ -84,6 +84,10 @@ class Server:
         self.check_alive(Watch(self.base_url, START_S))
         return self._rest(lambda client: client.get_weights_info_by_tinker_path(path))
 
+    def download_urls(self, path: str) -> dict[str, str]:
+        """File -> URL of weights that `save_weights_external` has saved."""
+        return self._rest(lambda client: client.get_external_weights_urls(path)).urls
+
 
 def _stored_key() -> bool:
     return bool(os.environ.get("TINKER_CREDENTIAL_CMD")) or (Path.home() / ".tinker" / "credentials.json").is_file()

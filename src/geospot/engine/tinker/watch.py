@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import tinker
 
-from geospot.engine.errors import EngineError
+from geospot.engine.errors import EngineGone
 from geospot.engine.tinker.errors import translate
 
 PING_EVERY_S = 5.0
@@ -79,7 +79,7 @@ class Watch:
     def _fail(self, reason: str) -> None:
         with self._changed:
             waiting, self._waiting = self._waiting, set()
-        error = EngineError(
+        error = EngineGone(
             f"{reason}. What was saved is whole: start the same command again to go on once the server is back"
         )
         for future in waiting:
