@@ -30,6 +30,7 @@ class ExportConfig:
         default="auto", doc="of merged weights; auto: the base model's"
     )
     base_url: str | None = chz.field(default=None, doc="the server of a tinker:// path; none: the hosted service")
+    server_timeout_s: float = chz.field(default=45.0, doc="seconds without a sign of life after which it is dead")
     push: str | None = chz.field(
         default=None, doc="owner/name of a hub repository to upload to (`hf auth login` first)"
     )
@@ -83,7 +84,7 @@ def _fetch(checkpoint: str, config: ExportConfig, scratch: Path) -> Path:
         from geospot.engine.tinker.checks import Server
         from geospot.engine.tinker.download import download
 
-        return download(Server.find(config.base_url), checkpoint, scratch / "weights")
+        return download(Server.find(config.base_url), checkpoint, scratch / "weights", config.server_timeout_s)
     from geospot.engine.export import write_external
 
     return write_external(checkpoint, scratch / "weights")

@@ -160,6 +160,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
             clock.lap("eval")
             progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
+            on_policy = ahead is None
             batch, asked = ahead or ask_ahead(sampler, loop, step)
             loop.begin(batch)
             clock.lap("data")
@@ -176,7 +177,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel(), reference, config)
             clock.lap("reward")
             rate = learning_rate_at(config, peak, step)
-            update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config)
+            update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy)
             clock.lap("update")
             loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
             metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress)

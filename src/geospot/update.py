@@ -35,8 +35,20 @@ def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") 
     return with_penalty, {"kl_reference": mean}
 
 
-def update(training, rollouts: Rollouts, token_advantages, step: int, rate: float, config: "TrainConfig") -> dict:
-    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log."""
+def update(
+    training,
+    rollouts: Rollouts,
+    token_advantages,
+    step: int,
+    rate: float,
+    config: "TrainConfig",
+    *,
+    on_policy: bool = True,
+) -> dict:
+    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log.
+
+    on_policy: the answers are of the weights as they are, so that sampler and trainer must agree.
+    """
     n_groups, size = len(rollouts.samples), rollouts.group_size
     asked = []
     for epoch in range(config.num_epochs):
@@ -57,7 +69,8 @@ def update(training, rollouts: Rollouts, token_advantages, step: int, rate: floa
         rows.append(row)
         if first_kl is None:
             first_kl = row["kl"]
-            check_mismatch(first_kl, config)
+            if on_policy:
+                check_mismatch(first_kl, config)
     if not rows:
         return {"n_updates": 0, "learning_rate": rate}
     means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}

@@ -18,7 +18,7 @@ from geospot.engine.tinker.watch import Watch
 
 START_S = 15.0  # how long a start waits for a first sign of life
 # Families that take pictures, among the names that the service lists without saying what they take.
-_VISION = re.compile(r"-VL\b|Qwen3\.[5-9]|Qwen[4-9]|Kimi-K(2\.[5-9]|[3-9])|geospot/")
+_VISION = re.compile(r"-VL\b|Qwen3\.[5-9]|Qwen[4-9]|Kimi-K(2\.[5-9]|[3-9])|Inkling|geospot/")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ANY_KEY = "tml-loopback"  # the SDK wants a key, a server on this machine without one wants none
 
