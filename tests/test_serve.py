@@ -203,7 +203,7 @@ def test_a_request_whose_answer_was_lost_is_not_carried_out_twice(sdk, server, s
 
 
 def test_a_finished_session_leaves_nothing_behind(server, renderer, prompts):
-    sessions = server.app.app.state.server.sessions
+    sessions = server.app.app.state.core.sessions
     before = len(sessions)
     with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
         sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()

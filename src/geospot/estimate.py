@@ -1,9 +1,14 @@
 """What a run will ask of its engine, in requests, tokens and, where prices are given, money: said before it starts."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from geospot.answer import prompt_text
 from geospot.config import PRICES, LoopConfig
 from geospot.loop import Loop
+
+if TYPE_CHECKING:
+    from geospot.train import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,17 @@ def estimate_text(work: Work, config: LoopConfig) -> str:
 
 def _millions(n: int) -> str:
     return f"{n / 1e6:,.1f} M" if n >= 1e5 else f"{n:,}"
+
+
+def grpo_estimate(loop: Loop, config: "TrainConfig") -> str:
+    """What is left of the run will ask for, in words."""
+    answers = config.group_size * config.batch_size
+    prompt = prompt_tokens(loop, prompt_text(region=config.region))
+    work = Work(
+        steps=config.max_steps - loop.first_step,
+        requests=config.batch_size,
+        prefilled=config.batch_size * prompt,
+        sampled=answers * config.max_tokens,
+        trained=answers * config.num_epochs * (prompt + config.max_tokens),
+    )
+    return estimate_text(work, config)

@@ -26,7 +26,7 @@ from geospot.config import LoopConfig, default_log_path, not_negative, positive,
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
-from geospot.estimate import Work, estimate_text, prompt_tokens
+from geospot.estimate import grpo_estimate
 from geospot.evaluate import Evaluation
 from geospot.loop import Batch, Loop, find_checkpoint, shown
 from geospot.models.loading import is_tiny
@@ -151,9 +151,13 @@ def run(config: TrainConfig) -> list[Evaluation]:
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
             return []
-        print(estimate(loop, config))
+        print(grpo_estimate(loop, config))
         reference = reference_sampler(loop) if config.kl_coef else None
         ahead: Ahead | None = None
+
+        def shows_requests(finished: int, in_flight: int) -> None:
+            bar.show(sampled=finished, in_flight=in_flight)
+
         for step in loop.steps():
             clock = Clock()
             sampler = loop.sampler()
@@ -164,7 +168,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             batch, asked = ahead or ask_ahead(sampler, loop, step)
             loop.begin(batch)
             clock.lap("data")
-            rollouts = asked.collect(min_share=config.min_group_share, on_progress=shows_requests(bar))
+            rollouts = asked.collect(min_share=config.min_group_share, on_progress=shows_requests)
             bar.show(sampled=None, in_flight=None)
             clock.lap("sample")
             ahead = ask_ahead(sampler, loop, step + 1) if config.overlap and step + 1 < config.max_steps else None
@@ -243,29 +247,6 @@ def ask_ahead(sampler, loop: Loop, step: int) -> Ahead:
         seeds=seeds,
         max_tokens=config.max_tokens,
     )
-
-
-def shows_requests(bar: Progress):
-    """Shows on the bar how many requests of the step are finished and in flight."""
-
-    def show(finished: int, in_flight: int) -> None:
-        bar.show(sampled=finished, in_flight=in_flight)
-
-    return show
-
-
-def estimate(loop: Loop, config: TrainConfig) -> str:
-    """What is left of the run will ask for, in words."""
-    answers = config.group_size * config.batch_size
-    prompt = prompt_tokens(loop, prompt_text(region=config.region))
-    work = Work(
-        steps=config.max_steps - loop.first_step,
-        requests=config.batch_size,
-        prefilled=config.batch_size * prompt,
-        sampled=answers * config.max_tokens,
-        trained=answers * config.num_epochs * (prompt + config.max_tokens),
-    )
-    return estimate_text(work, config)
 
 
 def reward_metrics(

@@ -66,7 +66,9 @@ def write_merged(weights: str | Path, base_model: str, out: str | Path, *, dtype
     """
     import torch
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     processing = load_processing(base_model)
     torch_dtype = "auto" if dtype == "auto" else getattr(torch, dtype)
     model = AutoModelForImageTextToText.from_pretrained(locate(base_model), dtype=torch_dtype)

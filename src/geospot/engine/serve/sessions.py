@@ -61,9 +61,7 @@ class Sessions:
         """The session, marked as alive; Refused where there is none."""
         session = self._sessions.get(session_id or "")
         if session is None:
-            raise Refused(
-                404, f"session {session_id!r} is not known here: it ended, or the server was restarted. Start a new one"
-            )
+            raise Refused(404, f"session {session_id!r} is not known here: it ended, or the server was restarted")
         session.seen_at = time.monotonic()
         return session
 

@@ -27,7 +27,7 @@ def translate(error: BaseException, base_url: str) -> BaseException:
     return error
 
 
-_RESTART = "Was the server restarted? The same command goes on from the last checkpoint"
+_RESTART = "If the server was restarted, the same command goes on from the last checkpoint"
 
 
 def _is_users(error: tinker.RequestFailedError) -> bool:

@@ -3,6 +3,7 @@
 Methods, arguments and results are those of the SDK; futures are `WatchedFuture`s.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -19,6 +20,8 @@ from geospot.engine.tinker.checks import Server, check_lora_rank
 from geospot.engine.tinker.compress import compressing_client
 from geospot.engine.tinker.watch import Watch, WatchedFuture
 
+# Loggers of the SDK that print a line for each failed request; what failed is counted and said once by the run.
+_LOUD = ("tinker.lib.retry_handler",)
 START_S = 40.0  # for what a start asks of the server before any work
 
 
@@ -63,6 +66,8 @@ class TinkerServiceClient:
 
     def __init__(self, options: TinkerOptions):
         """Connects and opens a session; EngineError where the server cannot be used."""
+        for name in _LOUD:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         server = options.server
         watch = Watch(server.base_url, options.silent_s)
         accepts = server.check_alive(watch)
