@@ -258,8 +258,20 @@ def test_the_command_says_where_it_is_and_stops_on_ctrl_c(tiny_folder, tmp_path)
     assert "Traceback" not in rest
 
 
-def test_other_addresses_need_a_key(tiny_folder):
-    process = serve(f"model_name={tiny_folder}", "host=0.0.0.0", "port=0")
-    out = process.communicate(timeout=60)[0]
-    assert process.returncode == 2
-    assert "host='0.0.0.0' can be reached by others: set TINKER_API_KEY" in out
+@pytest.mark.parametrize(
+    ("words", "key", "says"),
+    [
+        (["host=0.0.0.0"], "", "host='0.0.0.0' can be reached by others: set TINKER_API_KEY"),
+        (["port=99999"], "", "port=99999: must be at most 65535"),
+        (["base_url=http://127.0.0.1:1"], "", "leave them out"),
+        ([], "sk-1", "TINKER_API_KEY must start with tml-"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_first(words, key, says, monkeypatch, capsys):
+    from geospot.serve import main
+
+    monkeypatch.setenv("TINKER_API_KEY", key)
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err
