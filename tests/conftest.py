@@ -4,6 +4,9 @@ import io
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may need the network
+os.environ["TINKER_TELEMETRY"] = "0"
+os.environ["TINKER_API_KEY"] = ""  # no test may reach the hosted service
+os.environ["TINKER_BASE_URL"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is: these models are too small to share, and sums keep one order
 
 import numpy as np

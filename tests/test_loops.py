@@ -1,5 +1,6 @@
 """The two loops end to end on a small model: what they leave behind, how they resume, what they refuse."""
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -120,9 +121,11 @@ def test_every_request_is_in_flight_before_the_first_result_is_read(renderer, pi
         sequences = ()
 
     class Future:
-        def result(self):
+        def future(self):
             log.append("result")
-            return Answer()
+            inner = concurrent.futures.Future()
+            inner.set_result(Answer())
+            return inner
 
     class Sampler:
         def sample(self, prompt, num_samples, sampling_params):

@@ -19,6 +19,8 @@ CONFIGS = {
     "train": "TrainConfig",
     "eval": "EvalConfig",
     "guess": "GuessConfig",
+    "serve": "ServeConfig",
+    "export": "ExportConfig",
 }
 COMMANDS = re.findall(
     r"^    (?:pip install uv && uv sync && )?uv run (?:python -m geospot\.|geospot )(.+)$", README, re.M

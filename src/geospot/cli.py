@@ -13,6 +13,8 @@ COMMANDS = {
     "eval": "a model or checkpoint on held-out pictures, with 95 % intervals",
     "guess": "say where photos were taken",
     "data": "look through a data set, or write it as shards: data inspect, data pack",
+    "serve": "the local engine over the protocol of the Tinker SDK",
+    "export": "a checkpoint as a PEFT adapter or merged weights, with a model card",
 }
 MODULES = {"data": "data_command"}  # where a command's module is not called as its word
 
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "geospot":
             raise
-        print(f"geospot {words[0]} needs the package {error.name}: pip install 'geospot[train]'", file=sys.stderr)
+        extra = "train,serve" if error.name in ("starlette", "uvicorn") else "train"
+        print(f"geospot {words[0]} needs the package {error.name}: pip install 'geospot[{extra}]'", file=sys.stderr)
         raise SystemExit(2) from None
     module.main(words[1:])

@@ -29,8 +29,16 @@ MAY_DIFFER = frozenset(
         "gradient_checkpointing",
         "merge_lora",
         "compile",
+        "base_url",
+        "server_timeout_s",
+        "checkpoint_ttl_days",
+        "price_prefill",
+        "price_sample",
+        "price_train",
     }
 )
+
+PRICES = ("price_prefill", "price_sample", "price_train")
 
 
 def positive(config: Any, *names: str) -> None:
@@ -54,7 +62,17 @@ class EngineConfig:
     model_name: str = chz.field(
         default=TINY, doc=f"hub name, folder of save_pretrained, {TINY} or {TINY_UNTRAINED} (random weights)"
     )
-    engine: Literal["local"] = chz.field(default="local", doc="local: torch and transformers in this process")
+    engine: Literal["auto", "local", "tinker"] = chz.field(
+        default="auto",
+        doc="local: torch in this process; tinker: the hosted service or base_url; auto: tinker where base_url is set, "
+        "or TINKER_API_KEY and the service lists the model",
+    )
+    base_url: str | None = chz.field(
+        default=None, doc="a server of the Tinker protocol, such as `geospot serve`; none: the hosted service"
+    )
+    server_timeout_s: float = chz.field(
+        default=45.0, doc="seconds without a sign of life after which a server is dead (engine=tinker)"
+    )
     device: str = chz.field(default="auto", doc="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
     dtype: Literal["auto", "float32", "bfloat16"] = chz.field(
         default="auto", doc="of the frozen weights (auto: bfloat16 on a GPU, float32 on a CPU)"
@@ -79,7 +97,12 @@ class EngineConfig:
     @chz.validate
     def _check_engine(self):
         positive(self, "max_batch_tokens", "max_sample_tokens", "picture_cache_mb", "max_pixels", "max_tokens")
+        positive(self, "server_timeout_s")
         not_negative(self, "threads")
+        if self.engine == "local" and self.base_url is not None:
+            raise ValueError(
+                f"engine='local', base_url={self.base_url!r}: the local engine has no server; leave one out"
+            )
         if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
             raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
 
@@ -155,6 +178,14 @@ class LoopConfig(EngineConfig, SourceConfig):
         default=1, doc="steps between checkpoints; 0: as often as keeps saving below 5 % of the time"
     )
     keep_checkpoints: int = chz.field(default=2, doc="older ones are deleted; the final one stays")
+    checkpoint_ttl_days: float = chz.field(
+        default=7.0, doc="how long a service keeps a checkpoint other than the final one; 0: for good"
+    )
+    price_prefill: float | None = chz.field(
+        default=None, doc="$ a million prompt tokens, for the estimate at the start"
+    )
+    price_sample: float | None = chz.field(default=None, doc="$ a million sampled tokens")
+    price_train: float | None = chz.field(default=None, doc="$ a million trained tokens")
 
     @chz.validate
     def _check_loop(self):
@@ -173,6 +204,8 @@ class LoopConfig(EngineConfig, SourceConfig):
         not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "eval_places", "save_every", "seed")
         not_negative(self, "holdout_km")
         CellSplit(self.eval_fraction, self.cell_km, self.holdout_km if self.eval_data == "cells" else 0.0)
+        not_negative(self, "checkpoint_ttl_days")
+        not_negative(self, *(name for name in PRICES if getattr(self, name) is not None))
         if self.lora_rank is not None:
             not_negative(self, "lora_rank")
         if self.learning_rate is not None:
@@ -184,6 +217,11 @@ class LoopConfig(EngineConfig, SourceConfig):
             check_sinks(self.log_to)
         except ImportError as error:
             raise ValueError(str(error)) from None
+
+    @property
+    def ttl_seconds(self) -> int | None:
+        """How long a service keeps a checkpoint that is not final; it takes an hour or more, None is for good."""
+        return max(3600, round(86_400 * self.checkpoint_ttl_days)) if self.checkpoint_ttl_days else None
 
     @property
     def rank(self) -> int:
@@ -242,8 +280,9 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
 def user_errors() -> tuple[type[BaseException], ...]:
     """Errors whose message says what is wrong and what to do: shown without a traceback."""
     from geospot.data.records import DataError
+    from geospot.engine.errors import EngineError
     from geospot.engine.local.state import CheckpointError
     from geospot.files import RunFolderError
     from geospot.models.loading import ModelError
 
-    return (DataError, CheckpointError, RunFolderError, ModelError, OSError)
+    return (DataError, EngineError, CheckpointError, RunFolderError, ModelError, OSError)

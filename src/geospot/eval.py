@@ -12,7 +12,7 @@ from geospot.data.fields import Columns
 from geospot.data.samples import ReadOptions, SkipCounter
 from geospot.data.sets import held_out_sets, worker_count
 from geospot.data.world import WorldConfig
-from geospot.engine import open_engine, read_spec
+from geospot.engine import open_engine, weights_info
 from geospot.evaluate import Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import write_bytes_atomic, write_json_atomic
 from geospot.loop import check_model, find_checkpoint
@@ -75,11 +75,15 @@ class Subject:
         if not config.checkpoint:
             return cls(config.model_name or TINY, None, bool(config.region))
         checkpoint = find_checkpoint(config.checkpoint)
-        model_name = read_spec(checkpoint)[0].base_model
+        model_name = weights_info(checkpoint, config.base_url).base_model
         if config.model_name:
-            check_model(checkpoint, config.model_name)
-        region = run_setting(checkpoint, "region", False) if config.region is None else config.region
+            check_model(checkpoint, config.model_name, base_url=config.base_url)
+        region = run_setting(config.checkpoint, "region", False) if config.region is None else config.region
         return cls(model_name, checkpoint, region)
+
+    def engine(self, config):
+        """The config with what is evaluated filled in, for `open_engine`."""
+        return chz.replace(config, model_name=self.model_name, checkpoint=self.checkpoint)
 
     def sampler(self, service):
         """A sampling client on its weights."""
@@ -89,11 +93,10 @@ class Subject:
 
 
 def run_setting(checkpoint: str | None, key: str, otherwise):
-    """A key of the configuration of the run that a checkpoint lies in; `otherwise` where it lies in none."""
-    run = Path(checkpoint).parents[1] if checkpoint else None
-    if run is None or not (run / "config.json").is_file():
-        return otherwise
-    return read_config(run).get(key, otherwise)
+    """A key of the configuration of a run, given its folder or a checkpoint in it; `otherwise` where there is none."""
+    place = Path(checkpoint or "").expanduser().absolute()
+    run = next((folder for folder in (place, *place.parents[1:2]) if (folder / "checkpoints.jsonl").is_file()), None)
+    return otherwise if run is None or not checkpoint else read_config(run).get(key, otherwise)
 
 
 def run(config: EvalConfig) -> dict[str, Evaluation]:
@@ -101,7 +104,7 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
     skipped, evaluations = SkipCounter(), {}
     subject = Subject.of(config)
     renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
-    zoom_km = config.zoom_km or run_setting(subject.checkpoint, "zoom_km", WorldConfig.width_km)
+    zoom_km = config.zoom_km or run_setting(config.checkpoint, "zoom_km", WorldConfig.width_km)
     options = ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns))
     sets = [
         load_eval_set(
@@ -115,7 +118,10 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
         )
         for name, source in held_out_sets(config, zoom_km).items()
     ]
-    with open_engine(config) as service, Progress("evaluating", total=sum(len(s.samples) for s in sets)) as bar:
+    with (
+        open_engine(subject.engine(config)) as service,
+        Progress("evaluating", total=sum(len(s.samples) for s in sets)) as bar,
+    ):
         sampler = subject.sampler(service)
         for eval_set in sets:
             evaluations[eval_set.name] = evaluate(

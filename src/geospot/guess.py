@@ -65,7 +65,7 @@ def run(config: GuessConfig) -> None:
             samples.append(sample)
     if not samples:
         return
-    with open_engine(config) as service:
+    with open_engine(subject.engine(config)) as service:
         sampler = subject.sampler(service)
         rollouts = ask_all(
             sampler,

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,25 @@ from geospot.data.records import DataError
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
-from geospot.engine import open_engine, read_spec, resolve_device
+from geospot.engine import open_engine, settle_engine, weights_info
 from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
 from geospot.files import RunFolderError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
-from geospot.runs import RunFolder, StopRequest, read_checkpoints
+from geospot.runs import RunFolder, StopRequest, is_remote, read_checkpoints
 from geospot.runs.positions import load_position, prune_positions, save_position
 
 SAVING_SHARE = 0.05  # of the time, for save_every=0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of a step, and where the data stands behind them."""
+
+    samples: list[Sample]
+    data_state: dict
+    skipped: SkipCounter
 
 
 class Loop:
@@ -50,9 +60,9 @@ class Loop:
         return loop
 
     def _open(self, start_from: Callable[[], str | None]) -> None:
-        config, stack = self.config, self._stack
         # What can be refused is refused first: before pictures are made and before there is a folder.
-        resolve_device(config.device)
+        config = self.config = settle_engine(self.config)
+        stack = self._stack
         log_path = config.log_path or default_log_path(self.command, config.model_name)
         begun = (Path(log_path) / "checkpoints.jsonl").is_file() and read_checkpoints(log_path)
         weights = None if begun else start_from()
@@ -120,7 +130,7 @@ class Loop:
             return self.service.create_training_client_from_state_with_optimizer(resume_path).result()
         if not start_from:
             return self.service.create_lora_training_client(name, rank=rank, seed=self.config.seed).result()
-        check_model(start_from, name, self.renderer.processing.folder)
+        check_model(start_from, name, self.renderer.processing.folder, base_url=self.config.base_url)
         training = self.service.create_training_client_from_state(start_from).result()
         if (theirs := training.get_info().lora_rank) != rank:
             raise DataError(f"lora_rank={rank}: the checkpoint {start_from} has {theirs}; set lora_rank={theirs}")
@@ -168,19 +178,38 @@ class Loop:
 
     def next_batch(self) -> list[Sample]:
         """The samples of a step; the next step's are read meanwhile. `skipped` counts what this far was unusable."""
+        batch = self.take()
+        self.begin(batch)
+        return batch.samples
+
+    def peek(self) -> list[Sample]:
+        """The samples that come next, which stay next."""
+        self._next = self._next or self._reader.submit(self._read)
+        return self._next.result().samples
+
+    def take(self) -> Batch:
+        """The next batch, of which training may begin later (`begin`); the one after it is read meanwhile."""
         pending = self._next or self._reader.submit(self._read)
-        samples, self._data_state, self.skipped = pending.result()
+        batch = pending.result()
         self._next = self._reader.submit(self._read)
-        return samples
+        return batch
+
+    def begin(self, batch: Batch) -> None:
+        """Training on this batch begins: a checkpoint after it goes on behind it."""
+        self._data_state, self.skipped = batch.data_state, batch.skipped
 
     def data_metrics(self) -> dict[str, int]:
         """What has been skipped since the run began, for the log."""
         return {"samples_skipped": self.skipped.total()}
 
-    def _read(self) -> tuple[list[Sample], dict, SkipCounter]:
+    def _read(self) -> Batch:
         # All three in the reader's thread, which by the time they are used is at the next batch.
         samples = self.labels(self.stream.take(self.config.batch_size))
-        return samples, self.stream.state(), self.stream.skipped.copy()
+        for sample in samples:
+            for picture in sample.pictures:
+                with suppress(ValueError):  # said where it is used
+                    self.renderer.image_chunk(picture)  # kept by the renderer: rendered while the engine works
+        return Batch(samples, self.stream.state(), self.stream.skipped.copy())
 
     def is_eval_step(self, step: int) -> bool:
         """At the start, every `eval_every` steps and after the last one."""
@@ -213,7 +242,8 @@ class Loop:
         due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
         if not (due or final or self.stop.requested):
             return
-        path = self.training.save_state(f"{steps_done:06d}", overwrite=True).result().path
+        ttl = None if final else self.config.ttl_seconds
+        path = self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
         position = save_position(self.run.path, steps_done, {"stream": self._data_state, "revisions": self._revisions})
         self.run.add_checkpoint(steps_done, path, {"data": position, "loop": self.state}, final=final)
         self.run.prune(self.config.keep_checkpoints)
@@ -229,6 +259,8 @@ def shown(metrics: dict) -> dict:
 
 def find_checkpoint(path: str) -> str:
     """The weights behind a path: a checkpoint, or the newest checkpoint of a run folder."""
+    if is_remote(path):
+        return path
     folder = Path(path).expanduser()
     if (folder / "checkpoints.jsonl").is_file():
         usable = [c for c in read_checkpoints(folder) if c.kind == "state" and c.exists]
@@ -237,12 +269,14 @@ def find_checkpoint(path: str) -> str:
         return usable[-1].path
     if (folder / "state.json").is_file():
         return str(folder)
-    raise DataError(f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl) nor a checkpoint (state.json)")
+    raise DataError(
+        f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl), nor a checkpoint (state.json), nor tinker://..."
+    )
 
 
-def check_model(checkpoint: str, *names: str) -> None:
+def check_model(checkpoint: str, *names: str, base_url: str | None = None) -> None:
     """DataError where a checkpoint was trained on another model than any of these names (or folders) of one."""
-    theirs = read_spec(checkpoint)[0].base_model
+    theirs = weights_info(checkpoint, base_url).base_model
     if theirs not in names:
         raise DataError(
             f"model_name={names[0]!r}: the checkpoint {checkpoint} is of {theirs!r}; set model_name={theirs}"

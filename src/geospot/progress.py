@@ -92,6 +92,14 @@ class Progress:
         self.done += items
         self._meter.advance(items, now)
         self._live |= live
+        self._redraw(now)
+
+    def show(self, **live: object) -> None:
+        """Change the numbers to show, without an advance; None takes one away."""
+        self._live = {name: value for name, value in (self._live | live).items() if value is not None}
+        self._redraw(self._clock())
+
+    def _redraw(self, now: float) -> None:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.done)
         elif now - self._printed >= self._every_s:

@@ -1,6 +1,7 @@
 """Rollouts: ask for all answers of a step at once, collect them, read them, score them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,11 @@ from tinker import types
 
 from geospot.answer import Answer, parse_answer
 from geospot.data.samples import Sample
+from geospot.engine.errors import EngineError, EngineGone
 from geospot.models.prompt import Renderer
 from geospot.reward import RewardConfig, RewardParts, reward_parts
+
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Rollouts:
     sequences: list[types.SampledSequence]
     texts: list[str]
     answers: list[Answer]
+    requests_retried: int = 0  # failed once
+    requests_lost: int = 0  # failed twice: their pictures are not in here
 
     def truth(self, i: int) -> Any:
         """The place that answer i should have named."""
@@ -34,32 +40,97 @@ def request_seed(seed: int, *position: int) -> int:
     return int(np.random.SeedSequence([seed, *position]).generate_state(1)[0] >> 1)
 
 
-def ask_all(
-    sampler,
-    renderer: Renderer,
-    samples: Sequence[Sample],
-    question: str,
-    *,
-    num_samples: int,
-    seeds: Sequence[int],
-    max_tokens: int,
-    temperature: float = 1.0,
-) -> Rollouts:
-    """Every request is in flight before the first result is read. One request a picture: it is sent once."""
-    prompts = [renderer.prompt(sample.pictures, question) for sample in samples]
-    futures = [
-        sampler.sample(
-            prompt=prompt,
-            num_samples=num_samples,
-            sampling_params=types.SamplingParams(
+class Asked:
+    """Requests for answers that are in flight; one a picture, which is sent once."""
+
+    def __init__(
+        self,
+        sampler,
+        renderer: Renderer,
+        samples: Sequence[Sample],
+        question: str,
+        *,
+        num_samples: int,
+        seeds: Sequence[int],
+        max_tokens: int,
+        temperature: float = 1.0,
+    ):
+        self.renderer, self.samples, self.num_samples = renderer, list(samples), num_samples
+        self.prompts = [renderer.prompt(sample.pictures, question) for sample in samples]
+        self._params = [
+            types.SamplingParams(
                 max_tokens=max_tokens, seed=seed, stop=renderer.stop_token_ids, temperature=temperature
-            ),
+            )
+            for _, seed in zip(samples, seeds, strict=True)
+        ]
+        self._sampler = sampler
+        self._futures = {i: self._ask(i) for i in range(len(self.prompts))}
+
+    def _ask(self, i: int):
+        return self._sampler.sample(
+            prompt=self.prompts[i], num_samples=self.num_samples, sampling_params=self._params[i]
         )
-        for prompt, seed in zip(prompts, seeds, strict=True)
-    ]
-    sequences = [sequence for future in futures for sequence in future.result().sequences]
-    texts = [renderer.decode(sequence.tokens) for sequence in sequences]
-    return Rollouts(list(samples), prompts, num_samples, sequences, texts, [parse_answer(text) for text in texts])
+
+    def collect(self, *, min_share: float = 1.0, on_progress: OnProgress | None = None) -> Rollouts:
+        """The answers, taken as they finish; `on_progress(finished, in_flight)` is told of each.
+
+        A request that fails is asked once more after the others. Those that fail again are left out and counted, as
+        long as a share `min_share` of all is there; else the last error is raised. A server that is gone ends it at
+        once.
+        """
+        done: dict[int, tuple[list, list[str]]] = {}
+        failed = self._settle(self._futures, done, on_progress)
+        retried = len(failed)
+        if failed:
+            failed = self._settle({i: self._ask(i) for i in sorted(failed)}, done, on_progress)
+        if failed:
+            _check_share(len(done), len(self.prompts), min_share, next(iter(failed.values())))
+        kept = sorted(done)
+        sequences = [sequence for i in kept for sequence in done[i][0]]
+        texts = [text for i in kept for text in done[i][1]]
+        return Rollouts(
+            [self.samples[i] for i in kept],
+            [self.prompts[i] for i in kept],
+            self.num_samples,
+            sequences,
+            texts,
+            [parse_answer(text) for text in texts],
+            requests_retried=retried,
+            requests_lost=len(failed),
+        )
+
+    def _settle(self, futures: dict, done: dict, on_progress: OnProgress | None) -> dict[int, Exception]:
+        """Wait for all of them; what each answered goes into `done`, why it failed is returned."""
+        index = {future.future(): i for i, future in futures.items()}
+        failed: dict[int, Exception] = {}
+        for n, future in enumerate(as_completed(index), start=1):
+            try:
+                sequences = list(future.result().sequences)
+            except EngineGone:
+                raise
+            except Exception as error:
+                failed[index[future]] = error
+            else:
+                # Read here, while the others are still on their way.
+                done[index[future]] = sequences, [self.renderer.decode(sequence.tokens) for sequence in sequences]
+            if on_progress:
+                on_progress(len(done), len(index) - n)
+        return failed
+
+
+def _check_share(n_good: int, n_all: int, min_share: float, error: Exception) -> None:
+    if min_share >= 1 or not n_good:
+        raise error
+    if n_good < min_share * n_all:
+        raise EngineError(
+            f"{n_all - n_good} of {n_all} sample requests failed twice, which leaves less than "
+            f"min_group_share={min_share}: {error}"
+        ) from error
+
+
+def ask_all(sampler, renderer: Renderer, samples: Sequence[Sample], question: str, **how) -> Rollouts:
+    """Ask, then collect; every request is in flight before the first result is read. For `how` see `Asked`."""
+    return Asked(sampler, renderer, samples, question, **how).collect()
 
 
 def score(rollouts: Rollouts, progress: float, config: RewardConfig) -> RewardParts:

@@ -11,6 +11,7 @@ from tinker import types
 from geospot.answer import format_answer, prompt_text
 from geospot.config import LoopConfig, run_command
 from geospot.datums import supervised_datum
+from geospot.estimate import Work, estimate_text, prompt_tokens
 from geospot.evaluate import Evaluation
 from geospot.loop import Loop, find_checkpoint, shown
 from geospot.optim import adam, learning_rate_at, peak_learning_rate
@@ -41,6 +42,14 @@ def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.D
     return [supervised_datum(prompt, answer, 1.0 / n_tokens) for prompt, answer in pairs], n_tokens
 
 
+def estimate(loop: Loop, config: SftConfig) -> str:
+    """What is left of the run will ask for, in words."""
+    samples = loop.peek()
+    _, n_tokens = supervised_batch(loop.renderer, samples, config)
+    trained = config.batch_size * prompt_tokens(loop, prompt_text(region=config.region)) + n_tokens
+    return estimate_text(Work(steps=config.max_steps - loop.first_step, trained=trained), config)
+
+
 def run(config: SftConfig) -> list[Evaluation]:
     """Train; returns the final evaluations (none if the run had finished before)."""
     peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
@@ -51,6 +60,7 @@ def run(config: SftConfig) -> list[Evaluation]:
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
             return []
+        print(estimate(loop, config))
         for step in loop.steps():
             started = time.monotonic()
             metrics = {}

@@ -26,13 +26,14 @@ from geospot.config import LoopConfig, default_log_path, not_negative, positive,
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
+from geospot.estimate import grpo_estimate
 from geospot.evaluate import Evaluation
-from geospot.loop import Loop, find_checkpoint, shown
+from geospot.loop import Batch, Loop, find_checkpoint, shown
 from geospot.models.loading import is_tiny
 from geospot.optim import learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
-from geospot.rollout import Rollouts, ask_all, log_rows, request_seed, score
+from geospot.rollout import Asked, Rollouts, log_rows, request_seed, score
 from geospot.runs import read_checkpoints
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
@@ -68,6 +69,13 @@ class TrainConfig(LoopConfig):
     )
     divide_by_std: bool = chz.field(default=False, doc="divide advantages by the group's standard deviation")
     leave_one_out: bool = chz.field(default=False, doc="baseline: the mean of the other answers of the group")
+    overlap: bool = chz.field(
+        default=False,
+        doc="ask for a step's answers while the update before it is still at work: faster, and one step off-policy",
+    )
+    min_group_share: float = chz.field(
+        default=0.8, doc="of a step's pictures that must be answered; requests that fail twice are left out and counted"
+    )
     kl_coef: float = chz.field(
         default=0.0, doc="penalty on KL to the weights at the start of the run, in reward a token"
     )
@@ -94,6 +102,8 @@ class TrainConfig(LoopConfig):
     def _check_train(self):
         positive(self, "group_size", "num_substeps", "num_epochs", "max_mismatch_kl")
         not_negative(self, "kl_coef")
+        if not 0 < self.min_group_share <= 1:
+            raise ValueError(f"min_group_share={self.min_group_share}: must be above 0 and at most 1")
         if self.group_size < 2:
             raise ValueError(f"group_size={self.group_size}: must be at least 2, or there is nothing to compare with")
         if self.num_substeps > self.batch_size:
@@ -112,7 +122,7 @@ class TrainConfig(LoopConfig):
     @property
     def loss_fn(self) -> str:
         """The loss by name: an unclipped ratio has no bound once the weights have moved."""
-        reused = self.num_substeps * self.num_epochs > 1
+        reused = self.num_substeps * self.num_epochs > 1 or self.overlap
         return self.loss if self.loss != "auto" else "ppo" if reused else "importance_sampling"
 
     @property
@@ -141,17 +151,27 @@ def run(config: TrainConfig) -> list[Evaluation]:
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
             return []
+        print(grpo_estimate(loop, config))
         reference = reference_sampler(loop) if config.kl_coef else None
+        ahead: Ahead | None = None
+
+        def shows_requests(finished: int, in_flight: int) -> None:
+            bar.show(sampled=finished, in_flight=in_flight)
+
         for step in loop.steps():
             clock = Clock()
             sampler = loop.sampler()
             metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
             clock.lap("eval")
             progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
-            samples = loop.next_batch()
+            on_policy = ahead is None
+            batch, asked = ahead or ask_ahead(sampler, loop, step)
+            loop.begin(batch)
             clock.lap("data")
-            rollouts = sample_groups(sampler, loop, samples, step)
+            rollouts = asked.collect(min_share=config.min_group_share, on_progress=shows_requests)
+            bar.show(sampled=None, in_flight=None)
             clock.lap("sample")
+            ahead = ask_ahead(sampler, loop, step + 1) if config.overlap and step + 1 < config.max_steps else None
             parts = score(rollouts, progress, reward_config)
             advantages_BG = group_advantages(
                 parts.total.reshape(-1, config.group_size),
@@ -161,11 +181,12 @@ def run(config: TrainConfig) -> list[Evaluation]:
             token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel(), reference, config)
             clock.lap("reward")
             rate = learning_rate_at(config, peak, step)
-            update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config)
+            update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy)
             clock.lap("update")
             loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
             metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress)
             metrics |= update_metrics | kl_metrics | loop.data_metrics()
+            metrics |= {"requests_retried": rollouts.requests_retried, "requests_lost": rollouts.requests_lost}
             loop.run.log(step, metrics | clock.metrics())
             bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
         return loop.finish()
@@ -210,14 +231,17 @@ def reference_sampler(loop: Loop):
     return loop.service.create_sampling_client(model_path=path).result()
 
 
-def sample_groups(sampler, loop: Loop, samples, step: int) -> Rollouts:
-    """`group_size` answers to each picture of the step."""
-    config = loop.config
-    seeds = [request_seed(config.seed, step, i) for i in range(len(samples))]
-    return ask_all(
+Ahead = tuple[Batch, Asked]
+
+
+def ask_ahead(sampler, loop: Loop, step: int) -> Ahead:
+    """Ask for `group_size` answers to each picture of a step."""
+    config, batch = loop.config, loop.take()
+    seeds = [request_seed(config.seed, step, i) for i in range(len(batch.samples))]
+    return batch, Asked(
         sampler,
         loop.renderer,
-        samples,
+        batch.samples,
         prompt_text(region=config.region),
         num_samples=config.group_size,
         seeds=seeds,

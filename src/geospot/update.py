@@ -35,10 +35,22 @@ def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") 
     return with_penalty, {"kl_reference": mean}
 
 
-def update(training, rollouts: Rollouts, token_advantages, step: int, rate: float, config: "TrainConfig") -> dict:
-    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log."""
+def update(
+    training,
+    rollouts: Rollouts,
+    token_advantages,
+    step: int,
+    rate: float,
+    config: "TrainConfig",
+    *,
+    on_policy: bool = True,
+) -> dict:
+    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log.
+
+    on_policy: the answers are of the weights as they are, so that sampler and trainer must agree.
+    """
     n_groups, size = len(rollouts.samples), rollouts.group_size
-    rows, first_kl = [], None
+    asked = []
     for epoch in range(config.num_epochs):
         order = np.random.default_rng([config.seed, step, epoch]).permutation(n_groups)
         for groups in np.array_split(order, config.num_substeps):
@@ -46,14 +58,18 @@ def update(training, rollouts: Rollouts, token_advantages, step: int, rate: floa
             data = minibatch(rollouts, token_advantages, members)
             if not data:
                 continue  # every group agreed with itself: there is nothing to learn from
-            result = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
-            taken = training.optim_step(adam(config, rate))
-            output = result.result()
-            row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
-            row |= {"loss": output.metrics["loss:sum"]} | (taken.result().metrics or {})
-            rows.append(row)
-            if first_kl is None:
-                first_kl = row["kl"]
+            forward = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
+            asked.append((data, forward, training.optim_step(adam(config, rate))))
+    # Everything is on its way before the first answer is read: a service works in ticks, and waits for nobody.
+    rows, first_kl = [], None
+    for data, forward, taken in asked:
+        output = forward.result()
+        row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
+        row |= {"loss": output.metrics["loss:sum"]} | (taken.result().metrics or {})
+        rows.append(row)
+        if first_kl is None:
+            first_kl = row["kl"]
+            if on_policy:
                 check_mismatch(first_kl, config)
     if not rows:
         return {"n_updates": 0, "learning_rate": rate}

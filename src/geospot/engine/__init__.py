@@ -3,12 +3,48 @@
 import os
 from typing import Any
 
+import chz
+
+
+def settle_engine(config: Any):
+    """The config with engine=auto settled and all refused that can be refused before any work.
+
+    auto is `tinker` where `base_url` is set, or where the environment has a key and the service lists the model; else
+    `local`. Raises EngineError or ModelError with what would do.
+    """
+    if config.engine == "auto":
+        from geospot.engine.choose import choose
+
+        config = chz.replace(config, engine=choose(config))
+    if config.engine == "tinker":
+        from geospot.engine.tinker.checks import Server, check_lora_rank, check_model
+
+        server = Server.find(config.base_url)
+        check_model(server, config.model_name)
+        if hasattr(config, "rank"):
+            check_lora_rank(server, config.rank)
+    else:
+        resolve_device(config.device)
+    return config
+
 
 def open_engine(config: Any, checkpoint_dir: str = "checkpoints"):
     """The service client for a config (`geospot.config.EngineConfig`); close it, or use it as a context manager.
 
     What it gives has the methods of `tinker.ServiceClient`, and so have the clients it creates.
     """
+    if config.engine == "auto":
+        config = settle_engine(config)
+    if config.engine == "local":
+        return local_engine(config, checkpoint_dir)
+    from geospot.engine.tinker.checks import Server
+    from geospot.engine.tinker.service import TinkerOptions, TinkerServiceClient
+
+    return TinkerServiceClient(TinkerOptions(Server.find(config.base_url), silent_s=config.server_timeout_s))
+
+
+def local_engine(config: Any, checkpoint_dir: str = "checkpoints"):
+    """The engine in this process."""
     from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
     device = resolve_device(config.device)
@@ -57,8 +93,21 @@ def follow(config: Any) -> None:
     open_engine(config).follow()
 
 
-def read_spec(checkpoint: str):
-    """What a checkpoint belongs to (`base_model`, `lora_rank`, ...), and how many optimizer steps it has seen."""
-    from geospot.engine.local.state import read_spec as read
+def weights_info(path: str, base_url: str | None = None):
+    """What a checkpoint belongs to (`base_model`, `lora_rank`, ...), as `tinker.types.WeightsInfoResponse`.
 
-    return read(checkpoint)
+    A tinker:// path is asked of the server at `base_url`, anything else is a folder of the local engine.
+    """
+    if "://" in path:
+        from geospot.engine.tinker.checks import Server
+
+        return Server.find(base_url).weights_info(path)
+    from tinker import types
+
+    from geospot.engine.local.state import read_spec
+
+    spec, _ = read_spec(path)
+    trained = {name: getattr(spec, name) for name in ("train_unembed", "train_mlp", "train_attn")}
+    return types.WeightsInfoResponse(
+        base_model=spec.base_model, is_lora=spec.lora_rank > 0, lora_rank=spec.lora_rank, **trained
+    )

@@ -1,11 +1,14 @@
 """How pictures and a question become a `ModelInput`, and how token ids become text again."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tinker import types
 
 from geospot.data.pictures import prepare_picture
 from geospot.models.loading import Processing, image_size
+
+KEPT_PICTURES = 2048  # rendered pictures that a renderer keeps: a step's, the next one's, the held-out sets'
 
 
 class Renderer:
@@ -19,12 +22,17 @@ class Renderer:
         self.tokenizer = processing.tokenizer
         self.max_pixels = max_pixels
         self.stop_token_ids = [self.tokenizer.eos_token_id]
+        # Sampling, every training pass and every evaluation share one chunk a picture.
+        self.image_chunk = lru_cache(maxsize=KEPT_PICTURES)(self._image_chunk)
 
     def prompt(self, pictures: Sequence[bytes], question: str) -> types.ModelInput:
         """The question about one or more encoded pictures, up to where the model's answer begins."""
         content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
         text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=False,
+            enable_thinking=False,  # Qwen3.5 and later: the answer comes at once; other templates do not look at it
         )
         marker = self.tokenizer.convert_ids_to_tokens(self.processing.image_token_id)
         pieces = text.split(marker)
@@ -42,7 +50,7 @@ class Renderer:
                 chunks.append(self.image_chunk(pictures[i]))
         return types.ModelInput(chunks=chunks)
 
-    def image_chunk(self, data: bytes) -> types.ImageChunk:
+    def _image_chunk(self, data: bytes) -> types.ImageChunk:
         """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`.
 
         Raises ValueError where it cannot be read to its end: it fails here, not in the middle of a batch.

@@ -1,0 +1,161 @@
+"""The routes of the Tinker API that SDK 0.38 calls, over one local engine."""
+
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tinker import types
+
+from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.local.state import CheckpointError
+from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
+from geospot.engine.serve.sampling import SamplingRoutes
+from geospot.engine.serve.training import TrainingRoutes
+from geospot.engine.serve.weights import WeightsRoutes
+from geospot.engine.serve.wire import Refused, read_json, read_model
+from geospot.models.loading import ModelError
+
+log = logging.getLogger(__name__)
+PREFIX = "/api/v1"
+
+__all__ = ["ServeOptions", "make_app"]
+
+
+class SessionRoutes:
+    """Handlers of sessions, of what a client asks at its start, and of answers to be fetched."""
+
+    def __init__(self, core: Core):
+        self.core = core
+
+    async def health(self, request: Request) -> Response:
+        """The server lives."""
+        # Accept-Encoding in an answer tells clients that they may compress requests (RFC 7694).
+        return JSONResponse({"status": "ok"}, headers={"Accept-Encoding": "zstd"})
+
+    async def client_config(self, request: Request) -> Response:
+        """How the SDK shall send."""
+        # Chunks of one forward_backward come one after the other: their order is the order of their sums.
+        flags = {"pjwt_auth_enabled": False, "parallel_fwdbwd_chunks": False, "proto_compress_fwdbwd": True}
+        return JSONResponse(flags | self.core.options.client_config)
+
+    async def dynamic_config(self, request: Request) -> Response:
+        """What of that may change."""
+        return JSONResponse({"sample_cancel_enabled": False})
+
+    async def capabilities(self, request: Request) -> Response:
+        """The model that is served."""
+        model = {"model_name": self.core.options.model_name, "max_context_length": self.core.options.max_context}
+        return JSONResponse({"supported_models": [model | {"trainable": True, "sampleable": True}]})
+
+    async def create_session(self, request: Request) -> Response:
+        """A new client."""
+        read_model(types.CreateSessionRequest, await read_body(request))
+        return JSONResponse({"type": "create_session", "session_id": self.core.sessions.create()})
+
+    async def heartbeat(self, request: Request) -> Response:
+        """The client lives."""
+        self.core.sessions.get(read_json(await read_body(request)).get("session_id"))
+        return JSONResponse({"type": "session_heartbeat"})
+
+    async def finish_session(self, request: Request) -> Response:
+        """The client goes; what it held goes with it."""
+        self.core.sessions.finish(request.path_params["session_id"])
+        return JSONResponse({})
+
+    async def telemetry(self, request: Request) -> Response:
+        """Taken and thrown away."""
+        return JSONResponse({"status": "accepted"})
+
+    async def retrieve_future(self, request: Request) -> Response:
+        """The answer to an accepted request, or 408 while it is not ready."""
+        request_id = read_json(await read_body(request)).get("request_id")
+        pending = self.core.pending.get(str(request_id))
+        if pending is None:
+            raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
+        try:
+            answer = await pending.result(LONG_POLL_S)
+        except TimeoutError:
+            again = {"type": "try_again", "request_id": request_id, "queue_state": "active"}
+            return JSONResponse(again, status_code=408)
+        except Exception as error:
+            user = isinstance(error, ValueError | FileExistsError | FileNotFoundError)
+            if not user:
+                log.error("a request failed", exc_info=error)
+            category = "user" if user else "server"
+            return JSONResponse({"error": f"{type(error).__name__}: {error}", "category": category})
+        if isinstance(answer, bytes):
+            return Response(answer, media_type="application/x-protobuf")
+        return JSONResponse(answer)
+
+
+def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
+    """The ASGI application."""
+    core = Core(service, options)
+    session, training = SessionRoutes(core), TrainingRoutes(core)
+    weights, sampling = WeightsRoutes(core), SamplingRoutes(core)
+
+    def guarded(handler: Callable[[Request], Awaitable[Response]], open_to_all: bool = False):
+        async def handle(request: Request) -> Response:
+            given = request.headers.get("x-api-key", "")
+            if (
+                options.api_key
+                and not open_to_all
+                and not hmac.compare_digest(given.encode(), options.api_key.encode())
+            ):
+                return JSONResponse({"detail": "this server wants another API key (TINKER_API_KEY)"}, status_code=401)
+            started = time.monotonic()
+            try:
+                response = await handler(request)
+            except Refused as error:
+                response = JSONResponse({"detail": str(error)}, status_code=error.status)
+            except (ValueError, ModelError, CheckpointError, OSError) as error:  # of the request's model or checkpoint
+                response = JSONResponse({"detail": str(error)}, status_code=422)
+            took_ms = 1000 * (time.monotonic() - started)
+            log.debug("%s %s %d %.0f ms", request.method, request.url.path, response.status_code, took_ms)
+            return response
+
+        return handle
+
+    def post(path: str, handler) -> Route:
+        return Route(f"{PREFIX}/{path}", guarded(handler), methods=["POST"])
+
+    def get(path: str, handler, **kwargs) -> Route:
+        open_to_all = kwargs.pop("open_to_all", False)
+        return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], **kwargs)
+
+    external = "training_runs/{model_id}/checkpoints/external_weights/{name}"
+    app = Starlette(
+        routes=[
+            get("healthz", session.health, open_to_all=True),
+            post("client/config", session.client_config),
+            post("client/dynamic_config", session.dynamic_config),
+            get("get_server_capabilities", session.capabilities),
+            post("create_session", session.create_session),
+            post("session_heartbeat", session.heartbeat),
+            post("sessions/{session_id}/finish", session.finish_session),
+            post("telemetry", session.telemetry),
+            post("create_model", training.create_model),
+            post("get_info", training.get_info),
+            post("forward_backward", training.forward_backward),
+            post("optim_step", training.optim_step),
+            post("save_weights", weights.save_weights),
+            post("save_weights_for_sampler", weights.save_weights_for_sampler),
+            post("save_weights_external", weights.save_weights_external),
+            post("load_weights", weights.load_weights),
+            post("weights_info", weights.weights_info),
+            get(f"{external}/external_weights_urls", weights.external_weights_urls),
+            # The SDK's downloaders send no key to what should be a signed URL: the name in it is the secret.
+            get(f"{external}/files/{{file}}", weights.external_file, name="file", open_to_all=True),
+            post("create_sampling_session", sampling.create_sampling_session),
+            get("samplers/{sampler_id}", sampling.get_sampler),
+            post("asample", sampling.sample),
+            post("retrieve_future", session.retrieve_future),
+        ]
+    )
+    app.state.core = core
+    return app

@@ -1,0 +1,102 @@
+"""What the routes share: the engine, what is held for clients, and how a request is accepted once."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from geospot.engine.futures import LocalFuture
+from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
+from geospot.engine.serve.sessions import Checkpoints, Sessions
+from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
+
+LONG_POLL_S = 25.0  # the SDK gives up a request after 45
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the server serves, and to whom."""
+
+    model_name: str
+    api_key: str | None = None  # None: anybody who can connect
+    max_rank: int = 256
+    max_context: int = 32_768  # tokens; what get_server_capabilities says
+    client_config: dict = field(default_factory=dict)  # feature flags for the SDK beside the server's own
+
+
+class Core:
+    """One engine, whose scheduler puts the requests of all clients in one order, and what is held for the clients."""
+
+    def __init__(self, service: LocalServiceClient, options: ServeOptions):
+        self.service, self.options = service, options
+        self.sessions, self.pending, self.gatherer = Sessions(), PendingStore(), Gatherer()
+        self.checkpoints = Checkpoints(service.options.checkpoint_dir)
+
+    async def training(self, model_id: str):
+        """The training client of a model."""
+        return await asyncio.wrap_future(self.sessions.model(model_id).future())
+
+    def check_model(self, base_model: str | None) -> None:
+        """Refused for a model that is not the one served."""
+        if base_model is not None and base_model != self.options.model_name:
+            raise Refused(422, f"model {base_model!r} is not served here: this server has {self.options.model_name}")
+
+    def accept_step(self, wanted, start: Callable[[], LocalFuture], pack) -> Response:
+        """Accept a request on a model in training; sent again, because its answer was lost, it is not done again."""
+        if not wanted.seq_id:
+            raise Refused(422, "seq_id is needed: the order of a model's requests")
+        return self.accept(("step", wanted.model_id, wanted.seq_id), start, pack, model_id=wanted.model_id)
+
+    def accept(self, key, start: Callable[[], LocalFuture], pack, **extra) -> Response:
+        """Start what is asked, unless a request with this key came before; answers the promise."""
+        known = self.pending.known(key)
+        if known is None:
+            future = submitted(start)
+            known = self.pending.add(key, Pending(start=future.future, pack=pack, extra=extra))
+            known.released.set()
+        return promise(known)
+
+
+def promise(pending: Pending) -> Response:
+    """What a client fetches the answer with."""
+    return JSONResponse({"request_id": pending.request_id, **pending.extra})
+
+
+def submitted(ask: Callable[[], LocalFuture]) -> LocalFuture:
+    """The engine's future; one that has failed already where the engine refuses at once."""
+    try:
+        return ask()
+    except ValueError as error:
+        future = LocalFuture(lambda _: None)
+        future.fail(error)
+        return future
+
+
+def all_of(futures: list[LocalFuture]) -> Future:
+    """A future of all results in order; asking for it starts the work."""
+    out: Future = Future()
+    inner = [future.future() for future in futures]
+
+    def done(_: Future) -> None:
+        if not all(f.done() for f in inner) or out.done():
+            return
+        errors = [f.exception() for f in inner if f.exception() is not None]
+        if errors:
+            out.set_exception(errors[0])
+        else:
+            out.set_result([f.result() for f in inner])
+
+    for future in inner:
+        future.add_done_callback(done)
+    return out
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of a request, decompressed."""
+    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        raise Refused(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+    return decompress(await request.body(), request.headers.get("content-encoding", ""))

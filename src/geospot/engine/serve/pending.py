@@ -1,0 +1,101 @@
+"""Requests that were accepted and not yet fetched: found by id, never done twice, forgotten late."""
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+KEEP_S = 1800.0  # how long an answer is kept: a client whose connection broke asks for it again
+
+
+@dataclass
+class Pending:
+    """One request. `start` is the engine's future; waiting for it begins once `released` is set."""
+
+    start: Callable[[], Future]
+    pack: Callable[[Any], Any]  # the engine's result as bytes (protobuf) or a JSON object
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    asked_at: float = field(default_factory=time.monotonic)
+    extra: dict = field(default_factory=dict)  # what goes into the promise beside the id
+
+    async def result(self, timeout_s: float) -> Any:
+        """The packed answer; TimeoutError while it is not ready; raises what the engine raised."""
+        async with asyncio.timeout(timeout_s):
+            await self.released.wait()
+            # Shielded: a client that stops asking must not cancel the work.
+            answer = await asyncio.shield(asyncio.wrap_future(self.start()))
+        return self.pack(answer)
+
+
+class PendingStore:
+    """All requests of a server by id, and by what makes two messages the same request."""
+
+    def __init__(self) -> None:
+        self._by_id: OrderedDict[str, Pending] = OrderedDict()
+        self._by_key: dict[Hashable, Pending] = {}
+        self._key_of: dict[str, Hashable] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def known(self, key: Hashable) -> Pending | None:
+        """The request with this key, if it came before: a message that is sent twice is carried out once."""
+        return self._by_key.get(key)
+
+    def add(self, key: Hashable, pending: Pending) -> Pending:
+        """Remember a request; `key` is None for one that cannot be told from another."""
+        self._forget_old()
+        self._by_id[pending.request_id] = pending
+        if key is not None:
+            self._by_key[key] = pending
+            self._key_of[pending.request_id] = key
+        return pending
+
+    def get(self, request_id: str) -> Pending | None:
+        """The request, or None where it was never made here or is forgotten."""
+        return self._by_id.get(request_id)
+
+    def forget(self, request_id: str) -> None:
+        """Drop a request and its answer."""
+        if self._by_id.pop(request_id, None) is not None:
+            self._by_key.pop(self._key_of.pop(request_id, None), None)
+
+    def _forget_old(self) -> None:
+        before = time.monotonic() - KEEP_S
+        while self._by_id and next(iter(self._by_id.values())).asked_at < before:
+            oldest = next(iter(self._by_id.values()))
+            if not (oldest.released.is_set() and oldest.start().done()):
+                break  # long work: its client still waits
+            self.forget(oldest.request_id)
+
+
+class Gatherer:
+    """Holds sample requests back for a moment, so that those sent together run as one batch."""
+
+    def __init__(self, quiet_s: float = 0.03, at_most_s: float = 1.0):
+        """Released after `quiet_s` seconds without another one, `at_most_s` after the first at the latest."""
+        self.quiet_s, self.at_most_s = quiet_s, at_most_s
+        self._waiting: list[Pending] = []
+        self._last = 0.0
+        self._task: asyncio.Task | None = None
+
+    def add(self, pending: Pending) -> None:
+        """Hold this one back."""
+        self._waiting.append(pending)
+        self._last = time.monotonic()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._release())
+
+    async def _release(self) -> None:
+        first = time.monotonic()
+        while (now := time.monotonic()) - self._last < self.quiet_s and now - first < self.at_most_s:
+            await asyncio.sleep(self.quiet_s / 2)
+        waiting, self._waiting, self._task = self._waiting, [], None
+        for pending in waiting:
+            pending.start()  # waiting for one of them starts the batch, whether or not its client asks for it yet
+            pending.released.set()

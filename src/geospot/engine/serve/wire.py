@@ -1,0 +1,146 @@
+"""Between the protocol's messages and the SDK's types: what comes in is checked, what goes out is packed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+import zstandard
+from google.protobuf.message import DecodeError
+from pydantic import ValidationError
+from tinker import types
+from tinker.proto import tinker_public_pb2 as pb
+
+MAX_BODY_BYTES = 256 << 20  # of a request after decompression
+_DTYPES = {pb.DTYPE_FLOAT32: ("float32", np.float32), pb.DTYPE_INT64: ("int64", np.int64)}
+_STOP_REASONS = {"stop": pb.STOP_REASON_STOP, "length": pb.STOP_REASON_LENGTH}
+
+
+class Refused(Exception):
+    """A request that cannot be served; `status` is the HTTP status, the text says why."""
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(detail)
+        self.status = status
+
+
+def decompress(body: bytes, encoding: str) -> bytes:
+    """The body of a request whose Content-Encoding is `encoding` ("" for none)."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "zstd":
+        raise Refused(415, f"Content-Encoding {encoding!r}: this server reads zstd or none")
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(body)
+        out = reader.read(MAX_BODY_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise Refused(400, f"the body is not zstd: {error}") from None
+    if len(out) > MAX_BODY_BYTES:
+        raise Refused(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+    return out
+
+
+def read_json(body: bytes) -> dict:
+    """The JSON object in a body."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(400, f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Refused(400, "the body is not a JSON object")
+    return value
+
+
+def read_model(model_class, body: bytes):
+    """A request as one of the SDK's own request types, which refuse unknown keys."""
+    try:
+        return model_class.model_validate(read_json(body))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Refused(422, f"{model_class.__name__}: {where}: {first['msg']}") from None
+
+
+def read_forward_backward(body: bytes) -> tuple[pb.ForwardBackwardRequest, list[types.Datum], dict]:
+    """The message, its data as the SDK's types, and the loss's configuration."""
+    message = pb.ForwardBackwardRequest()
+    try:
+        message.ParseFromString(body)
+    except DecodeError as error:
+        raise Refused(400, f"the body is not a ForwardBackwardRequest: {error}") from None
+    config = {key: value.number for key, value in message.loss_fn_config_v2.items() if value.HasField("number")}
+    if words := [key for key, value in message.loss_fn_config_v2.items() if not value.HasField("number")]:
+        raise Refused(422, f"loss_fn_config key {words[0]!r}: no loss here takes text")
+    data = [
+        types.Datum(
+            model_input=types.ModelInput(chunks=[_chunk(chunk) for chunk in datum.model_input]),
+            loss_fn_inputs={name: _tensor(tensor, name) for name, tensor in datum.loss_fn_inputs.items()},
+        )
+        for datum in message.data
+    ]
+    return message, data, config or dict(message.loss_fn_config)
+
+
+def _chunk(chunk: pb.Chunk):
+    kind = chunk.WhichOneof("chunk")
+    if kind == "encoded_text":
+        return types.EncodedTextChunk(tokens=np.frombuffer(chunk.encoded_text.tokens, np.int32).tolist())
+    if kind == "image":
+        image = chunk.image
+        expected = image.expected_tokens if image.HasField("expected_tokens") else None
+        try:
+            return types.ImageChunk(data=image.data, format=image.format, expected_tokens=expected)
+        except ValidationError:
+            raise Refused(422, f"image format {image.format!r}: must be jpeg or png") from None
+    raise Refused(422, f"a chunk of kind {kind}: only text and images are served")
+
+
+def _tensor(tensor: pb.Tensor, name: str) -> types.TensorData:
+    if tensor.dtype not in _DTYPES:
+        raise Refused(422, f"{name}: dtype {tensor.dtype}; float32 and int64 are read")
+    dtype, numpy_dtype = _DTYPES[tensor.dtype]
+    shape = list(tensor.shape) or None
+    try:
+        if tensor.HasField("sparse_csr"):
+            csr = tensor.sparse_csr
+            return types.TensorData(
+                data=np.frombuffer(csr.values, numpy_dtype).copy(),
+                dtype=dtype,
+                shape=shape,
+                sparse_crow_indices=np.frombuffer(csr.crow_indices, np.int64).tolist(),
+                sparse_col_indices=np.frombuffer(csr.col_indices, np.int64).tolist(),
+            )
+        return types.TensorData(data=np.frombuffer(tensor.dense, numpy_dtype).copy(), dtype=dtype, shape=shape)
+    except ValueError as error:
+        raise Refused(422, f"{name}: {error}") from None
+
+
+def pack_forward_backward(output: types.ForwardBackwardOutput) -> bytes:
+    """A `ForwardBackwardOutput` as the message the SDK reads."""
+    message = pb.ForwardBackwardOutput(loss_fn_output_type=output.loss_fn_output_type, metrics=output.metrics)
+    record = message.loss_fn_outputs.add()
+    record.num_datums = len(output.loss_fn_outputs)
+    for name in output.loss_fn_outputs[0] if output.loss_fn_outputs else ():
+        arrays = [np.asarray(datum[name].to_numpy(), dtype=np.float32) for datum in output.loss_fn_outputs]
+        tensor = record.fields[name]
+        tensor.dtype = pb.DTYPE_FLOAT32
+        tensor.data = b"".join(array.tobytes() for array in arrays)
+        tensor.offsets = np.cumsum([0, *(array.nbytes for array in arrays)], dtype=np.int64).tobytes()
+    return message.SerializeToString()
+
+
+def pack_sample(
+    sequences: Sequence[types.SampledSequence], prompt_logprobs: Sequence[float | None] | None = None
+) -> bytes:
+    """Sequences, and the prompt's log-probabilities where they were asked for, as the message the SDK reads."""
+    message = pb.SampleResponse()
+    for sequence in sequences:
+        message.sequences.add(
+            stop_reason=_STOP_REASONS[sequence.stop_reason],
+            tokens=np.asarray(sequence.tokens_np, dtype=np.int32).tobytes(),
+            logprobs=np.asarray(sequence.logprobs_np, dtype=np.float32).tobytes(),
+        )
+    if prompt_logprobs is not None:
+        message.prompt_logprobs = np.array(
+            [np.nan if value is None else value for value in prompt_logprobs], dtype=np.float32
+        ).tobytes()
+    return message.SerializeToString()

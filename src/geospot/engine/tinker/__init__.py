@@ -1,0 +1,1 @@
+"""The real Tinker SDK behind the seam: the hosted service, or any server that speaks its protocol."""

@@ -1,0 +1,129 @@
+"""Futures with a time limit of our own: the SDK alone waits five minutes for a server that is gone."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import httpx
+import tinker
+
+from geospot.engine.errors import EngineGone
+from geospot.engine.tinker.errors import translate
+
+PING_EVERY_S = 5.0
+
+
+class Watch:
+    """Asks the server for its health while somebody waits, and fails what is waited for once it has been silent.
+
+    `silent_s`: seconds without any answer after which a server counts as dead.
+    """
+
+    def __init__(self, base_url: str, silent_s: float):
+        self.base_url, self.silent_s = base_url, silent_s
+        self._waiting: set[WatchedFuture] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def ping(self, timeout_s: float = 10.0) -> httpx.Response:
+        """The server's answer to a health check; httpx.HTTPError where there is none or it is a 5xx."""
+        response = httpx.get(f"{self.base_url}/api/v1/healthz", timeout=timeout_s)
+        if response.status_code >= 500:
+            response.raise_for_status()
+        return response
+
+    def add(self, future: "WatchedFuture") -> None:
+        """Watch the server for as long as this future is not done."""
+        with self._changed:
+            self._waiting.add(future)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="geospot-watch", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def remove(self, future: "WatchedFuture") -> None:
+        """It is done."""
+        with self._changed:
+            self._waiting.discard(future)
+
+    def close(self) -> None:
+        """Stop watching."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _work(self) -> None:
+        every_s = min(PING_EVERY_S, self.silent_s / 4)
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+            heard, reason = time.monotonic(), ""
+            while self._waiting and not self._closed:
+                try:
+                    self.ping(timeout_s=max(1.0, min(10.0, self.silent_s / 2)))
+                    heard = time.monotonic()
+                except (httpx.HTTPError, OSError) as error:
+                    reason = str(error) or type(error).__name__
+                if time.monotonic() - heard >= self.silent_s:
+                    self._fail(f"{self.base_url} has not answered for {self.silent_s:.0f} s ({reason})")
+                    break
+                time.sleep(every_s)
+
+    def _fail(self, reason: str) -> None:
+        with self._changed:
+            waiting, self._waiting = self._waiting, set()
+        error = EngineGone(
+            f"{reason}. What was saved is whole: start the same command again to go on once the server is back"
+        )
+        for future in waiting:
+            future.fail(error)
+
+
+class WatchedFuture(tinker.APIFuture):
+    """Follows a future of the SDK; it fails early where the server is dead, and its errors say what to do."""
+
+    def __init__(self, inner: Future, watch: Watch, convert: Callable[[Any], Any] = lambda result: result):
+        self._future: Future = Future()
+        self._future.set_running_or_notify_cancel()
+        self._inner, self._watch, self._convert = inner, watch, convert
+        self._lock = threading.Lock()
+        watch.add(self)
+        inner.add_done_callback(self._follow)
+
+    def _follow(self, inner: Future) -> None:
+        self._watch.remove(self)
+        try:
+            result = self._convert(inner.result())
+        except BaseException as error:
+            self.fail(translate(error, self._watch.base_url))
+        else:
+            with self._lock:
+                if not self._future.done():
+                    self._future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """End with this error, unless it has ended."""
+        with self._lock:
+            if not self._future.done():
+                self._future.set_exception(error)
+        self._inner.cancel()
+
+    def future(self) -> Future:
+        """The `concurrent.futures.Future` of the result."""
+        return self._future
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result; EngineError where the server refuses, fails or is gone."""
+        return self._future.result(timeout)
+
+    async def result_async(self, timeout: float | None = None) -> Any:
+        """Like `result`, without blocking the event loop."""
+        async with asyncio.timeout(timeout):
+            return await asyncio.wrap_future(self._future)
