@@ -214,6 +214,8 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
         fail(command, f"{error}\nSee `geospot {command} --help` for every key.")
     try:
         main(config)
+    except SystemExit:  # before `user_errors`, which imports much
+        raise
     except user_errors() as error:
         fail(command, str(error))
     except KeyboardInterrupt:

@@ -166,8 +166,7 @@ def _packed_text(out: str, packed: Packed) -> str:
         )
     lines.append(f"skipped: {packed.skipped}")
     for reason, examples in packed.skipped.examples.items():
-        told_of = (example.removeprefix(reason).removeprefix(": ") for example in examples[:3])
-        lines += [f"  {reason}: {example}" for example in told_of if example not in ("", reason)]
+        lines += [f"  {reason}: {example}" for example in examples[:3]]
     if told["keys renamed"]:
         lines.append(f"keys given a number or a name, since they came twice or were empty: {told['keys renamed']:,}")
     labels = told["labels"]

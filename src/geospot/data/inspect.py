@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from geospot.data.decode import decode_in_order
-from geospot.data.facts import FactReader, Facts, digest
+from geospot.data.facts import Facts, digest, fact_decoder
 from geospot.data.fields import USUAL, Columns
 from geospot.data.lanes import Lanes
 from geospot.data.records import DataError, Record, Source
@@ -198,24 +198,23 @@ def inspect(
     n_parts = len(source.parts)
     order = np.random.default_rng(seed).permutation(n_parts) if limit else range(n_parts)
     lanes = Lanes(source, order, min(REMOTE_PARTS if source.remote else 2, max(n_parts, 1)), found.skipped)
-    reader = FactReader(columns, decode, workers)
-    origins: deque[tuple[int, str, int, int]] = deque()
+    reader = fact_decoder(columns, decode, workers)
+    parts: deque[int] = deque()  # of the records on their way
 
     def records() -> Iterator[Record]:
         for part, record in lanes:
-            origins.append((part, record.key, record.start, record.end))
+            parts.append(part)
             yield record
 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*what cannot be read is skipped")  # it is in the report
-            for read in decode_in_order(records(), reader):
-                part, key, start, end = origins.popleft()
+            for record, read in decode_in_order(records(), reader):
+                part = parts.popleft()
                 if isinstance(read, BadSample):
-                    detail = str(read).removeprefix(read.reason).removeprefix(": ")
-                    found.skipped.count(read.reason, f"{key}: {detail}" if detail else key)
+                    found.skipped.count_bad(record.key, read)
                 else:
-                    found.add(part, key, start, end, read, sheet)
+                    found.add(part, record.key, record.start, record.end, read, sheet)
                 found.parts_read = finished(lanes.state())
                 advance(found)
                 if limit and found.places >= limit:
