@@ -19,10 +19,10 @@ def refused(capsys, main, *argv: str) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", list(cli.COMMANDS))
+@pytest.mark.parametrize("command", [*sorted(set(cli.COMMANDS) - {"data"}), "data inspect", "data pack"])
 def test_help_lists_every_key_with_its_meaning(command, capsys):
     with pytest.raises(SystemExit) as left:
-        cli.main([command, "--help"])
+        cli.main([*command.split(), "--help"])
     assert left.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     keys = [line for line in lines[4:] if line.startswith("  ") and "(default)" in line]

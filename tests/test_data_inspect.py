@@ -8,13 +8,15 @@ import tarfile
 import numpy as np
 import pytest
 from conftest import jpeg
+from hub_server import Fault, serve, use_hub
 from PIL import Image
 
 from geospot import cli
-from geospot.data.inspect import inspect, near, overlap, repeats
+from geospot.data.duplicates import near, overlap, repeats
+from geospot.data.inspect import inspect
 from geospot.data.samples import Sample
 from geospot.data.sources import open_source
-from geospot.data.tar import write_shard
+from geospot.data.tar import pack_samples, write_shard
 from geospot.earth.distance import destination
 from geospot.earth.place import Place
 from geospot.report.inspection import as_text, sections, world_text
@@ -251,3 +253,22 @@ def test_both_commands_are_listed_with_an_example(capsys):
     with pytest.raises(SystemExit):
         cli.main(["data", "look"])
     assert "no command 'look'; there are inspect, pack" in capsys.readouterr().err
+
+
+def test_a_hub_is_looked_through_and_its_network_told_of(tmp_path, monkeypatch, capsys):
+    """The contact sheet is fetched by range, and what had to be asked for again is counted."""
+    files = {
+        f"train/{s}.tar": pack_samples([Sample(f"{s}-{i}", (jpeg(8 * s + i),), Place(1 + s, i)) for i in range(8)])
+        for s in range(3)
+    }
+    faults = [Fault("503", "train/1.tar", retry_after="0"), Fault("drop", "train/2.tar", at=9000)]
+    with serve(files, faults=faults) as server:
+        use_hub(monkeypatch, server)
+        spec = f"hf://datasets/{server.repo}/train/*.tar"
+        cli.main(["data", "inspect", spec, f"out={tmp_path}/page.html", "data_workers=0"])
+        out = capsys.readouterr().out
+    assert re.search(r"places +24\n", out)
+    assert server.commit in out
+    network = out.split("\nNetwork\n")[1].split("\n\n")[0].splitlines()
+    assert len(network) == 2
+    assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 24

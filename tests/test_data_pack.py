@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import jpeg
+from hub_server import serve, use_hub
 from PIL import Image
 
 from geospot import cli
@@ -88,9 +89,7 @@ def test_the_bytes_depend_on_neither_workers_nor_shards_at_hand(shards, tmp_path
         pack(open_source(str(shards)), tmp_path / str(workers), settings, workers=workers)
     assert files(tmp_path / "0") == files(tmp_path / "2")
     if shuffle:
-        pack(
-            open_source(str(shards)), tmp_path / "seed", PackSettings(30, shuffle_buffer=20, eval_fraction=0.3, seed=1)
-        )
+        pack(open_source(str(shards)), tmp_path / "seed", replace(settings, seed=1))
         assert files(tmp_path / "0") != files(tmp_path / "seed")
 
 
@@ -98,14 +97,24 @@ class Stop(Exception):
     """A kill, as far as the folder is concerned."""
 
 
+@pytest.fixture(scope="module")
+def numbered_alike(tmp_path_factory) -> Path:
+    """Shards whose keys come again in every one of them."""
+    folder = tmp_path_factory.mktemp("alike")
+    for shard in range(4):
+        places = [Place(48 + i / 20, 8 + shard + i / 50) for i in range(40)]
+        write_shard(folder / f"{shard}.tar", [Sample(f"{i}", (jpeg(i),), place) for i, place in enumerate(places)])
+    return folder
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("often", [False, True])
-def test_stopped_anywhere_it_ends_in_the_same_bytes(shards, tmp_path, monkeypatch, shuffle, often):
+def test_stopped_anywhere_it_ends_in_the_same_bytes(numbered_alike, tmp_path, monkeypatch, shuffle, often):
     """Stopped behind every batch in turn: with a state just saved, and with the last one far behind."""
     monkeypatch.setattr(packing, "BATCH", 8)
     monkeypatch.setattr(packing, "SAFE_S", -1.0 if often else 1e9)
     settings = PackSettings(shard_samples=33, shuffle=shuffle, shuffle_buffer=25, eval_fraction=0.3, views="1")
-    pack(open_source(str(shards)), tmp_path / "whole", settings)
+    pack(open_source(str(numbered_alike)), tmp_path / "whole", settings)
     stops = 0
     for go_on in range(2, 40):
         steps = 0
@@ -117,12 +126,41 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(shards, tmp_path, monkeypatc
                 raise Stop
 
         try:
-            pack(open_source(str(shards)), tmp_path / "out", settings, advance=advance)
+            pack(open_source(str(numbered_alike)), tmp_path / "out", settings, advance=advance)
         except Stop:
             stops += 1
         else:
             break
     assert stops >= (5 if often else 3)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_stopped_between_the_data_and_its_state_it_ends_in_the_same_bytes(
+    numbered_alike, tmp_path, monkeypatch, shuffle
+):
+    """Each shard is finished, but the state that says so is written by a later attempt; workers run ahead."""
+    monkeypatch.setattr(packing, "BATCH", 8)
+    monkeypatch.setattr(packing, "SAFE_S", -1.0)
+    settings = PackSettings(shard_samples=33, shuffle=shuffle, shuffle_buffer=25)
+    pack(open_source(str(numbered_alike)), tmp_path / "whole", settings)
+    write, calls = packing.write_json_atomic, 0
+
+    def write_or_stop(path, value):
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise Stop
+        write(path, value)
+
+    monkeypatch.setattr(packing, "write_json_atomic", write_or_stop)
+    for _ in range(20):
+        calls = 0
+        try:
+            pack(open_source(str(numbered_alike)), tmp_path / "out", settings, workers=1)
+        except Stop:
+            continue
+        break
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
@@ -143,7 +181,7 @@ packing.pack(open_source(sys.argv[1]), sys.argv[2], packing.PackSettings(shard_s
 def test_a_kill_9_loses_and_repeats_nothing(shards, tmp_path):
     out = tmp_path / "out"
     words = [sys.executable, "-c", SLOW, str(shards), str(out)]
-    for places in (30, 60, 100):
+    for places in (40, 100):
         begun = tmp_path / f"begun{places}"
         process = subprocess.Popen([*words, str(begun), str(places)], env=os.environ | {"OMP_NUM_THREADS": "1"})
         deadline = time.monotonic() + 60
@@ -285,13 +323,35 @@ def test_the_command_packs_a_folder_of_shards_and_tells(shards, tmp_path, capsys
     words = ["data", "pack", str(shards), f"out={tmp_path}/out", "shard_samples=100", "data_workers=0"]
     cli.main(words)
     out = capsys.readouterr().out
-    assert f"{tmp_path}/out: 159 places, 159 pictures, 2 shards" in out
+    assert f"{tmp_path}/out: 159 places, 159 pictures, shards: 2" in out
     assert "unreadable image 1" in out
     assert "country: 159 filled" in out
     assert f"geospot sft data={tmp_path}/out" in out
     cli.main(words)
     assert "nothing to do" in capsys.readouterr().out
     assert Counter(p.suffix for p in (tmp_path / "out").iterdir()) == {".tar": 2, ".txt": 1, ".json": 1}
+
+
+def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, monkeypatch, capsys):
+    files = {f"{s}.tar": pack_samples([Sample(f"{s}-{i}", (jpeg(i),), Place(s, i)) for i in range(30)]) for s in (1, 2)}
+    monkeypatch.setattr(packing, "BATCH", 8)
+    monkeypatch.setattr(packing, "SAFE_S", -1.0)
+
+    def advance(parts, places, skipped):
+        if places >= 24:
+            raise Stop
+
+    with serve(files) as server:
+        use_hub(monkeypatch, server)
+        spec, out = f"hf://datasets/{server.repo}/*.tar", tmp_path / "out"
+        with pytest.raises(Stop):
+            pack(open_source(spec), out, PackSettings(shuffle_buffer=10), advance=advance)
+        assert packing.saved_revision(out) == server.commit
+        cli.main(["data", "pack", spec, f"out={out}", "shuffle_buffer=10", "data_workers=0"])
+        assert "60 places" in capsys.readouterr().out
+        told = json.loads((out / "pack.json").read_text())
+    assert told["source"]["revision"] == server.commit
+    assert sorted(sample.key for sample in contents(out)) == sorted(f"{s}-{i}" for s in "12" for i in range(30))
 
 
 @pytest.mark.parametrize(

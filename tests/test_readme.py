@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import re
+import shlex
 from pathlib import Path
 
 import chz
@@ -21,9 +22,13 @@ CONFIGS = {
     "guess": "GuessConfig",
     "serve": "ServeConfig",
     "export": "ExportConfig",
+    "data inspect": "InspectConfig",
+    "data pack": "PackConfig",
 }
 COMMANDS = re.findall(
-    r"^    (?:pip install uv && uv sync && )?uv run (?:python -m geospot\.|geospot )(.+)$", README, re.M
+    r"^    (?:pip install uv && uv sync && )?uv run (?:python -m geospot\.|geospot )(.+)$",
+    README.replace("\\\n", ""),  # long commands go on in the next line
+    re.M,
 )
 
 
@@ -41,9 +46,10 @@ def test_every_command_is_shown():
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_readme_is_understood(line):
-    command, *words = line.split()
-    config_class = getattr(importlib.import_module(f"geospot.{command}"), CONFIGS[command])
-    chz.Blueprint(config_class).make_from_argv([word for word in words if "=" in word])
+    command, *words = line.partition("#")[0].split()
+    module = importlib.import_module(f"geospot.{cli.MODULES.get(command, command)}")
+    config_class = getattr(module, CONFIGS[f"{command} {words[0]}" if command == "data" else command])
+    chz.Blueprint(config_class).make_from_argv([word for word in shlex.split(" ".join(words)) if "=" in word])
 
 
 def test_every_file_in_the_map_exists():

@@ -270,6 +270,8 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
             follow(config)  # the first process runs the command; this one does shares of its passes
         else:
             main(config)
+    except SystemExit:  # before `user_errors`, which imports much
+        raise
     except user_errors() as error:
         fail(command, str(error))
     except KeyboardInterrupt:

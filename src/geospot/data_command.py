@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
@@ -9,8 +10,9 @@ from typing import NoReturn
 import chz
 
 from geospot.config import SOURCES, SourceConfig, fail, not_negative, positive, run_command
+from geospot.data.duplicates import overlap
 from geospot.data.fields import Columns
-from geospot.data.inspect import Inspection, inspect, overlap
+from geospot.data.inspect import Inspection, inspect
 from geospot.data.pack import Packed, PackSettings, pack, saved_revision
 from geospot.data.records import Source
 from geospot.data.sets import worker_count
@@ -160,12 +162,11 @@ def _packed_text(out: str, packed: Packed) -> str:
     for side, places in told["places"].items():
         folder = Path(out, side) if len(told["places"]) > 1 else Path(out)
         lines.append(
-            f"{folder}: {places:,} places, {told['pictures'][side]:,} pictures, {told['shards'][side]:,} shards"
+            f"{folder}: {places:,} places, {told['pictures'][side]:,} pictures, shards: {told['shards'][side]:,}"
         )
     lines.append(f"skipped: {packed.skipped}")
     for reason, examples in packed.skipped.examples.items():
-        told_of = (example.removeprefix(reason).removeprefix(": ") for example in examples[:3])
-        lines += [f"  {reason}: {example}" for example in told_of if example not in ("", reason)]
+        lines += [f"  {reason}: {example}" for example in examples[:3]]
     if told["keys renamed"]:
         lines.append(f"keys given a number or a name, since they came twice or were empty: {told['keys renamed']:,}")
     labels = told["labels"]
@@ -219,15 +220,25 @@ def usage() -> str:
     lines = ["Usage: geospot data inspect|pack SOURCE key=value ...", ""]
     for word, (*_, example, what) in ACTIONS.items():
         lines += [f"  {word:<8} {what}", f"  {'':<8} {example}", ""]
-    return "\n".join([*lines, "`geospot data inspect --help` and `geospot data pack --help` list their keys."])
+    lines.append(
+        "`geospot data inspect --help` and `geospot data pack --help` list their keys, `geospot data --help` all."
+    )
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line: the word behind `inspect` or `pack` that has no '=' is the source."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words:
         print(usage())
         return
+    if words[0] in ("-h", "--help", "help"):
+        print(usage())
+        for word, (config_class, run, *_) in ACTIONS.items():
+            print()
+            with suppress(SystemExit):
+                run_command(f"data {word}", config_class, run, ["--help"])
+        raise SystemExit(0)
     action, *rest = words
     if action not in ACTIONS:
         fail("data", f"no command {action!r}; there are {', '.join(ACTIONS)}. See `geospot data --help`")

@@ -1,4 +1,4 @@
-"""Records become samples: in worker processes, batches in order, or here."""
+"""Records become samples (or whatever else is read from them): in worker processes, batches in order, or here."""
 
 import multiprocessing
 import os
@@ -9,69 +9,62 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from geospot.data.records import Record
 from geospot.data.samples import BadSample, ReadOptions, Sample, read_sample
 
-Read = Sample | BadSample
+T = TypeVar("T")
+Sent = tuple[Any, str, str]  # (what was read or None, reason, detail): an exception would lose its reason on the way
 
-_options = ReadOptions()  # of a worker process
+_read_one: Callable[[Record], Any]  # of a worker process
 
 
-def _start_worker(options: ReadOptions) -> None:
-    global _options
-    _options = options
+def _start_worker(read_one: Callable[[Record], Any]) -> None:
+    global _read_one
+    _read_one = read_one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     # A worker whose parent was killed would wait for work for ever.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _read(record: Record, options: ReadOptions) -> Read:
-    try:
-        return read_sample(record, options)
-    except BadSample as error:
-        return error
-
-
-def _read_batch(records: Sequence[Record]) -> list[tuple[Sample | None, str, str]]:
-    """In a worker: (sample, reason, detail) each. A picture that needed no change is not sent back, but left empty."""
-    results = []
+def _read_batch(records: Sequence[Record]) -> list[Sent]:
+    """In a worker."""
+    results: list[Sent] = []
     for record in records:
-        read = _read(record, _options)
-        if isinstance(read, BadSample):
-            results.append((None, read.reason, str(read)))
-        else:
-            pictures = tuple(b"" if a is b else a for a, b in zip(read.pictures, record.pictures, strict=True))
-            results.append((replace(read, pictures=pictures), "", ""))
+        try:
+            results.append((_read_one(record), "", ""))
+        except BadSample as error:
+            results.append((None, error.reason, error.detail))
     return results
 
 
-def _joined(record: Record, result: tuple[Sample | None, str, str]) -> Read:
-    sample, reason, detail = result
-    if sample is None:
-        return BadSample(reason, detail.removeprefix(f"{reason}: "))
-    if b"" in sample.pictures:
-        pictures = tuple(a or b for a, b in zip(sample.pictures, record.pictures, strict=True))
-        sample = replace(sample, pictures=pictures)
-    return sample
+class Decoder(Generic[T]):
+    """Reads batches of records with `workers` processes (0: in this one, when the result is asked for).
 
-
-class Decoder:
-    """Reads batches of records into samples with `workers` processes (0: in this one, when the result is asked for).
+    `read` makes of a record what is wanted, or raises BadSample. It travels to the workers once, and what it returns
+    travels back; there `receive(record, result)`, if given, completes it.
 
     A worker that dies (a decoder's crash, the system out of memory) is replaced, and what it had is read again record
     by record; the one that kills a worker twice comes back as BadSample.
     """
 
-    def __init__(self, options: ReadOptions, workers: int = 0):
-        self.options, self.workers = options, workers
+    def __init__(
+        self,
+        read: Callable[[Record], Any],
+        workers: int = 0,
+        receive: Callable[[Record, Any], T] | None = None,
+    ):
+        self.workers = workers
+        self._read, self._receive = read, receive or (lambda record, result: result)
         self._pool: ProcessPoolExecutor | None = None
 
-    def submit(self, records: Sequence[Record]) -> Callable[[], list[Read]]:
+    def submit(self, records: Sequence[Record]) -> Callable[[], list[T | BadSample]]:
         """Begin a batch; the result, one a record in their order, is waited for by calling what this returns."""
         if not self.workers:
-            return lambda: [_read(record, self.options) for record in records]
+            return lambda: [self._here(record) for record in records]
         future = self._submit(records)
         return lambda: self._wait(records, future)
 
@@ -81,13 +74,17 @@ class Decoder:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
+    def _here(self, record: Record) -> T | BadSample:
+        try:
+            return self._receive(record, self._read(record))
+        except BadSample as error:
+            return error
+
     def _start(self) -> ProcessPoolExecutor:
         # Forked from a server that holds neither torch nor threads: starting a worker is quick and safe.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["geospot.data.decode", "PIL.JpegImagePlugin"])
-        return ProcessPoolExecutor(
-            self.workers, mp_context=context, initializer=_start_worker, initargs=(self.options,)
-        )
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker, initargs=(self._read,))
 
     def _submit(self, records: Sequence[Record]) -> Future:
         for _ in range(2):
@@ -98,14 +95,17 @@ class Decoder:
                 self._pool = None
         raise RuntimeError("the processes that decode pictures die as they start; data_workers=0 does without them")
 
-    def _wait(self, records: Sequence[Record], future: Future) -> list[Read]:
+    def _wait(self, records: Sequence[Record], future: Future) -> list[T | BadSample]:
         try:
             results = future.result()
         except BrokenProcessPool:
             results = [self._alone(record) for record in records]
-        return [_joined(record, result) for record, result in zip(records, results, strict=True)]
+        return [
+            BadSample(reason, detail) if reason else self._receive(record, result)
+            for record, (result, reason, detail) in zip(records, results, strict=True)
+        ]
 
-    def _alone(self, record: Record) -> tuple[Sample | None, str, str]:
+    def _alone(self, record: Record) -> Sent:
         for _ in range(2):  # a pool may also break while it stands idle, through what another batch did
             try:
                 return self._submit([record]).result()[0]
@@ -114,19 +114,46 @@ class Decoder:
         return None, "picture crashed the decoder", ""
 
 
-def decode_in_order(records: Iterator[Record], decoder: Decoder, batch: int = 16) -> Iterator[Read]:
-    """Every record read, in order, with a bounded number of batches ahead."""
-    ahead: deque[Callable[[], list[Read]]] = deque()
+def sample_decoder(options: ReadOptions, workers: int) -> Decoder[Sample]:
+    """Records -> samples; a picture that needed no change does not travel back."""
+    if not workers:
+        return Decoder(partial(read_sample, options=options))
+    return Decoder(partial(_read_lean, options=options), workers, _with_pictures)
+
+
+def _read_lean(record: Record, options: ReadOptions) -> Sample:
+    sample = read_sample(record, options)
+    return replace(
+        sample, pictures=tuple(b"" if a is b else a for a, b in zip(sample.pictures, record.pictures, strict=True))
+    )
+
+
+def _with_pictures(record: Record, sample: Sample) -> Sample:
+    if b"" not in sample.pictures:
+        return sample
+    return replace(sample, pictures=tuple(a or b for a, b in zip(sample.pictures, record.pictures, strict=True)))
+
+
+def decode_in_order(
+    records: Iterator[Record], decoder: Decoder[T], batch: int = 16
+) -> Iterator[tuple[Record, T | BadSample]]:
+    """Every record and what was read of it, in order, with a bounded number of batches ahead."""
+    ahead: deque[tuple[list[Record], Callable[[], list]]] = deque()
     depth = 3 * decoder.workers
     held: list[Record] = []
+
+    def first() -> Iterator[tuple[Record, T | BadSample]]:
+        batch_records, result = ahead.popleft()
+        return zip(batch_records, result(), strict=True)
+
     for record in records:
         held.append(record)
         if len(held) == batch:
-            ahead.append(decoder.submit(held))
+            ahead.append((held, decoder.submit(held)))
             held = []
         if len(ahead) > depth:
-            yield from ahead.popleft()()
+            yield from first()
     if held:
-        ahead.append(decoder.submit(held))
+        ahead.append((held, decoder.submit(held)))
     while ahead:
-        yield from ahead.popleft()()
+        yield from first()

@@ -2,17 +2,14 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from geospot.data.decode import Decoder
-from geospot.data.fields import Columns, read_fields, read_place
+from geospot.data.fields import BadSample, Columns, read_fields, read_place
 from geospot.data.pictures import prepare_picture
 from geospot.data.records import Record
-from geospot.data.samples import BadSample, ReadOptions
 from geospot.earth.place import Place
 
 
@@ -66,49 +63,6 @@ def _picture_facts(stored, decode: bool) -> PictureFacts:
         raise BadSample("unreadable image", str(error)) from None
 
 
-Read = Facts | BadSample
-
-
-def _read_batch(records: Sequence[Record], columns: Columns, decode: bool) -> list[tuple[Facts | None, str, str]]:
-    """(facts, reason, detail) each."""
-    results = []
-    for record in records:
-        try:
-            results.append((read_facts(record, columns, decode), "", ""))
-        except BadSample as error:
-            results.append((None, error.reason, str(error).removeprefix(error.reason).removeprefix(": ")))
-    return results
-
-
-class FactReader(Decoder):
-    """A `Decoder` whose batches come back as `Facts`: no picture travels from the workers."""
-
-    def __init__(self, columns: Columns, decode: bool, workers: int):
-        super().__init__(ReadOptions(columns=columns), workers)
-        self._how = columns, decode
-
-    def submit(self, records: Sequence[Record]) -> Callable[[], list[Read]]:
-        """Begin a batch; call what this returns for the facts, one a record in their order."""
-        if not self.workers:
-            return lambda: _opened(_read_batch(records, *self._how))
-        future = self._submit(records)
-        return lambda: self._wait(records, future)
-
-    def _submit(self, records: Sequence[Record]) -> Future:
-        for _ in range(2):
-            self._pool = self._pool or self._start()
-            try:
-                return self._pool.submit(_read_batch, records, *self._how)
-            except BrokenProcessPool:
-                self._pool = None
-        raise RuntimeError("the processes that decode pictures die as they start; data_workers=0 does without them")
-
-    def _wait(self, records: Sequence[Record], future: Future) -> list[Read]:
-        try:
-            return _opened(future.result())
-        except BrokenProcessPool:
-            return _opened([self._alone(record) for record in records])
-
-
-def _opened(results: Sequence[tuple[Facts | None, str, str]]) -> list[Read]:
-    return [BadSample(reason, detail) if facts is None else facts for facts, reason, detail in results]
+def fact_decoder(columns: Columns, decode: bool, workers: int) -> Decoder[Facts]:
+    """Records -> facts; no picture travels back from the workers."""
+    return Decoder(partial(read_facts, columns=columns, decode=decode), workers)

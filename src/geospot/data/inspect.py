@@ -1,8 +1,7 @@
-"""Looking through a whole source once: what it holds, what is wrong with it, what it shares with another one.
+"""Looking through a whole source once: what it holds and what is wrong with it.
 
-Numbers are kept, no pictures: 34 bytes a place and 16 a picture, in arrays. When all is read, duplicates are looked for
-among copies of 8 bytes a picture, sorted (24 more), and neighbours of another set in a tree of about 50 bytes a place.
-What an example is called is read again from the source.
+Numbers are kept, no pictures: 34 bytes a place and 16 a picture, in arrays. What an example is called is read again
+from the source.
 """
 
 import heapq
@@ -16,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from geospot.data.decode import decode_in_order
-from geospot.data.facts import FactReader, Facts, digest
+from geospot.data.facts import Facts, digest, fact_decoder
 from geospot.data.fields import USUAL, Columns
 from geospot.data.lanes import Lanes
 from geospot.data.records import DataError, Record, Source
@@ -27,7 +26,6 @@ from geospot.earth.truth import LEVELS, LabelReport, normalise_truths
 LABEL_BATCH = 512  # places that are located together
 REMOTE_PARTS = 8  # read at once over a network
 GRID = 1e-5  # degrees; about a metre: coordinates that agree to it are the same
-EXAMPLES = 5
 DISAGREEMENTS = 12
 
 
@@ -200,24 +198,23 @@ def inspect(
     n_parts = len(source.parts)
     order = np.random.default_rng(seed).permutation(n_parts) if limit else range(n_parts)
     lanes = Lanes(source, order, min(REMOTE_PARTS if source.remote else 2, max(n_parts, 1)), found.skipped)
-    reader = FactReader(columns, decode, workers)
-    origins: deque[tuple[int, str, int, int]] = deque()
+    reader = fact_decoder(columns, decode, workers)
+    parts: deque[int] = deque()  # of the records on their way
 
     def records() -> Iterator[Record]:
         for part, record in lanes:
-            origins.append((part, record.key, record.start, record.end))
+            parts.append(part)
             yield record
 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*what cannot be read is skipped")  # it is in the report
-            for read in decode_in_order(records(), reader):
-                part, key, start, end = origins.popleft()
+            for record, read in decode_in_order(records(), reader):
+                part = parts.popleft()
                 if isinstance(read, BadSample):
-                    detail = str(read).removeprefix(read.reason).removeprefix(": ")
-                    found.skipped.count(read.reason, f"{key}: {detail}" if detail else key)
+                    found.skipped.count_bad(record.key, read)
                 else:
-                    found.add(part, key, start, end, read, sheet)
+                    found.add(part, record.key, record.start, record.end, read, sheet)
                 found.parts_read = finished(lanes.state())
                 advance(found)
                 if limit and found.places >= limit:
@@ -239,70 +236,3 @@ def inspect(
 def finished(lanes: dict) -> int:
     """Parts that were read to their end, from the state of `Lanes`."""
     return lanes["next"] - sum(cursor is not None for cursor in lanes["open"])
-
-
-# -- duplicates
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """How many are there more than once (the first of each not counted), and a few pairs of rows."""
-
-    n: int
-    pairs: list[tuple[int, int]]
-
-
-def repeats(values: np.ndarray) -> Repeats:
-    """Equal values among (N,) ones."""
-    order = np.argsort(values, kind="stable")
-    again = np.flatnonzero(values[order][1:] == values[order][:-1])
-    return Repeats(len(again), [(int(order[i]), int(order[i + 1])) for i in again[:EXAMPLES]])
-
-
-def shared(values: np.ndarray, others: np.ndarray) -> Repeats:
-    """Values that are among the others, too; pairs are (row, row of the other)."""
-    order = np.argsort(others, kind="stable")
-    both = np.flatnonzero(np.isin(values, others))
-    rows = order[np.searchsorted(others, values[both[:EXAMPLES]], sorter=order)]
-    return Repeats(len(both), list(zip(both[:EXAMPLES].tolist(), rows.tolist(), strict=True)))
-
-
-def near(found: Inspection, others: Inspection, km: float, chunk: int = 100_000) -> Repeats:
-    """Places with one of the others within `km`; pairs are (row, row of the nearest other)."""
-    from scipy.spatial import cKDTree
-
-    from geospot.earth.distance import chord, unit_vectors
-
-    if not (found.places and others.places):
-        return Repeats(0, [])
-    tree = cKDTree(unit_vectors(others.lat, others.lon), balanced_tree=False, compact_nodes=False)
-    lat, lon, reach = found.lat, found.lon, float(chord(km))
-    n, pairs = 0, []
-    for start in range(0, found.places, chunk):
-        part = slice(start, start + chunk)
-        # A hair beyond, since the bound itself is left out and coordinates are kept to a metre.
-        distance, row = tree.query(unit_vectors(lat[part], lon[part]), distance_upper_bound=reach + 1e-9)
-        hits = np.flatnonzero(np.isfinite(distance))
-        n += len(hits)
-        pairs += [(int(start + i), int(row[i])) for i in hits[: EXAMPLES - len(pairs)]]
-    return Repeats(n, pairs)
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What two sets share. Keys alone are no leak: sets that are numbered share them."""
-
-    km: float
-    near: Repeats
-    pictures: Repeats
-    keys: Repeats
-
-    @property
-    def leaks(self) -> bool:
-        """Whether a model trained on one set has seen something of the other."""
-        return bool(self.near.n or self.pictures.n)
-
-
-def overlap(found: Inspection, others: Inspection, km: float) -> Overlap:
-    """What `found` shares with `others`."""
-    return Overlap(km, near(found, others, km), shared(found.digests, others.digests), shared(found.keys, others.keys))

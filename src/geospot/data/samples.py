@@ -51,6 +51,10 @@ class SkipCounter(Counter):
         if detail and len(told) < EXAMPLES:
             told.append(detail)
 
+    def count_bad(self, key: str, bad: BadSample) -> None:
+        """Count a sample by what was wrong with it."""
+        self.count(bad.reason, f"{key}: {bad.detail}" if bad.detail else key)
+
     def __str__(self) -> str:
         return ", ".join(f"{reason} {n}" for reason, n in self.most_common()) or "none"
 

@@ -18,7 +18,7 @@ from itertools import islice
 
 import numpy as np
 
-from geospot.data.decode import Decoder, decode_in_order
+from geospot.data.decode import decode_in_order, sample_decoder
 from geospot.data.lanes import Lanes, ReadAhead, count_skip
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.samples import BadSample, ReadOptions, Sample, SkipCounter
@@ -74,7 +74,7 @@ class SampleStream:
         self.source, self.seed, self.buffer, self.views = source, seed, buffer, check_views(views)
         self.open_parts, self.rank, self.world, self.epochs = open_parts, rank, world, epochs
         self._over = False
-        self._decoder = Decoder(options, workers)
+        self._decoder = sample_decoder(options, workers)
         self._ahead = 3 * workers + 1  # batches
         self._batch = DECODE_BATCH if workers else 1
         self._fetchers: ThreadPoolExecutor | None = None
@@ -102,11 +102,11 @@ class SampleStream:
     def __next__(self) -> Sample:
         while True:
             while self._results:
-                _, read = self._results.popleft()
+                held, read = self._results.popleft()
                 if isinstance(read, Sample):
                     self._good += 1
                     return read
-                self.skipped.count(read.reason, str(read))
+                self.skipped.count_bad(held.record.key, read)
             while len(self._ready) < self._ahead:
                 if not (held := self._draw_batch()):
                     break
@@ -270,11 +270,11 @@ def read_all(
             finally:
                 items.close()
 
-    decoder = Decoder(options, workers)
+    decoder = sample_decoder(options, workers)
     try:
-        for read in decode_in_order(records(), decoder):
+        for record, read in decode_in_order(records(), decoder):
             if isinstance(read, BadSample):
-                skipped.count(read.reason, str(read))
+                skipped.count_bad(record.key, read)
             else:
                 yield read
     finally:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geospot.data.inspect import Inspection, Overlap, repeats
+from geospot.data.duplicates import Overlap, repeats
+from geospot.data.inspect import Inspection
 from geospot.earth.truth import LEVELS
 
 TOP_COUNTRIES = 15
