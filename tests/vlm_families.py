@@ -77,7 +77,7 @@ def gemma3(text: dict, ids: dict):
         "image_size": 56, "patch_size": 14,
     }  # fmt: skip
     config = Gemma3Config(
-        text_config=text | {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 1 + ["full_attention"]},
+        text_config=text | {"sliding_window": 8, "layer_types": ["sliding_attention", *["full_attention"] * 2]},
         vision_config=vision, mm_tokens_per_image=4, image_token_id=ids["<|image_pad|>"],
         boi_token_index=ids["<|vision_start|>"], eoi_token_index=ids["<|vision_end|>"],
     )  # fmt: skip

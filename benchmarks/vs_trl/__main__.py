@@ -129,8 +129,8 @@ def scaling(args, model: str) -> list[dict]:
     grid += [{"new_tokens": n} for n in (12, 24, 48, 96, 192)]
     for change in grid:
         shape = base | change
-        settings = shape | {"threads": args.threads, "steps": 5, "seed": 0, "lr": 1e-4, "fixed_length": 1}
-        done = in_turns({"ours": Side(sys.executable, "ours.py", mode="grpo", model=model, **settings)}, 5)["ours"]
+        settings = shape | {"threads": args.threads, "steps": 4, "seed": 0, "lr": 1e-4, "fixed_length": 1}
+        done = in_turns({"ours": Side(sys.executable, "ours.py", mode="grpo", model=model, **settings)}, 4)["ours"]
         least = {key: min(r[key] for r in done[WARM_UP:]) for key in ("step", "sample", "step_cpu")}
         floor = gflop(**shape) / matmul_gflops(args.threads)
         name = next(iter(change))

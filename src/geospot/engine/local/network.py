@@ -13,6 +13,7 @@ from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, to_tokens
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.pictures import Pictures
+from geospot.engine.local.vision import use_batched_attention
 from geospot.models.loading import load_model, load_processing
 
 ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -43,6 +44,7 @@ class Network:
         self.spec, self.options, self.device = spec, options, options.device
         self.processing = load_processing(spec.base_model)
         self.model = load_model(self.processing, dtype=dtype, device=self.device)
+        use_batched_attention(self.model)
         self.trainable = self._make_trainable()
         self._base = {name: p.data for name, p in self.trainable.items()}
         vision_frozen = not any("visual" in name or "vision" in name for name in self.trainable)
