@@ -188,7 +188,7 @@ def measure(args, url: str) -> dict:
     def meter() -> Meter:
         return Meter(lambda: httpx.get(f"{url}/api/v1/stats").json())
 
-    def ask(some) -> Asked:
+    def ask(some) -> Asked:  # with the renderer of the moment
         return Asked(sampler, renderer, some, "Where was this taken?", seeds=range(len(some)), **how)
 
     with TinkerServiceClient(TinkerOptions(Server.find(url))) as service:
@@ -197,7 +197,7 @@ def measure(args, url: str) -> dict:
         ask(samples[:2]).collect()  # connections are open, modules are loaded
         steps = []
         for _ in range(args.repeats):
-            renderer.image_chunk.cache_clear()
+            renderer = Renderer(renderer.processing)  # one that has not seen the pictures yet
             with meter() as step:
                 rollouts = ask(samples).collect()
             steps.append(step)

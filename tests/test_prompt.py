@@ -183,3 +183,9 @@ def test_unreadable_pictures_are_a_value_error(renderer, cut):
 def test_a_picture_that_is_far_too_narrow_is_a_value_error(qwen):
     with pytest.raises(ValueError, match="too narrow"):
         qwen.image_chunk(encoded(Image.new("RGB", (3000, 10)), "PNG"))
+
+
+def test_a_picture_is_rendered_once(renderer):
+    data = jpeg(3)
+    assert renderer.image_chunk(data) is renderer.image_chunk(bytes(bytearray(data)))
+    assert renderer.image_chunk(jpeg(4)) is not renderer.image_chunk(data)

@@ -56,7 +56,7 @@ class Asked:
         temperature: float = 1.0,
     ):
         self.renderer, self.samples, self.num_samples = renderer, list(samples), num_samples
-        self.prompts = [renderer.prompt(sample.pictures, question) for sample in samples]
+        self.prompts: list[types.ModelInput] = []
         self._params = [
             types.SamplingParams(
                 max_tokens=max_tokens, seed=seed, stop=renderer.stop_token_ids, temperature=temperature
@@ -64,7 +64,10 @@ class Asked:
             for _, seed in zip(samples, seeds, strict=True)
         ]
         self._sampler = sampler
-        self._futures = {i: self._ask(i) for i in range(len(self.prompts))}
+        self._futures = {}
+        for i, sample in enumerate(samples):  # the first are on their way while the last are rendered
+            self.prompts.append(renderer.prompt(sample.pictures, question))
+            self._futures[i] = self._ask(i)
 
     def _ask(self, i: int):
         return self._sampler.sample(

@@ -3,6 +3,7 @@
 python -m geospot.sft model_name=Qwen/Qwen2.5-VL-3B-Instruct max_steps=1000
 """
 
+import math
 import time
 
 import chz
@@ -71,7 +72,7 @@ def run(config: SftConfig) -> list[Evaluation]:
             # Both requests are in flight before the first result is read.
             forward = loop.training.forward_backward(data, "cross_entropy")
             taken = loop.training.optim_step(adam(config, rate))
-            loss = forward.result().metrics["loss:sum"]
+            loss = forward.result().metrics.get("loss:sum", math.nan)  # not every server says it
             metrics |= taken.result().metrics or {}
             metrics |= {
                 "loss": loss,

@@ -65,7 +65,7 @@ def update(
     for data, forward, taken in asked:
         output = forward.result()
         row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
-        row |= {"loss": output.metrics["loss:sum"]} | (taken.result().metrics or {})
+        row |= {"loss": output.metrics.get("loss:sum", np.nan)} | (taken.result().metrics or {})
         rows.append(row)
         if first_kl is None:
             first_kl = row["kl"]

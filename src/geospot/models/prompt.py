@@ -1,7 +1,9 @@
 """How pictures and a question become a `ModelInput`, and how token ids become text again."""
 
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
 
 from tinker import types
 
@@ -23,7 +25,8 @@ class Renderer:
         self.max_pixels = max_pixels
         self.stop_token_ids = [self.tokenizer.eos_token_id]
         # Sampling, every training pass and every evaluation share one chunk a picture.
-        self.image_chunk = lru_cache(maxsize=KEPT_PICTURES)(self._image_chunk)
+        self._kept: OrderedDict[bytes, types.ImageChunk] = OrderedDict()  # by the picture's hash, oldest use first
+        self._lock = threading.Lock()  # a loop renders ahead in a thread of its own
 
     def prompt(self, pictures: Sequence[bytes], question: str) -> types.ModelInput:
         """The question about one or more encoded pictures, up to where the model's answer begins."""
@@ -50,11 +53,25 @@ class Renderer:
                 chunks.append(self.image_chunk(pictures[i]))
         return types.ModelInput(chunks=chunks)
 
-    def _image_chunk(self, data: bytes) -> types.ImageChunk:
+    def image_chunk(self, data: bytes) -> types.ImageChunk:
         """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`.
 
-        Raises ValueError where it cannot be read to its end: it fails here, not in the middle of a batch.
+        The same picture gives the same object, as long as it is one of the last few thousand. Raises ValueError where
+        it cannot be read to its end: it fails here, not in the middle of a batch.
         """
+        key = hashlib.sha256(data).digest()
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        chunk = self._render(data)
+        with self._lock:
+            self._kept[key] = chunk
+            if len(self._kept) > KEPT_PICTURES:
+                self._kept.popitem(last=False)
+        return chunk
+
+    def _render(self, data: bytes) -> types.ImageChunk:
         data, image_format = prepare_picture(data, self.max_pixels, verify=False)
         tokens = self.processing.count_image_tokens(*image_size(data))
         return types.ImageChunk(data=data, format=image_format, expected_tokens=tokens)

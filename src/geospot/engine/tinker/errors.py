@@ -12,7 +12,7 @@ _KEY = re.compile(r"\btml-[\w.-]+")
 
 
 def translate(error: BaseException, base_url: str) -> BaseException:
-    """The error to raise in place of one of the SDK's; errors of other kinds stay as they are."""
+    """The error to raise in place of one of the SDK's; ours, and what is no error but an interrupt, stay."""
     if isinstance(error, tinker.RequestFailedError):
         text = _TAIL.sub("", str(error)).removeprefix("Request failed: ").removeprefix("ValueError: ")
         return _made(error, f"{base_url} refused a request: {text}" if _is_users(error) else f"{base_url}: {text}")
@@ -22,9 +22,10 @@ def translate(error: BaseException, base_url: str) -> BaseException:
         return _made(error, f"{base_url} cannot be reached: {error}")
     if isinstance(error, CancelledError):
         return _made(error, f"a request to {base_url} was given up")
-    if isinstance(error, tinker.TinkerError) or type(error).__name__ == "RetryableException":
-        return _made(error, f"{base_url}: {error}. {_RESTART}" if "expired" in str(error) else f"{base_url}: {error}")
-    return error
+    if isinstance(error, EngineError) or not isinstance(error, Exception):
+        return error
+    text = f"{base_url}: {_TAIL.sub('', str(error)) or type(error).__name__}"  # also what the SDK asserts of a server
+    return _made(error, f"{text}. {_RESTART}" if "expired" in text or "poisoned" in text else text)
 
 
 _RESTART = "If the server was restarted, the same command goes on from the last checkpoint"
