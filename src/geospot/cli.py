@@ -10,14 +10,16 @@ COMMANDS = {
     "demo": "the whole recipe on the tiny model, with a table and a report",
     "sft": "supervised warm start on true answers",
     "train": "GRPO with a reward that tightens",
-    "eval": "a model or checkpoint on held-out pictures, with 95 % intervals",
+    "eval": "a model, or predictions made elsewhere, on held-out pictures, with 95 % intervals",
+    "compare": "models by their predictions, with paired intervals of the differences",
+    "calibrate": "learn from held-out pictures how large the radius of a guess must be",
     "guess": "say where photos were taken",
 }
 
 
 def usage() -> str:
     """What `geospot --help` prints."""
-    lines = [f"  {name:<6} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<9} {what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
             "Usage: geospot COMMAND key=value ...",

@@ -175,6 +175,10 @@ def user_errors() -> tuple[type[BaseException], ...]:
     from geospot.data.shards import DataError
     from geospot.engine.local.state import CheckpointError
     from geospot.files import RunFolderError
+    from geospot.guessing.calibration import CalibrationError
     from geospot.models.loading import ModelError
+    from geospot.scoring.join import JoinError
+    from geospot.tables.formats import TableError
 
-    return (DataError, CheckpointError, RunFolderError, ModelError, OSError)
+    found = (DataError, CheckpointError, RunFolderError, ModelError, CalibrationError, JoinError, TableError, OSError)
+    return found

@@ -30,14 +30,15 @@ def parse_scale(scale: str | float) -> float | None:
     except (TypeError, ValueError):
         diagonal_km = np.nan
     if not 0 < diagonal_km < np.inf:
-        raise ValueError(f"scale={scale!r}: must be world, map (from the bounds of the truths), or the map's diagonal in km")
+        raise ValueError(f"scale={scale!r}: must be world, map (the bounds of the truths), or the map's diagonal in km")
     return diagonal_km / 10
 
 
 def map_diagonal_km(lat, lon) -> float:
     """The diagonal of the smallest box of latitudes and longitudes around points in degrees, as GeoGuessr's maps have.
 
-    The box may cross the date line: it leaves out the widest gap between longitudes. ValueError where all are one place.
+    The box may cross the date line: it leaves out the widest gap between longitudes. ValueError where all
+    are one place.
     """
     lat, lon = np.asarray(lat, np.float64), np.sort(np.asarray(lon, np.float64))
     gaps = np.diff(lon, append=lon[0] + 360.0)

@@ -1,8 +1,11 @@
-"""What a model must beat: guesses that never look at a picture."""
+"""What a model is held against: the best guess that never looks at a picture, and what papers report."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
+from geospot.earth.score import ACCURACY_RADII_KM
 
 # Bounds the distances held at once: 4 million float64 are 32 MB.
 CHUNK_ELEMENTS = 4_000_000
@@ -64,3 +67,40 @@ def _pattern_search(start: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, 
         else:
             step_km /= 2
     return here, value
+
+
+# Figures of papers, in percent within 1 / 25 / 200 / 750 / 2,500 km unless named otherwise. They are what was printed,
+# on the same pictures only where the set is the same, and mostly with failed answers left out.
+@dataclass(frozen=True)
+class Published:
+    """A row of a paper's table: `metrics` by the keys of `summarize`, `source` where it stands."""
+
+    data: str
+    model: str
+    metrics: dict[str, float]
+    source: str
+
+
+def _within(*percent: float) -> dict[str, float]:
+    return {f"acc_{r}km": p / 100 for r, p in zip(ACCURACY_RADII_KM, percent, strict=True)}
+
+
+PUBLISHED = (
+    Published("im2gps3k", "GeoCLIP", _within(14.1, 34.5, 50.7, 69.7, 83.8), "Vivanco et al. 2023, arXiv:2309.16020"),
+    Published("im2gps3k", "PIGEOTTO", _within(11.3, 36.7, 53.8, 72.4, 85.3), "Haas et al. 2024, arXiv:2307.05845"),
+    Published("im2gps3k", "GLOBE", _within(9.8, 40.2, 56.2, 71.5, 82.4), "Li et al. 2025, arXiv:2506.14674"),
+    Published("im2gps3k", "GeoRanker", _within(18.8, 45.1, 61.5, 76.3, 89.3), "Jia et al. 2025, arXiv:2505.13731"),
+    Published(
+        "osv5m",
+        "OSV-5M baseline",
+        {
+            "geoguessr_score": 3361.0,
+            "mean_km": 1814.0,
+            "geo_country_acc": 0.680,
+            "geo_region_acc": 0.394,
+            "geo_area_acc": 0.103,
+            "geo_city_acc": 0.059,
+        },
+        "Astruc et al. 2024, arXiv:2404.18873",
+    ),
+)

@@ -56,9 +56,7 @@ def resample(
 
     with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as pool:
         parts = list(pool.map(work, blocks))
-    return [
-        {key: np.concatenate([part[i][key] for part in parts]) for key in table} for i, table in enumerate(tables)
-    ]
+    return [{key: np.concatenate([part[i][key] for part in parts]) for key in table} for i, table in enumerate(tables)]
 
 
 def _blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]]:
@@ -220,6 +218,14 @@ def percentile_interval(values: np.ndarray, n: int, confidence: float = 0.95) ->
     tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def ratio_interval(top: np.ndarray, bottom: np.ndarray, n_resamples: int = N_RESAMPLES) -> tuple[float, float]:
+    """The 95 % interval of sum(top) / sum(bottom) over places (N,)."""
+    both = np.stack([top, bottom], axis=1).astype(np.float64)
+    blocks = _blocks(len(both), len(both), n_resamples)
+    sums = np.concatenate([draw_counts(len(both), rows, 0, block) @ both for block, rows in blocks])
+    return percentile_interval(sums[:, 0] / sums[:, 1], len(both))
 
 
 def bootstrap_intervals(

@@ -9,7 +9,15 @@ from geospot.metrics.bootstrap import intervals, resample
 from geospot.metrics.predictions import Predictions
 from geospot.metrics.summary import summarize
 
-GROUP_METRICS = ("median_km", "geoguessr_score", "acc_25km", "acc_750km", "geo_country_acc", "country_acc", "failure_rate")
+GROUP_METRICS = (
+    "median_km",
+    "geoguessr_score",
+    "acc_25km",
+    "acc_750km",
+    "geo_country_acc",
+    "country_acc",
+    "failure_rate",
+)
 GROUP_RESAMPLES = 500
 LEAST_PLACES = 5  # fewer tell nothing about how a number would vary: no interval then
 
