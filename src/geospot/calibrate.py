@@ -1,4 +1,4 @@
-"""`geospot calibrate`: learn from held-out pictures how large a radius must be to hold the truth, and how well it does."""
+"""`geospot calibrate`: learn from held-out pictures how large a radius must be, and how well it holds."""
 
 from pathlib import Path
 
@@ -45,9 +45,7 @@ def run(config: CalibrateConfig) -> Calibration:
     path = Path(config.file).expanduser() if config.file else calibration_path(subject, question)
     found.save(path)
     failed = int(np.isnan(km).sum())
-    print(
-        f"\n{len(km):,} pictures of {data}, {failed} without an answer. The radius of a guess that was not learned from:"
-    )
+    print(f"\n{len(km):,} pictures of {data}, {failed} without an answer. The radius of guesses that it has not seen:")
     print(reliability_table(found))
     print(f"\nwrote {path}; geospot guess samples={config.samples} finds it")
     return found

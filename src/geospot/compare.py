@@ -12,7 +12,7 @@ import numpy as np
 from geospot import __version__
 from geospot.config import fail, run_command
 from geospot.earth.score import parse_scale
-from geospot.evaluation_report import draw_figures, published_text
+from geospot.evaluation_report import draw_figures, published_notes
 from geospot.metrics import Difference, difference, intervals, resample
 from geospot.report import Row, Table, write_report
 from geospot.report.breakdown import difference_html
@@ -20,7 +20,7 @@ from geospot.report.errors import histogram_html, within_html
 from geospot.results import evaluation_json, finite, write_metrics
 from geospot.scoring.join import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
-from geospot.scoring.references import parse_references, published_rows, reference_rows
+from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.text import answered_line, difference_table, failure_line, metrics_table
 from geospot.tables.columns import parse_columns
 from geospot.tables.evaluations import read_pair, warn
@@ -88,12 +88,11 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
         for line in (answered_line(evaluation), failure_line(evaluation)):
             if line:
                 print(line)
-    published = published_rows(config.truth or config.models[0]) if "published" in wanted else []
-    for row in published:
-        print(f"published on {row.data}: {row.model}: {published_text(row.metrics)} ({row.source})")
-    print(f"\nDifferences, resampled together; *: the interval leaves out 0\n{difference_table('models', pairs)}")
+    notes = published_notes(config.truth or config.models[0]) if "published" in wanted else []
+    print("\n".join(notes))
+    print(f"Differences, resampled together; *: the interval leaves out 0\n{difference_table('models', pairs)}")
     if config.out:
-        _write(Path(config.out), config, evaluations, pairs, published)
+        _write(Path(config.out), config, evaluations, pairs, notes)
     return pairs
 
 
@@ -112,7 +111,7 @@ def in_common(config: CompareConfig) -> list[Evaluation]:
     if left := [f"{len(a) - len(common):,} of {name}" for a, name in zip(answered, names, strict=True)
                 if len(a) > len(common)]:  # fmt: skip
         warn([f"{len(common):,} pictures are in all files; left out are {', '.join(left)}"])
-    order = [key for key in read[0][0].keys if key in common]  # noqa: SIM118  a list of keys, not a mapping
+    order = [key for key in read[0][0].keys if key in common]
     evaluations = []
     for (truths, guesses), name in zip(read, names, strict=True):
         row = {key: i for i, key in enumerate(truths.keys)}
@@ -150,7 +149,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pairs, published) -> None:
+def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pairs, notes) -> None:
     out.mkdir(parents=True, exist_ok=True)
     facts = {e.name: evaluation_json(e) for e in evaluations}
     differences = {
@@ -161,7 +160,6 @@ def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pair
     write_metrics(out / "comparison.json", {"models": facts, "differences": finite(differences)}, command=command)
     models = {e.name: e.predictions for e in evaluations[: len(config.models)]}
     rows = [Row(e.name, e.summary, e.intervals) for e in evaluations]
-    rows += [Row(f"{row.model} ({row.source}, as published)", row.metrics) for row in published]
     histograms = "".join(histogram_html(name, p) for name, p in models.items())
     write_report(
         out / "report.html",
@@ -175,6 +173,7 @@ def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pair
         configuration=chz.asdict(config),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
+        notes=notes,
     )
     print(f"wrote {', '.join(['comparison.json', 'report.html', *draw_figures(out, models)])} in {out}")
 

@@ -1,4 +1,4 @@
-"""`geospot eval`: a model, or predictions made elsewhere, on held-out pictures; every answer counted, with intervals."""
+"""`geospot eval`: a model, or predictions made elsewhere, on held-out pictures; every answer counts."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,6 +10,7 @@ from geospot.answer import prompt_text
 from geospot.asking import AnswerLog, Question, ask_set
 from geospot.config import EngineConfig, not_negative, positive, run_command
 from geospot.data.samples import SkipCounter
+from geospot.data.shards import DataError
 from geospot.data.world import WorldConfig
 from geospot.earth.score import parse_scale
 from geospot.engine import open_engine
@@ -49,6 +50,7 @@ class AskConfig(EngineConfig):
         doc="ground that a side of a bluemarble picture covers, km; none: as in the checkpoint's run",
     )
     eval_places: int = chz.field(default=0, doc="the first so many of each set; 0: all")
+    sets: tuple[str, ...] = chz.field(default=(), doc="only these sets of data, such as eval; none: all of them")
     samples: int = chz.field(default=1, doc="answers a picture; the largest cluster of several is the guess")
     temperature: float | None = chz.field(default=None, doc="none: 0 for one answer, 1 for several")
     seed: int = chz.field(default=0, doc="of the answers")
@@ -154,7 +156,10 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
 
 def _sources(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, str]]:
     zoom_km = config.zoom_km or run_setting(checkpoint, "zoom_km", WorldConfig.width_km)
-    return list(eval_sources(chz.replace(config, data=config.data or "bluemarble"), zoom_km).items())
+    sources = eval_sources(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
+    if unknown := [name for name in config.sets if name not in sources]:
+        raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
+    return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
 
 
 def set_truths(config: AskConfig, data: str) -> Truths:

@@ -142,11 +142,10 @@ def report_evaluations(
         facts[name] = evaluation_json(evaluation, groups[name], confusions(evaluation))
         if len(rows) > 1:
             facts[name]["references"] = {row.name: evaluation_json(row) for row in rows[1:]}
-        published = published_rows(str(about.get("truth", "")) or config.data) if "published" in wanted else []
         print_evaluation(name, rows, groups[name])
-        for row in published:
-            print(f"published on {row.data}: {row.model}: {published_text(row.metrics)} ({row.source})")
-        tables.append(_table(name, rows, published))
+        tables.append(_table(name, rows))
+    notes = published_notes(str(about.get("truth") or config.data or "")) if "published" in wanted else []
+    print("\n".join(notes))
     command = shlex.join(["geospot", *sys.argv[1:]])
     write_metrics(out / "metrics.json", facts, command=command, scale=config.scale, **about)
     written = ["metrics.json", "predictions.jsonl"]
@@ -163,6 +162,7 @@ def report_evaluations(
             configuration=chz.asdict(config),
             versions={"geospot": __version__, "numpy": np.__version__},
             command=command,
+            notes=notes,
         )
         written += ["report.html", *draw_figures(out, {name: e.predictions for name, e in found.items()})]
     print(f"\nwrote {', '.join(written)} in {out}")
@@ -185,20 +185,28 @@ def print_evaluation(
             print(f"\n{group_table(key, groups[key])}")
 
 
-def published_text(metrics: Mapping[str, float]) -> str:
-    """A paper's row in words."""
-    shares = [f"{100 * value:.1f}" for key, value in metrics.items() if key.startswith("acc_")]
-    parts = [f"{' / '.join(shares)} % within 1 / 25 / 200 / 750 / 2,500 km"] if shares else []
-    parts += [f"{key.removesuffix('_acc').replace('geo_', '')} {100 * value:.1f} %" for key, value in metrics.items()
-              if key.endswith("y_acc") or key.endswith("n_acc") or key.endswith("a_acc")]  # fmt: skip
-    parts += [f"{key.replace('_', ' ')} {value:,.0f}" for key, value in metrics.items()
-              if key in ("geoguessr_score", "mean_km", "median_km")]  # fmt: skip
+def published_notes(data: str) -> list[str]:
+    """What papers report, in words: rows of other pictures than one's own do not belong into its table."""
+    return [f"Published on {row.data}: {row.model}, {_in_words(row.metrics)} ({row.source})." for row in
+            published_rows(data)]  # fmt: skip
+
+
+def _in_words(metrics: Mapping[str, float]) -> str:
+    radii = {key: value for key, value in metrics.items() if key.endswith("km") and key.startswith("acc_")}
+    parts = []
+    if radii:
+        names = " / ".join(f"{int(key[4:-2]):,}" for key in radii)
+        parts.append(f"{' / '.join(f'{100 * value:.1f}' for value in radii.values())} % within {names} km")
+    for key, value in metrics.items():
+        if key.endswith("_acc"):
+            parts.append(f"{key.removesuffix('_acc').removeprefix('geo_')} {100 * value:.1f} %")
+        elif key not in radii:
+            parts.append(f"{key.replace('_', ' ')} {value:,.0f}")
     return ", ".join(parts)
 
 
-def _table(name: str, rows: Sequence[Evaluation], published) -> Table:
+def _table(name: str, rows: Sequence[Evaluation]) -> Table:
     shown = [Row(row.name, row.summary, row.intervals) for row in rows]
-    shown += [Row(f"{row.model} ({row.source}, as published)", row.metrics) for row in published]
     n = rows[0].predictions
     note = f"{len(n):,} pictures of {n.n_places:,} places"
     return Table(name, shown, note + f"; score with D / 10 = {n.score_decay_km:,.1f} km")

@@ -27,7 +27,7 @@ def cache_path() -> Path:
 
 
 def read_table() -> dict[str, np.ndarray]:
-    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); the strings as UTF-8, BETWEEN them."""
+    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8."""
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cache_path()) as kept:
         return {name: kept[name] for name in COLUMNS}
     table = make_table()

@@ -63,7 +63,7 @@ class Calibration:
     reliability: tuple[Reliability, ...] = ()
 
     def radius_km(self, spread_km, probability: float):
-        """The radius (N,) in km for answers with these spreads; NaN where there is no answer, at most half the Earth."""
+        """The radius (N,) in km for answers of these spreads, at most half the Earth; NaN where there is no answer."""
         spread_km = np.asarray(spread_km, np.float64)
         residual = _interpolated(self.levels, self.quantiles, probability)
         with np.errstate(invalid="ignore"):
@@ -95,7 +95,7 @@ class Calibration:
 
 
 def calibrate(distance_km, spread_km, place, subject: Subject, data: str) -> Calibration:
-    """Learn from N held-out pictures: distances (N,) from answer to truth and spreads (N,), NaN where the answer failed.
+    """Learn from N held-out pictures: distances (N,) from answer to truth, spreads (N,); NaN where the answer failed.
 
     `place` (N,) numbers the places: pictures of one place stay together when the reliability is found, by
     cross-validation. CalibrationError for fewer than LEAST_PLACES places.

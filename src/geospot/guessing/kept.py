@@ -42,7 +42,7 @@ def find_calibration(wanted: str, asked: Asked, question: Question) -> Calibrati
             if getattr(found.subject, name) != getattr(subject, name)
         ]
         raise CalibrationError(
-            f"calibration={path}: it is of {', '.join(differ)}: its radius would be wrong. Make one by geospot calibrate, "
-            "or say calibration=none"
+            f"calibration={path}: it is of {', '.join(differ)}: its radius would be wrong. Make one by geospot "
+            "calibrate, or say calibration=none"
         )
     return found

@@ -93,8 +93,8 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h, *_ in columns)
     return (
         f'<div class="scroll" tabindex="0"><table class="numbers"><thead><tr><td></td>{head}</tr></thead>'
-        f'<tbody>{"".join(rows)}</tbody></table></div><p class="muted fine">Both models are resampled together over the '
-        "pictures in common. Bold: the 95 % interval of the difference leaves out 0.</p>"
+        f'<tbody>{"".join(rows)}</tbody></table></div><p class="muted fine">Both models are resampled together '
+        "over the pictures in common. Bold: the 95 % interval of the difference leaves out 0.</p>"
     )
 
 

@@ -26,18 +26,17 @@ def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
     """
     notes: list[str] = []
     place: dict[str, int] = {}
-    for shorten, how in ((str, ""), (_stem, "their file names without folders and endings")):
+    for shorten in (str, _stem):
         place = _unique({}, guesses.keys, shorten)
-        common = sum(shorten(key) in place for key in truths.keys)
-        if common:
+        if any(shorten(key) in place for key in truths.keys):
             break
     else:
         raise JoinError(
             f"{guesses.name}: none of its {len(guesses):,} keys is in the truths: keys such as {guesses.keys[0]!r} "
             f"against {truths.keys[0]!r}. Give the column of the key by prediction_columns=key=..."
         )
-    if how:
-        notes.append(f"{guesses.name}: keys were matched by {how}")
+    if shorten is _stem:
+        notes.append(f"{guesses.name}: keys were matched by their file names without folders and endings")
     rows = np.array([place.get(shorten(key), -1) for key in truths.keys])
     if absent := int(np.sum(rows < 0)):
         first = truths.keys[int(np.argmax(rows < 0))]

@@ -1,6 +1,6 @@
 """Truths and guesses in, every metric out: the one place where a model's answers are turned into numbers."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np

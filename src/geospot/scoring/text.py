@@ -70,8 +70,9 @@ def answered_line(evaluation: Evaluation) -> str:
     if s["failure_rate"] == 0 or s["answered/n"] == 0:
         return ""
     return (
-        f"{evaluation.name}, answered only ({s['answered/n']:.0f} of {s['n']:.0f}): median {s['answered/median_km']:.0f} "
-        f"km, mean {s['answered/mean_km']:.0f} km, score {s['answered/geoguessr_score']:.0f}, "
+        f"{evaluation.name}, answered only ({s['answered/n']:.0f} of {s['n']:.0f}): "
+        f"median {s['answered/median_km']:.0f} km, mean {s['answered/mean_km']:.0f} km, "
+        f"score {s['answered/geoguessr_score']:.0f}, "
         f"<25km {100 * s['answered/acc_25km']:.1f}%, <750km {100 * s['answered/acc_750km']:.1f}%"
     )
 

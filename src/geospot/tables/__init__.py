@@ -1,4 +1,4 @@
-"""Tables that others made (predictions, truths): CSV, JSON lines, JSON and Parquet, read with a word on every oddity."""
+"""Tables that others made (predictions, truths): CSV, JSON lines, JSON, Parquet; every oddity is told."""
 
 from geospot.tables.formats import RawTable, TableError, read_raw
 from geospot.tables.predictions import read_guesses, read_table_truths

@@ -23,11 +23,12 @@ _PLAIN = {
              "rawresponse", "modeloutput"),
     "radius_km": ("radiuskm", "radius", "uncertaintykm"),
     "probability": ("probability", "radiusprobability"),
+    "rank": ("rank",),
     "place": ("place", "placeid", "clusterid", "locationid", "sequence"),
     "error": ("error", "failure", "failurereason"),
 }  # fmt: skip
 ROLES = (
-    "key", "lat", "lon", "text", "country", "region", "city", "radius_km", "probability", "place", "error",
+    "key", "lat", "lon", "text", "country", "region", "city", "radius_km", "probability", "rank", "place", "error",
     "true_lat", "true_lon", "true_country", "true_region", "true_area", "true_city",
 )  # fmt: skip
 

@@ -45,8 +45,8 @@ def read_pair(
         truths = own
     if truths is None:
         raise TableError(
-            f"{path}: it holds guesses and no truths (true_lat, true_lon); give truth=FILE with a key and coordinates a "
-            "row, or data=SOURCE"
+            f"{path}: it holds guesses and no truths (true_lat, true_lon); give truth=FILE with a key and coordinates "
+            "in each row, or data=SOURCE"
         )
     truths, guesses, joined = join(truths, guesses)
     warn([*notes, *joined, *swapped_notes(truths, guesses), *unknown_notes(truths)])

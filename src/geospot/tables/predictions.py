@@ -32,8 +32,8 @@ def read_guesses(
     has_coordinates = "lat" in roles and "lon" in roles
     if not has_coordinates and "text" not in roles:
         raise missing_columns(
-            table, "the guess", "Name coordinates lat and lon, or raw answers text; or say prediction_columns=lat=...,lon=... "
-            "or prediction_columns=text=..."
+            table, "the guess", "Name coordinates lat and lon, or raw answers text; or say "
+            "prediction_columns=lat=...,lon=... or prediction_columns=text=..."
         )  # fmt: skip
     truths_here = "true_lat" in roles and "true_lon" in roles
     if "key" not in roles and not truths_here:
@@ -42,7 +42,7 @@ def read_guesses(
     label = name or table.path.stem
     guesses = _of_coordinates(table, roles, keys, label) if has_coordinates else _of_texts(table, roles, keys, label)
     truths = None
-    keep = _without_duplicates(table, guesses)
+    keep = _without_duplicates(table, guesses, _first_ranks(table, roles))
     if truths_here:
         truths, good = _truths(table, roles, keys)
         keep = [i for i in keep if good[i]]
@@ -191,11 +191,23 @@ def _radius(table: RawTable, roles: Mapping[str, str]) -> tuple[np.ndarray | Non
     return radius, float(different[0]) if len(different) == 1 else None
 
 
-def _without_duplicates(table: RawTable, guesses: Guesses) -> list[int]:
-    """The first row of each key; TableError where two rows of a key differ."""
+def _first_ranks(table: RawTable, roles: Mapping[str, str]) -> list[int]:
+    """The rows of rank 1: candidates of lower rank are no guesses of their own (geospot guess writes them so)."""
+    if "rank" not in roles:
+        return list(range(len(table)))
+    rank = read_numbers(table, roles["rank"])[0]
+    rows = np.flatnonzero(~(rank > 1)).tolist()
+    if len(rows) < len(table):
+        table.warn(f"{len(table) - len(rows)} candidates of a rank below the first were left out")
+    return rows
+
+
+def _without_duplicates(table: RawTable, guesses: Guesses, rows: list[int]) -> list[int]:
+    """The first of the rows of each key; TableError where two rows of a key differ."""
     first: dict[str, int] = {}
     twice: list[tuple[int, int]] = []
-    for i, key in enumerate(guesses.keys):
+    for i in rows:
+        key = guesses.keys[i]
         if (j := first.setdefault(key, i)) != i:
             twice.append((j, i))
     for j, i in twice:
