@@ -12,7 +12,7 @@ import numpy as np
 from geospot import __version__
 from geospot.config import fail, run_command
 from geospot.earth.score import parse_scale
-from geospot.evaluation_report import draw_figures, published_notes
+from geospot.evaluation_report import draw_figures, published_notes, published_section
 from geospot.metrics import Difference, difference, intervals, resample
 from geospot.report import Row, Table, write_report
 from geospot.report.breakdown import difference_html
@@ -82,7 +82,8 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
         if i < len(config.models)
     }
     n = predictions[0]
-    print(f"{len(n):,} pictures of {n.n_places:,} places in common, 95 % bootstrap intervals in brackets")
+    of = f" of {n.n_places:,} places" if n.n_places < len(n) else ""
+    print(f"{len(n):,} pictures{of} in common, 95 % bootstrap intervals in brackets")
     print(metrics_table(evaluations))
     for evaluation in evaluations:
         for line in (answered_line(evaluation), failure_line(evaluation)):
@@ -164,16 +165,16 @@ def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pair
     write_report(
         out / "report.html",
         title="geospot compare: " + ", ".join(models),
-        tables=[Table("pictures in common", rows, f"{len(evaluations[0].predictions):,} pictures")],
+        tables=[Table("pictures in common", rows)],
         maps=models,
         sections=[
             ("Differences", difference_html(pairs)),
             ("Errors", f'<div class="charts">{within_html(models)}{histograms}</div>'),
+            *published_section(notes),
         ],
         configuration=chz.asdict(config),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
-        notes=notes,
     )
     print(f"wrote {', '.join(['comparison.json', 'report.html', *draw_figures(out, models)])} in {out}")
 

@@ -221,7 +221,12 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
 
     ask(config, subject, out, keep)
     found = {name: _judged(config, name, *parts, calibration) for name, parts in answered.items()}
-    about = {"model": subject.model_name, "checkpoint": subject.checkpoint, "step": subject.step}
+    about = {
+        "title": subject.title,
+        "model": subject.model_name,
+        "checkpoint": subject.checkpoint,
+        "step": subject.step,
+    }
     if calibration is not None:
         about["calibration"] = {"data": calibration.data, "n": calibration.n}
     return found, galleries, about, out

@@ -18,7 +18,7 @@ from geospot.report import Example, Row, StageAnswer, Table, pick_examples, writ
 from geospot.report.breakdown import confusion_html, group_html, reliability_html
 from geospot.report.country_map import CountryValue, country_map_html
 from geospot.report.errors import histogram_html, within_html
-from geospot.report.text import kilometres, points
+from geospot.report.text import escape, kilometres, points
 from geospot.results import evaluation_json, write_metrics
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.judge import Evaluation
@@ -151,18 +151,16 @@ def report_evaluations(
     written = ["metrics.json", "predictions.jsonl"]
     if config.report:
         sections = [part for name, e in found.items() for part in sections_of(name, e, groups[name], len(found) > 1)]
-        title = f"geospot eval: {about.get('checkpoint') or about.get('model') or Path(about['predictions']).name}"
         write_report(
             out / "report.html",
-            title=title,
+            title=f"geospot eval: {about.get('title') or Path(about['predictions']).name}",
             tables=tables,
             maps={name: e.predictions for name, e in reversed(found.items())},
-            sections=sections,
+            sections=[*sections, *published_section(notes)],
             examples=[card for name, g in gallery.items() for card in g.examples(found[name])],
             configuration=chz.asdict(config),
             versions={"geospot": __version__, "numpy": np.__version__},
             command=command,
-            notes=notes,
         )
         written += ["report.html", *draw_figures(out, {name: e.predictions for name, e in found.items()})]
     print(f"\nwrote {', '.join(written)} in {out}")
@@ -207,9 +205,15 @@ def _in_words(metrics: Mapping[str, float]) -> str:
 
 def _table(name: str, rows: Sequence[Evaluation]) -> Table:
     shown = [Row(row.name, row.summary, row.intervals) for row in rows]
-    n = rows[0].predictions
-    note = f"{len(n):,} pictures of {n.n_places:,} places"
-    return Table(name, shown, note + f"; score with D / 10 = {n.score_decay_km:,.1f} km")
+    p = rows[0].predictions
+    of = f"pictures of {p.n_places:,} places; " if p.n_places < len(p) else ""
+    return Table(name, shown, f"{of}score with D / 10 = {p.score_decay_km:,.1f} km")
+
+
+def published_section(notes: Sequence[str]) -> list[tuple[str, str]]:
+    """The notes as a section; none where there are none."""
+    text = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return [("What papers report", text)] if notes else []
 
 
 def sections_of(

@@ -60,7 +60,7 @@ class Guesser:
             service.__exit__(None, None, None)
 
     def __call__(self, photo: str | Path | bytes, **options) -> Guess:
-        """The guess for a photo: a path, an address or encoded bytes; options as of `guess`. PhotoError if unreadable."""
+        """The guess for a photo: a path, an address or encoded bytes; options as of `guess`. May raise PhotoError."""
         pixels = self.config.max_pixels
         if isinstance(photo, bytes):
             photo = clean("photo", photo, pixels)

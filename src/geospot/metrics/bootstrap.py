@@ -1,11 +1,7 @@
 """The bootstrap: metrics over resampled places, for one model or for several on the same resamples.
 
 Places are drawn, not pictures: where a place has several pictures they come and go together (the cluster bootstrap,
-Davison and Hinkley 1997, section 3.8). Intervals are percentiles of the resampled values, taken a little farther out
-than 2.5 and 97.5 % for few places, as far as Student's t lies outside the normal distribution (the "expanded
-percentile" interval, T. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69,
-2015): the plain percentile interval is too narrow there. A share of exactly 0 or 1, of which every resample is alike,
-gets the exact binomial bound instead (Clopper and Pearson 1934).
+Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
 """
 
 import os
@@ -15,8 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
+from geospot.metrics.interval import bca_interval, certain_share, mean_influence
 from geospot.metrics.predictions import Predictions
-from geospot.metrics.summary import columns
+from geospot.metrics.summary import columns, statistic
 
 N_RESAMPLES = 2000
 # Draws held at once by a thread: 1 million counts are 8 MB.
@@ -54,8 +51,11 @@ def resample(
         counts = counts if len(start) == len(order) else np.take(counts, place, axis=1)
         return [statistic(counts) for statistic in statistics]
 
-    with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(work, blocks))
+    if len(blocks) == 1:
+        parts = [work(blocks[0])]
+    else:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            parts = list(pool.map(work, blocks))
     return [{key: np.concatenate([part[i][key] for part in parts]) for key in table} for i, table in enumerate(tables)]
 
 
@@ -181,43 +181,26 @@ def intervals(
     predictions: Predictions, samples: dict[str, np.ndarray], confidence: float = 0.95
 ) -> dict[str, tuple[float, float]]:
     """The interval (low, high) of each metric from its resampled values; NaN where fewer than two places take part."""
-    table = columns(predictions)
-    found = {}
+    table, found = columns(predictions), {}
     for key, values in samples.items():
         present = ~np.isnan(table[key])
-        n = _count_places(predictions.place, present)
         column = table[key][present]
+        n = int(np.count_nonzero(np.bincount(predictions.place[present], minlength=1)))
         if _is_share(key) and n and (np.all(column == 0) or np.all(column == 1)):
             found[key] = certain_share(int(column[0]), n, confidence)
         else:
-            found[key] = percentile_interval(values, n, confidence)
+            influence = place_influence(key, table[key], predictions.place)
+            found[key] = bca_interval(values, statistic(key, table[key]), n, influence, confidence)
     return found
 
 
-def _count_places(place: np.ndarray, present: np.ndarray) -> int:
-    return int(np.count_nonzero(np.bincount(place[present], minlength=1)))
+def place_influence(key: str, column: np.ndarray, place: np.ndarray) -> np.ndarray | None:
+    """Each place's influence on a metric; None for a median, which has no skew of this kind."""
+    return None if key.endswith("median_km") else mean_influence(column, place)
 
 
 def _is_share(key: str) -> bool:
     return key.endswith("_rate") or "acc" in key.rpartition("/")[2]
-
-
-def certain_share(share: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of a share of 0 or 1 of n places."""
-    bound = float(((1 - confidence) / 2) ** (1 / n))
-    return (bound, 1.0) if share else (0.0, 1.0 - bound)
-
-
-def percentile_interval(values: np.ndarray, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The expanded percentile interval of resampled values of n places; resamples without a value are left out."""
-    from scipy.stats import norm, t
-
-    values = values[~np.isnan(values)]
-    if n < 2 or len(values) == 0:
-        return (np.nan, np.nan)
-    tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def ratio_interval(top: np.ndarray, bottom: np.ndarray, n_resamples: int = N_RESAMPLES) -> tuple[float, float]:
@@ -225,7 +208,8 @@ def ratio_interval(top: np.ndarray, bottom: np.ndarray, n_resamples: int = N_RES
     both = np.stack([top, bottom], axis=1).astype(np.float64)
     blocks = _blocks(len(both), len(both), n_resamples)
     sums = np.concatenate([draw_counts(len(both), rows, 0, block) @ both for block, rows in blocks])
-    return percentile_interval(sums[:, 0] / sums[:, 1], len(both))
+    ratio = float(both[:, 0].sum() / both[:, 1].sum())
+    return bca_interval(sums[:, 0] / sums[:, 1], ratio, len(both), both[:, 0] - ratio * both[:, 1])
 
 
 def bootstrap_intervals(

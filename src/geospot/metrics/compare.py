@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geospot.metrics.bootstrap import N_RESAMPLES, percentile_interval, resample
+from geospot.metrics.bootstrap import N_RESAMPLES, place_influence, resample
+from geospot.metrics.interval import bca_interval
 from geospot.metrics.predictions import Predictions
-from geospot.metrics.summary import summarize
+from geospot.metrics.summary import columns, statistic
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,16 @@ def difference(
     a: Predictions, b: Predictions, samples_a: dict, samples_b: dict, confidence: float = 0.95
 ) -> dict[str, Difference]:
     """metric(a) - metric(b) for every resampled metric. The samples must be of one call of `resample`."""
-    value_a, value_b = summarize(a), summarize(b)
-    return {
-        key: Difference(
-            value_a[key] - value_b[key],
-            *percentile_interval(samples_a[key] - samples_b[key], a.n_places, confidence),
-        )
-        for key in samples_a
-    }
+    table_a, table_b, found = columns(a), columns(b), {}
+    for key in samples_a:
+        value = statistic(key, table_a[key]) - statistic(key, table_b[key])
+        influence_a, influence_b = (place_influence(key, table[key], a.place) for table in (table_a, table_b))
+        influence = None
+        if influence_a is not None and len(influence_a) == len(influence_b):
+            influence = influence_a - influence_b
+        moved = samples_a[key] - samples_b[key]
+        found[key] = Difference(value, *bca_interval(moved, value, a.n_places, influence, confidence))
+    return found
 
 
 def paired_differences(

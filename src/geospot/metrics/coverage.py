@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from geospot.earth.distance import MAX_DISTANCE_KM
-from geospot.metrics.bootstrap import certain_share, ratio_interval
+from geospot.metrics.bootstrap import ratio_interval
+from geospot.metrics.interval import certain_share
 from geospot.metrics.predictions import Predictions
 
 _BINS = 5

@@ -43,10 +43,11 @@ def summarize(predictions: Predictions) -> dict[str, float]:
         "n_places": float(predictions.n_places),
         "answered/n": float(np.sum(~predictions.failed)),
     }
-    return counts | {key: _statistic(key, column) for key, column in columns(predictions).items()}
+    return counts | {key: statistic(key, column) for key, column in columns(predictions).items()}
 
 
-def _statistic(key: str, column: np.ndarray) -> float:
+def statistic(key: str, column: np.ndarray) -> float:
+    """The value of a metric from what each picture contributes to it."""
     present = column[~np.isnan(column)]
     if len(present) == 0:
         return np.nan

@@ -33,9 +33,9 @@ def reference_rows(
 
     constant: the place with the smallest median distance to the places of `train`; country: the same among the places
     of its most frequent country; population: for each picture a city drawn by population. Without `train` the first
-    two are fitted to the truths themselves, which flatters them, and their names say so.
+    two are fitted to the truths themselves, which flatters them: their names say "oracle".
     """
-    fitted, how = (truths, ", fitted to these truths") if train is None else (train, "")
+    fitted, how = (truths, ", oracle") if train is None else (train, "")
     rows = []
     if "constant" in names:
         lat, lon = best_constant_place(fitted.lat, fitted.lon)
