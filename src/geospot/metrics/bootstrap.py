@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from geospot.metrics.interval import bca_interval, certain_share, mean_influence
-from geospot.metrics.predictions import Predictions
+from geospot.metrics.predictions import LEVELS, Predictions
 from geospot.metrics.summary import columns, statistic
 
 N_RESAMPLES = 2000
@@ -38,9 +38,10 @@ def resample(
         if missing := [key for key in keys if key not in tables[0]]:
             raise ValueError(f"{missing[0]!r} is no metric; there are {', '.join(tables[0])}")
         tables = [{key: table[key] for key in keys} for table in tables]
-    # Sorted by the values, the first by far the most telling: then medians need no further sorting.
-    sortable = [column for table in tables for column in table.values()]
-    order = np.lexsort([*sortable[::-1], tables[0].get("median_km", sortable[0])])
+    # Sorted by the values: then medians need no further sorting, and the order of the pictures does not matter.
+    distances = [model.distance_km for model in models]
+    levels = [getattr(model, f"{level}_hit") for model in models for level in LEVELS]
+    order = np.lexsort([*levels, *distances[::-1]])
     _, start, place = np.unique(first.place[order], return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(start))[place]  # numbered in the order in which they come
     statistics = [_Statistics({key: column[order] for key, column in table.items()}) for table in tables]
@@ -166,13 +167,14 @@ def _median(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
     below = np.cumsum(np.add.reduceat(counts, np.arange(0, len(values), _STRIDE), axis=1), axis=1)  # (rows, strides)
     total = below[:, -1]
 
+    rows = np.arange(len(counts))
+
     def at(rank: np.ndarray) -> np.ndarray:
-        found = np.empty(len(counts))
-        for row, stride in enumerate(np.argmax(below > rank[:, None], axis=1).tolist()):
-            start = stride * _STRIDE
-            inside = np.cumsum(counts[row, start : start + _STRIDE]) + (below[row, stride - 1] if stride else 0)
-            found[row] = values[start + int(np.argmax(inside > rank[row]))]
-        return found
+        stride = np.argmax(below > rank[:, None], axis=1)
+        before = np.where(stride > 0, below[rows, stride - 1], 0)
+        inside = np.minimum(stride[:, None] * _STRIDE + np.arange(_STRIDE), len(values) - 1)  # (rows, _STRIDE)
+        reached = before[:, None] + np.cumsum(counts[rows[:, None], inside], axis=1) > rank[:, None]
+        return values[inside[rows, np.argmax(reached, axis=1)]]
 
     return np.where(total > 0, (at((total - 1) // 2) + at(total // 2)) / 2, np.nan)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from geospot.metrics.bootstrap import intervals, resample
+from geospot.metrics.interval import linear_interval
 from geospot.metrics.predictions import Predictions
-from geospot.metrics.summary import summarize
+from geospot.metrics.summary import columns, statistic
 
 GROUP_METRICS = (
     "median_km",
@@ -19,6 +20,7 @@ GROUP_METRICS = (
     "failure_rate",
 )
 GROUP_RESAMPLES = 500
+MANY_PLACES = 1000  # from here on intervals need no resampling
 LEAST_PLACES = 5  # fewer tell nothing about how a number would vary: no interval then
 
 
@@ -36,7 +38,8 @@ def by_group(
 ) -> list[Group]:
     """GROUP_METRICS of the pictures of each name (N,), None being in no group; the largest group first, or in `order`.
 
-    Each group is resampled by itself. Groups of fewer than LEAST_PLACES places have no intervals.
+    Each group is resampled by itself, one of MANY_PLACES or more has intervals without (`linear_interval`), and one of
+    fewer than LEAST_PLACES has none.
     """
     names = np.array(["" if name is None else name for name in names], dtype=object)
     found, inverse, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
@@ -46,10 +49,17 @@ def by_group(
         if found[i] == "":
             continue
         part = predictions.take(inverse == i)
-        summary = summarize(part)
-        bounds = {}
-        if part.n_places >= LEAST_PLACES:
-            (samples,) = resample([part], GROUP_RESAMPLES, seed, GROUP_METRICS)
-            bounds = intervals(part, samples)
-        groups.append(Group(str(found[i]), {k: summary[k] for k in ("n", "n_places", *GROUP_METRICS)}, bounds))
+        table = columns(part)
+        summary = {"n": float(len(part)), "n_places": float(part.n_places)}
+        summary |= {key: statistic(key, table[key]) for key in GROUP_METRICS}
+        groups.append(Group(str(found[i]), summary, _intervals(part, table, seed)))
     return groups
+
+
+def _intervals(part: Predictions, table: dict[str, np.ndarray], seed: int) -> dict[str, tuple[float, float]]:
+    if part.n_places < LEAST_PLACES:
+        return {}
+    if part.n_places >= MANY_PLACES:
+        return {key: linear_interval(table[key], part.place, key.endswith("median_km")) for key in GROUP_METRICS}
+    (samples,) = resample([part], GROUP_RESAMPLES, seed, GROUP_METRICS)
+    return intervals(part, samples)

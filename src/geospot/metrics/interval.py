@@ -32,6 +32,7 @@ def bca_interval(
     slack = 1e-9 * max(1.0, abs(estimate))  # sums in another order are not bit for bit the same
     below = np.mean(values < estimate - slack) + np.mean(np.abs(values - estimate) <= slack) / 2
     bias = ndtri(np.clip(below, 1 / (2 * len(values)), 1 - 1 / (2 * len(values))))
+    influence = influence / max(np.abs(influence).max(), 1e-300)
     spread = float(np.sum(influence**2))
     skew = float(np.sum(influence**3)) / (6 * spread**1.5) if spread > 0 else 0.0
     z = bias + z
@@ -54,6 +55,26 @@ def mean_influence(column: np.ndarray, place: np.ndarray) -> np.ndarray:
         return np.zeros(1)
     centred = np.where(present, column - np.mean(column[present]), 0.0) / np.count_nonzero(present)
     return np.bincount(place, centred)
+
+
+def linear_interval(column: np.ndarray, place: np.ndarray, is_median: bool, confidence: float = 0.95):
+    """(low, high) without resampling, for many places, where the bootstrap comes to the same (N values, NaN left out).
+
+    A mean by the variance of the places' influence (the infinitesimal jackknife, Efron and Tibshirani 1993, chapter 21);
+    a median by the ranks as far from the middle as the share of values below it varies (R. Woodruff, JASA 47, 1952).
+    """
+    column, place = column[~np.isnan(column)], place[~np.isnan(column)]
+    n = int(np.count_nonzero(np.bincount(place, minlength=1)))
+    if n < 2:
+        return (np.nan, np.nan)
+    if is_median:
+        ranked = np.sort(column)
+        share = np.bincount(place, (column <= ranked[(len(ranked) - 1) // 2]) - 0.5)
+        away = _far_out(n, confidence) * np.sqrt(np.sum(share**2)) / len(column)
+        ranks = np.clip(np.array([0.5 - away, 0.5 + away]) * len(column), 0, len(column) - 1)
+        return float(ranked[int(ranks[0])]), float(ranked[int(np.ceil(ranks[1]))])
+    away = _far_out(n, confidence) * np.sqrt(np.sum(mean_influence(column, place) ** 2))
+    return float(np.mean(column) - away), float(np.mean(column) + away)
 
 
 def certain_share(share: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
