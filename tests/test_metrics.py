@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from geospot.earth.distance import EARTH_RADIUS_KM, MAX_DISTANCE_KM, haversine_km
-from geospot.metrics import METRICS, Predictions, best_constant_place, bootstrap_intervals, paired_difference, summarize
+from geospot.metrics import (
+    METRICS,
+    Predictions,
+    best_constant_place,
+    bootstrap_intervals,
+    intervals,
+    paired_differences,
+    summarize,
+)
+from geospot.metrics.bootstrap import draw_counts, resample
+from geospot.metrics.interval import bca_interval, certain_share
 
 NAN = float("nan")
 DEGREE_KM = EARTH_RADIUS_KM * np.pi / 180  # along the equator: 111.195 km
@@ -119,10 +129,10 @@ def test_order_of_places_does_not_matter(distances, random):
 def test_intervals_contain_the_estimate(distances):
     predictions = on_the_equator(distances)
     summary, intervals = summarize(predictions), bootstrap_intervals(predictions, 300)
-    assert set(intervals) == set(summary) - {"n", "answered/n"}
+    assert set(intervals) == set(summary) - {"n", "n_places", "answered/n"}
     for key, (low, high) in intervals.items():
-        slack = 1e-9 * max(1.0, abs(summary[key]))
-        assert np.isnan(summary[key]) or low - slack <= summary[key] <= high + slack, key
+        slack = 1e-6 * max(1.0, abs(summary[key]))
+        assert np.isnan(low) or low - slack <= summary[key] <= high + slack, key
 
 
 @given(distance_lists)
@@ -133,81 +143,149 @@ def test_summary_agrees_with_the_statistics_module(distances):
     assert summary["mean_km"] == pytest.approx(statistics.fmean(counted), abs=1e-4)
 
 
-@pytest.mark.parametrize(("key", "statistic"), [("median_km", np.median), ("mean_km", np.mean)])
-def test_intervals_agree_with_scipy(key, statistic):
+@pytest.mark.parametrize(
+    ("key", "statistic", "method"), [("median_km", np.median, "percentile"), ("mean_km", np.mean, "BCa")]
+)
+def test_intervals_agree_with_scipy(key, statistic, method):
     distances = np.random.default_rng(1).exponential(1000, 101)
     low, high = bootstrap_intervals(on_the_equator(distances), 10_000)[key]
-    reference = stats.bootstrap((distances,), statistic, n_resamples=10_000, method="percentile", rng=2)
+    reference = stats.bootstrap((distances,), statistic, n_resamples=10_000, method=method, rng=2)
     width = high - low
     assert low == pytest.approx(reference.confidence_interval.low, abs=0.06 * width)
     assert high == pytest.approx(reference.confidence_interval.high, abs=0.06 * width)
 
 
 def test_intervals_agree_with_a_plain_loop_over_the_same_draws():
-    distances = np.sort(np.random.default_rng(3).exponential(1000, 40))
-    distances[-6:] = NAN  # sorted, so that the canonical order is this one
-    rng = np.random.default_rng(7)
-    medians = []
-    for _ in range(200):
-        sample = distances[rng.integers(40, size=40)]
-        medians.append(np.median(sample[~np.isnan(sample)]))
-    got = bootstrap_intervals(on_the_equator(distances), 200, seed=7)["answered/median_km"]
-    assert got == pytest.approx(tuple(np.quantile(medians, [0.025, 0.975])))
+    distances = np.sort(np.random.default_rng(3).exponential(1000, 640))
+    distances[-96:] = NAN  # sorted, so that the canonical order is this one
+    predictions = on_the_equator(distances)
+    got = resample([predictions], 200, seed=7)[0]
+    hits = np.where(np.isnan(distances), 0.0, distances <= 750)
+    for row, counts in enumerate(draw_counts(640, 200, 7, 0)):
+        sample = np.repeat(distances, counts)
+        answered = sample[~np.isnan(sample)]
+        assert got["answered/median_km"][row] == pytest.approx(np.median(answered))
+        assert got["median_km"][row] == pytest.approx(np.median(np.nan_to_num(sample, nan=MAX_DISTANCE_KM)))
+        assert got["answered/mean_km"][row] == pytest.approx(np.mean(answered))
+        assert got["acc_750km"][row] == pytest.approx(np.mean(np.repeat(hits, counts)))
 
 
-def test_chunks_do_not_change_the_result(monkeypatch):
-    predictions = on_the_equator(np.random.default_rng(4).exponential(500, 30))
-    whole = bootstrap_intervals(predictions, 101)
-    monkeypatch.setattr("geospot.metrics.CHUNK_ELEMENTS", 1)
-    assert bootstrap_intervals(predictions, 101)["mean_km"] == pytest.approx(whole["mean_km"])
+def test_the_number_of_threads_does_not_change_the_result(monkeypatch):
+    predictions = on_the_equator(np.random.default_rng(4).exponential(500, 4000))
+    several = bootstrap_intervals(predictions, 600)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert bootstrap_intervals(predictions, 600) == several
 
 
-def test_intervals_cover_the_true_value_about_as_often_as_they_say():
-    rng, runs = np.random.default_rng(5), 200
-    truth = 1000 * np.log(2)  # the median of an exponential of mean 1,000
-    covered = 0
+def coverage(draw, truths: dict[str, float], runs: int) -> dict[str, float]:
+    """The share of simulated data sets whose 95 % intervals hold the true values."""
+    held = dict.fromkeys(truths, 0)
     for run in range(runs):
-        low, high = bootstrap_intervals(on_the_equator(rng.exponential(1000, 150)), 200, seed=run)["median_km"]
-        covered += low <= truth <= high
-    assert 0.89 <= covered / runs <= 0.99
+        predictions = draw(np.random.default_rng([5, run]))
+        found = intervals(predictions, resample([predictions], 1000, run, keys=list(truths))[0])
+        for key, truth in truths.items():
+            held[key] += found[key][0] <= truth <= found[key][1]
+    return {key: count / runs for key, count in held.items()}
 
 
-def test_paired_difference_by_hand_and_narrower_than_unpaired():
+# `benchmarks/coverage.py` does the same 3,000 times and for more kinds of data.
+def test_95_percent_intervals_hold_the_truth_93_to_97_times_of_100():
+    truths = {
+        "median_km": 1000 * np.log(2),
+        "mean_km": 1000.0,
+        "geoguessr_score": 5000 * 1492.7 / (1000 + 1492.7),
+        "acc_750km": 1 - np.exp(-0.75),
+    }
+    found = coverage(lambda rng: on_the_equator(rng.exponential(1000, 150)), truths, 300)
+    assert {key: share for key, share in found.items() if not 0.93 <= share <= 0.97} == {}
+
+
+def several_pictures_a_place(rng, n_places: int = 80, pictures: int = 4, clustered: bool = True) -> Predictions:
+    """Pictures of a place are about equally hard: 1,000 km on average, most of the spread between places."""
+    km = np.repeat(rng.exponential(800, n_places), pictures) + rng.exponential(200, n_places * pictures)
+    return on_the_equator(km, place=np.repeat(np.arange(n_places), pictures) if clustered else None)
+
+
+def test_places_with_several_pictures_are_resampled_as_places():
+    assert 0.93 <= coverage(several_pictures_a_place, {"mean_km": 1000.0}, 300)["mean_km"] <= 0.97
+    alone = coverage(lambda rng: several_pictures_a_place(rng, clustered=False), {"mean_km": 1000.0}, 100)
+    assert alone["mean_km"] < 0.8  # what treating pictures as independent would claim
+
+
+def test_paired_intervals_hold_the_true_difference_93_to_97_times_of_100():
+    held, runs, n = 0, 600, 100
+    for run in range(runs):
+        rng = np.random.default_rng([6, run])
+        hard = rng.exponential(800, n)
+        a, b = on_the_equator(hard + rng.exponential(300, n)), on_the_equator(hard + rng.exponential(200, n))
+        found = paired_differences(a, b, 1000, seed=run, keys=["mean_km"])["mean_km"]
+        held += found.low <= 100 <= found.high
+    assert 0.93 <= held / runs <= 0.97
+
+
+def test_a_share_of_none_or_all_has_the_exact_binomial_bound():
+    low, high = bootstrap_intervals(on_the_equator([500.0] * 20), 100)["acc_1km"]
+    assert (low, high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    low, high = bootstrap_intervals(on_the_equator([0.5] * 20), 100)["acc_1km"]
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
+    assert certain_share(0, 100)[1] == pytest.approx(stats.binomtest(0, 100).proportion_ci(0.95).high)
+
+
+def test_one_place_tells_nothing_about_how_places_vary():
+    assert np.isnan(bootstrap_intervals(on_the_equator([5.0, 6.0, 7.0], place=[4, 4, 4]), 50)["mean_km"]).all()
+
+
+def test_the_interval_is_wider_than_the_plain_percentiles_for_few_places_and_the_same_for_many():
+    values = np.random.default_rng(3).normal(size=20_001)
+    estimate = float(np.median(values))
+    low, high = bca_interval(values, estimate, 5)
+    plain = np.quantile(values, [0.025, 0.975])
+    assert high - low > 1.4 * np.ptp(plain)
+    assert bca_interval(values, estimate, 10**6) == pytest.approx(tuple(plain), abs=1e-3)
+
+
+def test_paired_differences_by_hand_and_narrower_than_unpaired():
     rng = np.random.default_rng(6)
     hard = rng.exponential(1000, 400)
-    a, b = hard + rng.normal(50, 5, 400), hard
-    difference, low, high = paired_difference(a, b, "mean_km", n_resamples=2000)
-    assert difference == pytest.approx(np.mean(a - b))
-    assert low < difference < high
-    assert high - low < 2  # the places' own spread, about 200 km wide for each mean, cancels
-    assert paired_difference(b, a, "mean_km", n_resamples=2000)[0] == pytest.approx(-difference)
-    assert paired_difference(a, a, n_resamples=100) == (0, 0, 0)
+    noisy = hard + rng.normal(50, 5, 400).clip(0)
+    a, b = on_the_equator(noisy), on_the_equator(hard)
+    found = paired_differences(a, b)["mean_km"]
+    assert found.value == pytest.approx(np.mean(noisy - hard))
+    assert found.low < found.value < found.high
+    assert found.high - found.low < 2  # the places' own spread, about 200 km wide for each mean, cancels
+    assert found.clear
+    assert paired_differences(b, a)["mean_km"].value == pytest.approx(-found.value)
+    same = paired_differences(a, a, 100)["median_km"]
+    assert (same.value, same.low, same.high, same.clear) == (0, 0, 0, False)
 
 
-def test_paired_difference_counts_failures():
-    a, b = [10.0, 10.0, NAN, NAN], [10.0, 10.0, 10.0, 300.0]
-    assert paired_difference(a, b, "acc_25km", 100)[0] == pytest.approx(0.5 - 0.75)
-    assert paired_difference(a, b, "median_km", 100)[0] == pytest.approx((10 + MAX_DISTANCE_KM) / 2 - 10)
+def test_paired_differences_count_failures():
+    a, b = on_the_equator([10.0, 10.0, NAN, NAN]), on_the_equator([10.0, 10.0, 10.0, 300.0])
+    found = paired_differences(a, b, 100)
+    assert found["acc_25km"].value == pytest.approx(0.5 - 0.75)
+    assert found["median_km"].value == pytest.approx((10 + MAX_DISTANCE_KM) / 2 - 10)
 
 
-def test_paired_difference_agrees_with_scipy():
+def test_paired_differences_agree_with_scipy():
     rng = np.random.default_rng(8)
     a = rng.exponential(800, 200)
     b = a * rng.uniform(0.5, 1.1, 200)
-    difference, low, high = paired_difference(a, b, "median_km", 5000)
+    found = paired_differences(on_the_equator(a), on_the_equator(b), 5000)["median_km"]
     reference = stats.bootstrap(
         (a, b), lambda a, b, axis: np.median(a, axis) - np.median(b, axis), paired=True, method="percentile",
         n_resamples=5000, rng=9,
     ).confidence_interval  # fmt: skip
-    assert difference == pytest.approx(np.median(a) - np.median(b))
-    assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.08 * (high - low))
+    assert found.value == pytest.approx(np.median(a) - np.median(b))
+    assert (found.low, found.high) == pytest.approx(
+        (reference.low, reference.high), abs=0.08 * (found.high - found.low)
+    )
 
 
-def test_paired_difference_refuses_what_it_cannot_pair():
-    with pytest.raises(ValueError, match="same N >= 1 places"):
-        paired_difference([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="'country_acc' is not computed from distances"):
-        paired_difference([1.0], [1.0], "country_acc")
+def test_what_cannot_be_paired_is_refused():
+    with pytest.raises(ValueError, match="same pictures in the same order"):
+        paired_differences(on_the_equator([1.0]), on_the_equator([1.0, 2.0]))
+    with pytest.raises(ValueError, match="'points' is no metric; there are failure_rate, median_km"):
+        paired_differences(on_the_equator([1.0]), on_the_equator([2.0]), keys=["points"])
 
 
 def test_best_constant_place_of_a_majority_in_one_city():

@@ -93,7 +93,14 @@ def test_coastlines_hold_the_land_and_do_not_streak_across_the_map():
     raw = resources.files("geospot.earth").joinpath("coastlines.json").read_bytes()
     assert len(raw) < 150_000
     atlas = json.loads(raw)
-    rings = [np.reshape(line, (-1, 2)) / atlas["units_per_degree"] for line in atlas["land"]]
+    countries = {
+        code: [np.reshape(line, (-1, 2)) / atlas["units_per_degree"] for line in lines]
+        for code, lines in atlas["countries"].items()
+    }
+    rings = [ring for lines in countries.values() for ring in lines]
+    inland = {"FR": (47.0, 2.0), "NA": (-22.0, 17.0), "LS": (-29.5, 28.2), "XK": (42.6, 20.9), "RU": (67.0, -175.0)}
+    assert {code: inside(*place, countries[code]) for code, place in inland.items()} == dict.fromkeys(inland, True)
+    assert not inside(-29.5, 28.2, countries["ZA"])  # Lesotho is a hole in South Africa
     land = [(48.9, 2.4), (-33.0, 147.0), (39.0, -100.0), (67.0, -175.0), (67.0, 178.5), (-89.0, 50.0), (-89.0, -179.0)]
     sea = [(0.0, -30.0), (30.0, -150.0), (-40.0, 90.0), (60.0, -178.0), (70.0, -179.9), (42.0, 51.0)]
     assert [place for place in land if not inside(*place, rings)] == []
@@ -133,7 +140,8 @@ def test_table_shows_values_intervals_and_the_best_of_each_column():
     page = table_html(Table("eval", rows, "far & wide"))
     assert '<td class="first best">1,234<small>900–1,500</small></td>' in page
     assert '<td class="first">2,000</td>' in page
-    assert '<td class="first best">62.5</td>' in page
+    assert '<td class="best">62.5</td>' in page
+    assert "City" not in page  # no row says anything of cities
     assert "B &lt;b&gt;" in page
     assert "4 places · far &amp; wide" in page
     assert "nan" not in page

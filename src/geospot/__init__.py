@@ -1,3 +1,32 @@
-"""Teach a vision-language model to say where on Earth a picture was taken."""
+"""Teach a vision-language model to say where on Earth a picture was taken.
+
+    from geospot import Guesser, score
+
+`Guesser` opens a model and guesses; `score` turns guesses and truths into metrics with intervals. Both are imported
+when they are first used, so that `import geospot` costs nothing.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["Guesser", "__version__", "score"]
+
+if TYPE_CHECKING:
+    from geospot.api import score
+    from geospot.guessing.guesser import Guesser
+
+
+def __getattr__(name: str):
+    if name == "Guesser":
+        from geospot.guessing.guesser import Guesser
+
+        return Guesser
+    if name == "score":
+        from geospot.api import score
+
+        return score
+    raise AttributeError(f"module 'geospot' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

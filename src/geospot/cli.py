@@ -10,7 +10,9 @@ COMMANDS = {
     "demo": "the whole recipe on the tiny model, with a table and a report",
     "sft": "supervised warm start on true answers",
     "train": "GRPO with a reward that tightens",
-    "eval": "a model or checkpoint on held-out pictures, with 95 % intervals",
+    "eval": "a model, or predictions made elsewhere, on held-out pictures, with 95 % intervals",
+    "compare": "models by their predictions, with paired intervals of the differences",
+    "calibrate": "learn from held-out pictures how large the radius of a guess must be",
     "guess": "say where photos were taken",
     "data": "look through a data set, or write it as shards: data inspect, data pack",
     "serve": "the local engine over the protocol of the Tinker SDK",
@@ -21,7 +23,7 @@ MODULES = {"data": "data_command"}  # where a command's module is not called as 
 
 def usage() -> str:
     """What `geospot --help` prints."""
-    lines = [f"  {name:<6} {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<9} {what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
             "Usage: geospot COMMAND key=value ...",

@@ -285,6 +285,10 @@ def user_errors() -> tuple[type[BaseException], ...]:
     from geospot.engine.errors import EngineError
     from geospot.engine.local.state import CheckpointError
     from geospot.files import RunFolderError
+    from geospot.guessing.calibration import CalibrationError
     from geospot.models.loading import ModelError
+    from geospot.scoring.join import JoinError
+    from geospot.tables.formats import TableError
 
-    return (DataError, EngineError, CheckpointError, RunFolderError, ModelError, OSError)
+    own = (DataError, EngineError, CheckpointError, RunFolderError, ModelError, CalibrationError, JoinError, TableError)
+    return (*own, OSError)

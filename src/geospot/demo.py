@@ -4,23 +4,25 @@ import time
 from pathlib import Path
 
 import chz
-import numpy as np
 
 from geospot.config import positive, run_command
 from geospot.data.bluemarble import ensure_shards
 from geospot.data.world import BlueMarble
 from geospot.demo_report import Stage, write_demo_report, write_results_json
 from geospot.engine import open_engine
-from geospot.eval import Subject, table_row
 from geospot.evaluate import EvalSet, evaluate, load_eval_set
 from geospot.loop import find_checkpoint
-from geospot.metrics import Predictions, best_constant_place, bootstrap_intervals, paired_difference, summarize
+from geospot.metrics import paired_differences
 from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
 from geospot.runs import read_checkpoints
+from geospot.scoring.references import reference_rows
+from geospot.scoring.text import table_row
+from geospot.scoring.truths import Truths
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
+from geospot.subject import Subject
 from geospot.train import TrainConfig
 from geospot.train import run as run_train
 
@@ -143,8 +145,9 @@ def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[s
     }
     if config.model_name == TINY_UNTRAINED:
         del models["base"]
-    constant = best_constant_place(*BlueMarble().places("train", config.train_places).T)
-    stages = {s.name: {"constant": constant_stage(constant, s)} for s in sets}
+    train = BlueMarble().places("train", config.train_places)
+    trained_on = Truths([str(i) for i in range(len(train))], *train.T)
+    stages = {s.name: {"constant": constant_stage(trained_on, s)} for s in sets}
     total = len(models) * sum(len(s.samples) for s in sets)
     with Progress("evaluating", total=total) as bar:
         for stage, (model_name, checkpoint) in models.items():
@@ -163,24 +166,21 @@ def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[s
     return stages
 
 
-def constant_stage(place: tuple[float, float], eval_set: EvalSet) -> Stage:
-    """The one place that is nearest to all training places, as everybody's guess. It names no country."""
-    lat, lon = place
-    truth = np.array([(s.place.lat, s.place.lon) for s in eval_set.samples])
-    same = np.ones(len(truth))
-    predictions = Predictions(*truth.T, lat * same, lon * same, *(0 * same for _ in range(3)))
-    name = f"best constant place ({lat:.0f}, {lon:.0f})"
-    return Stage(name, predictions, summarize(predictions), bootstrap_intervals(predictions), None)
+def constant_stage(trained_on: Truths, eval_set: EvalSet) -> Stage:
+    """The one place that is nearest to all training places, as everybody's guess. It says no country."""
+    truths = Truths.of([s.key for s in eval_set.samples], [s.place for s in eval_set.samples])
+    (row,) = reference_rows(truths, ["constant"], train=trained_on)
+    return Stage(row.name, row.predictions, row.summary, row.intervals, None)
 
 
 def compare(stages: dict[str, Stage]) -> str:
     """GRPO against SFT on the same places, with a paired interval."""
     before, after = stages["SFT"].predictions, stages["GRPO"].predictions
-    km, km_low, km_high = paired_difference(after.distance_km, before.distance_km)
-    points, low, high = paired_difference(after.distance_km, before.distance_km, statistic="geoguessr_score")
+    found = paired_differences(after, before, keys=("median_km", "geoguessr_score"))
+    km, points = found["median_km"], found["geoguessr_score"]
     return (
-        f"GRPO - SFT on eval, paired 95 % intervals: median {km:+.0f} km [{km_low:+.0f}, {km_high:+.0f}], "
-        f"score {points:+.0f} [{low:+.0f}, {high:+.0f}]"
+        f"GRPO - SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
+        f"score {points.value:+.0f} [{points.low:+.0f}, {points.high:+.0f}]"
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import chz
 
 from geospot import __version__
-from geospot.eval import finite
 from geospot.files import write_json_atomic
 from geospot.metrics import Predictions
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
+from geospot.results import finite
 from geospot.rollout import Rollouts
 from geospot.runs import read_metrics
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from itertools import islice
 
 from geospot.answer import prompt_text
-from geospot.data.labels import LabelFiller
 from geospot.data.records import DataError, Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.stream import read_all
-from geospot.earth.labels import score_labels
-from geospot.metrics import Predictions, bootstrap_intervals, summarize
+from geospot.metrics import Predictions
 from geospot.models.prompt import Renderer
 from geospot.rollout import Rollouts, ask_all, log_rows
+from geospot.scoring.guesses import Guesses
+from geospot.scoring.judge import Evaluation as Judged
+from geospot.scoring.judge import judge
+from geospot.scoring.truths import Truths
 
 # What a line of metrics.jsonl holds of an evaluation; the demo and `geospot eval` report everything.
 LOGGED = (
@@ -27,6 +29,8 @@ LOGGED = (
     "country_acc",
     "region_acc",
     "city_acc",
+    "geo_country_acc",
+    "geo_region_acc",
     "failure_rate",
 )
 
@@ -45,9 +49,22 @@ class Evaluation:
 
     name: str
     rollouts: Rollouts
-    predictions: Predictions
-    summary: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    judged: Judged
+
+    @property
+    def predictions(self) -> Predictions:
+        """Truths and answers as arrays."""
+        return self.judged.predictions
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Every metric."""
+        return self.judged.summary
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % interval of every metric."""
+        return self.judged.intervals
 
     def logged(self) -> dict[str, float]:
         """Flat metrics: `<set>/<metric>`, with `_low` and `_high` for its 95 % interval."""
@@ -75,14 +92,7 @@ def load_eval_set(
         samples = list(islice(stream, limit or None))
     if not samples:
         raise DataError(f"{name}: no usable sample in {source.spec}; skipped: {skipped}")
-    return EvalSet(name, LabelFiller()(samples))
-
-
-def label_hits(rollouts: Rollouts):
-    """Country, region and city of each answer against the truth, (N,) in [0, 1], NaN where the truth has no label."""
-    truths = [rollouts.truth(i) for i in range(len(rollouts.answers))]
-    scores = score_labels(rollouts.answers, truths)
-    return scores.country, scores.region, scores.city
+    return EvalSet(name, samples)
 
 
 def evaluate(
@@ -125,19 +135,9 @@ def _joined(parts: Sequence[Rollouts]) -> Rollouts:
 
 
 def _evaluation(name: str, rollouts: Rollouts) -> Evaluation:
-    places, answers = [sample.place for sample in rollouts.samples], rollouts.answers
-    country, region, city = label_hits(rollouts)
-    predictions = Predictions(
-        [p.lat for p in places],
-        [p.lon for p in places],
-        [a.lat for a in answers],
-        [a.lon for a in answers],
-        country,
-        region,
-        city,
-        [a.error for a in answers],
-    )
-    return Evaluation(name, rollouts, predictions, summarize(predictions), bootstrap_intervals(predictions))
+    keys = [sample.key for sample in rollouts.samples]
+    truths = Truths.of(keys, [sample.place for sample in rollouts.samples])
+    return Evaluation(name, rollouts, judge(truths, Guesses.of_answers(name, keys, rollouts.answers, rollouts.texts)))
 
 
 def rollout_rows(evaluation: Evaluation) -> list[dict]:

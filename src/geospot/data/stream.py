@@ -13,6 +13,7 @@ with `record` the encoded bytes of a place's pictures; the number of parts adds 
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -246,6 +247,19 @@ class SampleStream:
         return True
 
 
+def read_records(source: Source, skipped: SkipCounter, views: str = "4", seed: int = 0) -> Iterator[Record]:
+    """Every record of a source once, in its own order, with the pictures that `views` shows; nothing is decoded."""
+    for part in range(len(source.parts)):
+        items = ReadAhead(source.read(part)) if source.remote else source.read(part)
+        with closing(items):
+            for item in items:
+                if isinstance(item, Skip):
+                    count_skip(skipped, item)
+                    continue
+                for chosen in split_views(item, views):
+                    yield with_views(item, chosen or choose_views(item, views, (seed,)), views)
+
+
 def read_all(
     source: Source,
     options: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
@@ -256,26 +270,10 @@ def read_all(
     seed: int = 0,
 ) -> Iterator[Sample]:
     """Every good sample of a source once, in its own order; the others are counted."""
-
-    def records() -> Iterator[Record]:
-        for part in range(len(source.parts)):
-            items = ReadAhead(source.read(part)) if source.remote else source.read(part)
-            try:
-                for item in items:
-                    if isinstance(item, Skip):
-                        count_skip(skipped, item)
-                        continue
-                    for chosen in split_views(item, views):
-                        yield with_views(item, chosen or choose_views(item, views, (seed,)), views)
-            finally:
-                items.close()
-
     decoder = sample_decoder(options, workers)
-    try:
-        for record, read in decode_in_order(records(), decoder):
+    with closing(decoder), closing(read_records(source, skipped, views, seed)) as records:
+        for record, read in decode_in_order(records, decoder):
             if isinstance(read, BadSample):
                 skipped.count_bad(record.key, read)
             else:
                 yield read
-    finally:
-        decoder.close()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Cities:
-    """Columns of the city table, row i being one city: `lat`, `lon`, `name`, `country`, `admin1`, `population`.
+    """Columns of the city table, row i being one city: `lat`, `lon`, `name`, `country`, `admin1`, `population`,
+    `geoname_id`.
 
     `country` and `admin1` are indices into `country_codes` and `admin1_codes` ("US.CA"; "US." where GeoNames
     gives none). Folded names are made when they are asked for.
@@ -26,6 +27,7 @@ class Cities:
     def __init__(self):
         table = read_table()
         self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
+        self.geoname_id = table["geoname_id"]
         self.name = np.array(_strings(table["name"]), dtype=object)
         self._alternates = _strings(table["alternates"])  # one string a city: a third of the memory
         self.country_codes, self.country = _index(_strings(table["country"]))

@@ -16,9 +16,9 @@ import numpy as np
 
 from geospot.files import cache_folder, write_bytes_atomic
 
-FORMAT = 1  # raise it when the columns change
+FORMAT = 2  # raise it when the columns change
 BETWEEN = "\x1e"  # between the strings of a column; "\n" stands between the names of a city
-COLUMNS = ("lat", "lon", "population", "name", "alternates", "country", "admin1")
+COLUMNS = ("lat", "lon", "population", "geoname_id", "name", "alternates", "country", "admin1")
 
 
 def cache_path() -> Path:
@@ -27,7 +27,7 @@ def cache_path() -> Path:
 
 
 def read_table() -> dict[str, np.ndarray]:
-    """Columns of N cities: `lat`, `lon` (float64), `population` (int64); the strings as UTF-8 bytes, BETWEEN them."""
+    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8."""
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cache_path()) as kept:
         return {name: kept[name] for name in COLUMNS}
     table = make_table()
@@ -52,6 +52,7 @@ def make_table() -> dict[str, np.ndarray]:
         ("lat", "latitude", np.float64),
         ("lon", "longitude", np.float64),
         ("population", "population", np.int64),
+        ("geoname_id", "geonameid", np.int64),
     )
     table = {name: np.fromiter(map(itemgetter(key), rows), dtype, len(rows)) for name, key, dtype in numbers}
     strings = {

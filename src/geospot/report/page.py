@@ -22,6 +22,7 @@ def write_report(
     title: str,
     tables: Sequence[Table],
     maps: Mapping[str, Predictions] | None = None,
+    sections: Sequence[tuple[str, str]] = (),
     charts: Sequence[Chart] = (),
     examples: Sequence[Example] = (),
     configuration: Mapping[str, object] | None = None,
@@ -31,20 +32,23 @@ def write_report(
 ) -> Path:
     """Write the report and return its path; what is not given has no section.
 
+    `sections` are further (heading, HTML) behind the map, made by this package, which has escaped all text in them.
+
     `maps` has one entry a stage, the last shown first. `notes` are paragraphs of plain text below the title.
     The same arguments give the same bytes. The file is replaced whole or not at all.
     """
     results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
     facts = _pairs("Configuration", configuration) + _pairs("Versions", versions)
     command_box = f'<h3>Command</h3><div class="scroll" tabindex="0"><pre class="command">{escape(command)}</pre></div>'
-    sections = (
+    all_sections = (
         ("Results", results),
         ("Where the guesses land", world_map_html(maps) if maps else ""),
+        *sections,
         ("Learning curves", _grid("charts", map(chart_html, charts))),
         ("Examples", _grid("cards", map(example_html, examples))),
         ("How it was made", (command_box if command else "") + (f'<div class="facts">{facts}</div>' if facts else "")),
     )
-    return write_page(path, title=title, sections=sections, notes=notes)
+    return write_page(path, title=title, sections=all_sections, notes=notes)
 
 
 def write_page(

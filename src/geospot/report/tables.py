@@ -12,13 +12,18 @@ COLUMNS = (
     ("Distance, km", "Median", "median_km", kilometres, True),
     ("Distance, km", "Mean", "mean_km", kilometres, True),
     ("Points of 5,000", "Score", "geoguessr_score", points, False),
+    ("% within", "1 km", "acc_1km", percent, False),
     ("% within", "25 km", "acc_25km", percent, False),
     ("% within", "200 km", "acc_200km", percent, False),
     ("% within", "750 km", "acc_750km", percent, False),
     ("% within", "2,500 km", "acc_2500km", percent, False),
-    ("% right", "Country", "country_acc", percent, False),
-    ("% right", "Region", "region_acc", percent, False),
-    ("% right", "City", "city_acc", percent, False),
+    ("% right by coordinates", "Country", "geo_country_acc", percent, False),
+    ("% right by coordinates", "Region", "geo_region_acc", percent, False),
+    ("% right by coordinates", "Area", "geo_area_acc", percent, False),
+    ("% right by coordinates", "City", "geo_city_acc", percent, False),
+    ("% right by text", "Country", "country_acc", percent, False),
+    ("% right by text", "Region", "region_acc", percent, False),
+    ("% right by text", "City", "city_acc", percent, False),
     ("% failed", "Answers", "failure_rate", percent, None),
 )
 
@@ -54,7 +59,7 @@ def table_html(table: Table) -> str:
 
 
 def _grid(rows: Sequence[Row], prefix: str) -> str:
-    columns = [column for column in COLUMNS if not (prefix and column[2] == "failure_rate")]
+    columns = [column for column in COLUMNS if not (prefix and column[2] == "failure_rate") and _used(rows, column[2])]
     groups: dict[str, int] = {}
     for group, *_ in columns:
         groups[group] = groups.get(group, 0) + 1
@@ -75,6 +80,11 @@ def _grid(rows: Sequence[Row], prefix: str) -> str:
         f'<div class="scroll" tabindex="0"><table class="numbers"><thead><tr><td></td>{top}</tr>'
         f"<tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _used(rows: Sequence[Row], key: str) -> bool:
+    """Whether to show a column: always the distances, of the labels those that some row has."""
+    return not key.endswith("_acc") or any(not np.isnan(row.summary.get(key, np.nan)) for row in rows)
 
 
 def _first(is_first: bool, also: str = "") -> str:

@@ -1,13 +1,12 @@
 """The world map: for each stage, great-circle lines from where pictures were taken to where the model said."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 
 import numpy as np
 
 from geospot.metrics import Predictions
+from geospot.report.atlas import WORLD_WIDTH, country_paths, polyline, x_of, y_of
 from geospot.report.great_circle import great_circle, split_at_date_line
 from geospot.report.text import (
     DISTANCE_NAMES,
@@ -17,8 +16,6 @@ from geospot.report.text import (
     kilometres,
 )
 
-# Map units are tenths of a degree, so that whole numbers are precise enough: x east from 180 W, y south from 90 N.
-WORLD_WIDTH = 3600
 # The map shows at least these latitudes and more where a line or a dot needs it; Antarctica is mostly empty.
 SHOWN_LAT = (-58.0, 84.0)
 
@@ -44,7 +41,7 @@ def world_map_html(stages: Mapping[str, Predictions], max_places: int = 300) -> 
             f"#stage-{number}:checked~.tabs label[for=stage-{number}]{{background:var(--ink);color:var(--paper)}}"
             f"#stage-{number}:focus-visible~.tabs label[for=stage-{number}]{{outline:2px solid var(--s0)}}"
         )
-    top, bottom = _y(min(90.0, max(lats) + 1)), _y(max(-90.0, min(lats) - 1))
+    top, bottom = y_of(min(90.0, max(lats) + 1)), y_of(max(-90.0, min(lats) - 1))
     return (
         f'<style>{"".join(rules)}</style><div class="mapbox">{"".join(radios)}<div class="tabs">{"".join(tabs)}</div>'
         f'<div class="map"><div class="scroll" tabindex="0">'
@@ -56,7 +53,7 @@ def world_map_html(stages: Mapping[str, Predictions], max_places: int = 300) -> 
 def dots_map_html(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     """One SVG with a dot a point; `groups` are (name, lat, lon), at most five, in colours from dark to bright."""
     lats = np.concatenate([lat for _, lat, _ in groups])
-    top, bottom = _y(min(90.0, max(SHOWN_LAT[1], lats.max() + 1))), _y(max(-90.0, min(SHOWN_LAT[0], lats.min() - 1)))
+    top, bottom = y_of(min(90.0, max(SHOWN_LAT[1], lats.max() + 1))), y_of(max(-90.0, min(SHOWN_LAT[0], lats.min() - 1)))
     dots = "".join(
         f'<path class="dots d{min(i, 4)}" d="{"".join(map(_dot, lat, lon))}"/>'
         for i, (_, lat, lon) in enumerate(groups)
@@ -87,7 +84,7 @@ def _stage_svg(predictions: Predictions, shown: np.ndarray) -> tuple[str, list[f
         title = f"{kilometres(distance_km[i])} km: truth {coordinates(*truth)}, guess {coordinates(*guess)}"
         lines.append(
             f'<g class="{distance_class(distance_km[i])}"><title>{title}</title>'
-            f'<path class="line" d="{"".join(map(_polyline, pieces))}"/><path class="guess" d="{_dot(*guess)}"/></g>'
+            f'<path class="line" d="{"".join(map(polyline, pieces))}"/><path class="guess" d="{_dot(*guess)}"/></g>'
         )
     truths = "".join(
         _dot(predictions.truth_lat[i], predictions.truth_lon[i]) for i in shown if not predictions.failed[i]
@@ -117,42 +114,18 @@ def _legend() -> str:
 
 @cache
 def _background() -> str:
-    """Graticule, land and borders, the same for every report."""
-    atlas = json.loads(resources.files("geospot.earth").joinpath("coastlines.json").read_text(encoding="utf-8"))
-
-    def path(lines: list[list[int]]) -> str:
-        degrees = [np.reshape(line, (-1, 2))[:, ::-1] / atlas["units_per_degree"] for line in lines]
-        return "".join(map(_polyline, degrees))
-
+    """Graticule and countries, the same for every report."""
     meridians = "".join(f"M{x} 0V1800" for x in range(300, WORLD_WIDTH, 300))
     parallels = "".join(f"M0 {y}H{WORLD_WIDTH}" for y in range(300, 1800, 300))
-    return (
-        f'<path class="graticule" d="{meridians}{parallels}"/><path class="land" d="{path(atlas["land"])}"/>'
-        f'<path class="border" d="{path(atlas["borders"])}"/>'
-    )
-
-
-def _x(lon: float) -> int:
-    return round((lon + 180) * 10)
-
-
-def _y(lat: float) -> int:
-    return round((90 - lat) * 10)
-
-
-def _polyline(points: np.ndarray) -> str:
-    """An SVG path through points (M, 2) of (lat, lon), in relative steps, which are shorter to write."""
-    xy = np.stack([(points[:, 1] + 180) * 10, (90 - points[:, 0]) * 10], axis=1).round().astype(int)
-    steps = np.diff(xy, axis=0)
-    steps = steps[np.any(steps != 0, axis=1)]
-    return f"M{xy[0, 0]} {xy[0, 1]}l" + " ".join(f"{dx} {dy}" for dx, dy in steps) if len(steps) else ""
+    land = "".join(f'<path class="land outline" d="{path}"/>' for path in country_paths().values())
+    return f'<path class="graticule" d="{meridians}{parallels}"/>{land}'
 
 
 def _dot(lat: float, lon: float) -> str:
     """A line of no length: its round cap is a dot whose size in pixels does not depend on the map's scale."""
-    return f"M{_x(lon)} {_y(lat)}h0"
+    return f"M{x_of(lon)} {y_of(lat)}h0"
 
 
 def _cross(lat: float, lon: float, arm: int = 11) -> str:
-    x, y = _x(lon), _y(lat)
+    x, y = x_of(lon), y_of(lat)
     return f"M{x - arm} {y - arm}L{x + arm} {y + arm}M{x - arm} {y + arm}L{x + arm} {y - arm}"

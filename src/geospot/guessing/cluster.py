@@ -1,0 +1,95 @@
+"""Many answers to one picture -> ranked candidates: clusters on the sphere with their share of the answers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geospot.answer import Answer
+from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
+
+# Answers nearer than this to a candidate's centre belong to it: a region, on the usual scale of 1/25/200/750/2,500 km.
+CLUSTER_KM = 200.0
+_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that some of the answers mean. `mass` is their share of all answers, the failed ones included."""
+
+    lat: float
+    lon: float
+    mass: float
+    city: str | None = None
+    region: str | None = None
+    country: str | None = None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a group of answers to one picture says: candidates, the heaviest first, and how far apart the answers lie.
+
+    `spread_km` is the geometric mean of the answers' distances (1 km added) from the first candidate; NaN without any.
+    """
+
+    candidates: tuple[Candidate, ...]
+    spread_km: float
+    failures: tuple[str, ...]
+
+
+def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM) -> Draws:
+    """Cluster the answers to one picture. Each cluster is the most answers within `within_km` of one of them that are
+    left, its centre their geometric median on the sphere; a tie goes to the earlier answer."""
+    good = [answer for answer in answers if answer.ok]
+    failures = tuple(answer.error for answer in answers if not answer.ok)
+    if not good:
+        return Draws((), float("nan"), failures)
+    points = unit_vectors([a.lat for a in good], [a.lon for a in good])
+    near = np.linalg.norm(points[:, None] - points[None], axis=2) <= float(chord(within_km)) + 1e-12
+    left, candidates = np.ones(len(good), bool), []
+    while left.any():
+        sizes = np.where(left, (near & left).sum(axis=1), -1)
+        members = np.flatnonzero(near[int(np.argmax(sizes))] & left)
+        left[members] = False
+        candidates.append(_candidate(points[members], [good[i] for i in members], len(answers)))
+    first = unit_vectors(candidates[0].lat, candidates[0].lon)
+    return Draws(tuple(candidates), _spread_km(points, first), failures)
+
+
+def _candidate(points: np.ndarray, members: list[Answer], total: int) -> Candidate:
+    x, y, z = geometric_median(points)
+    lat, lon = float(np.degrees(np.arcsin(np.clip(z, -1, 1)))), float(np.degrees(np.arctan2(y, x)))
+    if all(m.lat == members[0].lat and m.lon == members[0].lon for m in members):
+        lat, lon = members[0].lat, members[0].lon  # digit for digit
+    country = _most_common([m.country for m in members])
+    same = [m for m in members if m.country == country] or members
+    region, city = _most_common([m.region for m in same]), _most_common([m.city for m in same])
+    return Candidate(lat, lon, len(members) / total, city, region, country)
+
+
+def _most_common(names: Sequence[str | None]) -> str | None:
+    counted = Counter(name for name in names if name)
+    return counted.most_common(1)[0][0] if counted else None
+
+
+def geometric_median(points: np.ndarray) -> np.ndarray:
+    """The unit vector with the least sum of chords to unit vectors (N, 3) (Weiszfeld 1937, projected onto the sphere);
+    a point that a majority shares is returned as it is."""
+    here = points.mean(axis=0)
+    here = here / np.linalg.norm(here) if np.linalg.norm(here) > 1e-9 else points[0]
+    for _ in range(_STEPS):
+        away = np.linalg.norm(points - here, axis=1)
+        weights = 1 / np.maximum(away, 1e-9)
+        there = (points * weights[:, None]).sum(axis=0)
+        there /= np.linalg.norm(there)
+        if np.linalg.norm(there - here) < 1e-9:
+            break
+        here = there
+    costs = [np.linalg.norm(points - point, axis=1).sum() for point in (*points, here)]
+    return (*points, here)[int(np.argmin(np.round(costs, 9)))]
+
+
+def _spread_km(points: np.ndarray, centre: np.ndarray) -> float:
+    angles = 2 * np.arcsin(np.minimum(np.linalg.norm(points - centre, axis=1) / 2, 1.0))
+    return float(np.exp(np.mean(np.log(angles * EARTH_RADIUS_KM + 1.0))))

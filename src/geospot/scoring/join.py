@@ -1,0 +1,123 @@
+"""Truths and guesses of the same pictures, side by side."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from geospot.earth.distance import haversine_km
+from geospot.earth.gazetteer import Gazetteer
+from geospot.scoring.guesses import Guesses
+from geospot.scoring.truths import Truths
+
+NOT_GIVEN = "no answer in the file"
+# Points of a set that are looked up to see whether it lies on land.
+_LOOKED_UP = 2000
+
+
+class JoinError(RuntimeError):
+    """Truths and guesses do not belong together; the message shows keys of both."""
+
+
+def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
+    """Both over the keys of the truths, in their order, with warnings.
+
+    A picture without a guess is a failed answer (NOT_GIVEN): leaving out the hard ones must not pay. A guess without a
+    truth cannot be scored and is left out. Keys match as they are, or else without folders and file endings.
+    """
+    notes: list[str] = []
+    place: dict[str, int] = {}
+    for shorten in (str, _stem):
+        place = _unique({}, guesses.keys, shorten)
+        if any(shorten(key) in place for key in truths.keys):
+            break
+    else:
+        raise JoinError(
+            f"{guesses.name}: none of its {len(guesses):,} keys is in the truths: keys such as {guesses.keys[0]!r} "
+            f"against {truths.keys[0]!r}. Give the column of the key by prediction_columns=key=..."
+        )
+    if shorten is _stem:
+        notes.append(f"{guesses.name}: keys were matched by their file names without folders and endings")
+    rows = np.array([place.get(shorten(key), -1) for key in truths.keys])
+    if absent := int(np.sum(rows < 0)):
+        first = truths.keys[int(np.argmax(rows < 0))]
+        notes.append(f"{guesses.name}: {absent:,} of {len(truths):,} pictures have no answer and count as failed, the "
+                     f"first is {first!r}")  # fmt: skip
+    used = np.zeros(len(guesses), bool)
+    used[rows[rows >= 0]] = True
+    if extra := int(np.sum(~used)):
+        first = guesses.keys[int(np.argmin(used))]
+        notes.append(f"{guesses.name}: {extra:,} answers have no truth and were left out, the first is {first!r}")
+    return truths, _laid_out(guesses, truths.keys, rows), notes
+
+
+def _stem(key: str) -> str:
+    name = key.replace("\\", "/").rsplit("/", 1)[-1]
+    head, dot, tail = name.rpartition(".")
+    return head if dot and head and len(tail) <= 5 and not tail.isdigit() else name
+
+
+def _unique(place: dict[str, int], keys: list[str], shorten: Callable[[str], str]) -> dict[str, int]:
+    """Shortened key -> row; one that two keys share stands for neither."""
+    shared = set()
+    for i, key in enumerate(keys):
+        short = shorten(key)
+        if short in place:
+            shared.add(short)
+        place[short] = i
+    return {key: i for key, i in place.items() if key not in shared}
+
+
+def _laid_out(guesses: Guesses, keys: list[str], rows: np.ndarray) -> Guesses:
+    """The guesses at `rows` (-1: none)."""
+    have = rows >= 0
+    found = guesses.take(np.where(have, rows, 0))
+
+    def blank(values):
+        return [value if there else None for value, there in zip(values, have.tolist(), strict=True)]
+
+    failures = tuple(f if there else NOT_GIVEN for f, there in zip(found.failures, have.tolist(), strict=True))
+    return Guesses(
+        guesses.name,
+        list(keys),
+        np.where(have, found.lat, np.nan),
+        np.where(have, found.lon, np.nan),
+        failures,
+        {level: blank(values) for level, values in found.labels.items()},
+        None if found.texts is None else [text or "" for text in blank(found.texts)],
+        None if found.radius_km is None else np.where(have, found.radius_km, np.nan),
+        guesses.probability,
+    )
+
+
+def swapped_notes(truths: Truths, guesses: Guesses) -> list[str]:
+    """A word where latitude and longitude of the guesses, or of the truths, look swapped."""
+    notes = []
+    lat, lon = guesses.lat, guesses.lon
+    could = ~np.isnan(lat) & (np.abs(lon) <= 90)
+    if could.sum() >= 5:
+        as_is = haversine_km(truths.lat[could], truths.lon[could], lat[could], lon[could])
+        swapped = haversine_km(truths.lat[could], truths.lon[could], lon[could], lat[could])
+        if np.median(swapped) < 0.5 * np.median(as_is) and np.median(as_is) > 1000:
+            i = int(np.flatnonzero(could)[np.argmax(as_is - swapped)])
+            notes.append(
+                f"{guesses.name}: latitude and longitude of the guesses look swapped: the median distance is "
+                f"{np.median(as_is):,.0f} km as they stand and {np.median(swapped):,.0f} km the other way round "
+                f"({truths.keys[i]!r} is at {truths.lat[i]:.2f}, {truths.lon[i]:.2f}, the guess at {lat[i]:.2f}, "
+                f"{lon[i]:.2f}). Say prediction_columns=lat=...,lon=... with the two exchanged"
+            )
+    return notes + truths_swapped(truths)
+
+
+def truths_swapped(truths: Truths) -> list[str]:
+    """A word where most true points lie in the sea, and on land the other way round."""
+    could = np.flatnonzero(np.abs(truths.lon) <= 90)[:_LOOKED_UP]
+    if len(could) < 20:
+        return []
+    gazetteer, lat, lon = Gazetteer.load(), truths.lat[could], truths.lon[could]
+    as_is, other = (np.mean(gazetteer.locate(*points).country_index >= 0) for points in ((lat, lon), (lon, lat)))
+    if as_is < 0.6 and other > as_is + 0.3:
+        return [
+            f"latitude and longitude of the truths look swapped: {100 * as_is:.0f} % of them lie on land, and "
+            f"{100 * other:.0f} % the other way round (such as {truths.keys[could[0]]!r} at {lat[0]:g}, {lon[0]:g})"
+        ]
+    return []
