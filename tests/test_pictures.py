@@ -62,6 +62,12 @@ def test_other_modes_become_rgb(mode):
         assert corners(data) == UPRIGHT
 
 
+def test_sixteen_bits_a_pixel_are_not_clipped_to_white():
+    grey = Image.fromarray(np.full((30, 40), 0x7F80, dtype=np.uint16))
+    data, _ = prepare_picture(encoded(grey, "PNG"))
+    assert np.abs(np.asarray(Image.open(io.BytesIO(data))).astype(int) - 127).max() <= 2
+
+
 def test_heic_of_a_phone():
     heif = pytest.importorskip("pillow_heif")
     out = io.BytesIO()

@@ -40,7 +40,7 @@ def test_nothing_is_trained_on_near_a_held_out_place(folder):
     config = LoopConfig(data=str(folder / "all.tar"), eval_data=str(folder / "held-out.tar"), holdout_km=35.0)
     sets = open_sets(config)
     held_out = list(read_all(sets.held_out["eval"], eval_options(config, sets), skipped=SkipCounter()))
-    trained, skipped = everything(config, sets, held_out)
+    trained, skipped = everything(config, sets, held_out[:3])  # also where only some of them are evaluated on
     apart = [haversine_km(t.place.lat, t.place.lon, h.place.lat, h.place.lon) for t in trained for h in held_out]
     assert min(apart) > 35
     assert skipped["within 35 km of a held-out place"] == 300 - len(trained) >= 60

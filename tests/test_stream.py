@@ -337,7 +337,10 @@ def test_a_resume_counts_what_was_in_the_buffer_and_is_gone(folder):
 def test_a_disk_that_is_gone_stops_the_stream_and_does_not_skip_all_shards(tmp_path):
     missing = [str(tmp_path / f"{i}.tar") for i in range(100)]
     stream = SampleStream(Shards("x", missing), seed=0)
-    with pytest.warns(UserWarning, match="missing"), pytest.raises(DataError, match=r"8 shards in a row .*goes on"):
+    with (
+        pytest.warns(UserWarning, match="missing"),
+        pytest.raises(DataError, match=r"8 shards in a row .*goes on from the last checkpoint"),
+    ):
         stream.take(1)
     assert stream.skipped["missing shard"] == 8
 
@@ -362,3 +365,63 @@ def test_an_epoch_ends_where_one_was_asked_for(folder):
         assert stream.take(1) == []
     with stream_of(folder, seed=0, buffer=16, epochs=2, start=state) as again:
         assert list(again) == rest
+
+
+def test_a_closed_stream_says_so_and_wakes_who_waits(folder):
+    stream = stream_of(folder, seed=0, workers=1)
+    stream.take(3)
+    stream.close()
+    stream.close()
+    with pytest.raises(ValueError, match="the stream is closed"):
+        next(stream)
+
+
+@pytest.mark.parametrize(("changed", "says"), [({"seed": 1}, "seed=1.*seed=0"), ({"views": "1"}, "views='1'.*'4'")])
+def test_a_state_goes_with_the_settings_it_was_taken_with(folder, changed, says):
+    with stream_of(folder, seed=0) as stream:
+        stream.take(5)
+        state = stream.state()
+    with pytest.raises(DataError, match=says):
+        stream_of(folder, **{"seed": 0} | changed, start=state)
+
+
+def test_buffer_and_open_shards_may_change_in_the_middle_of_an_epoch(folder):
+    with stream_of(folder, seed=0, buffer=10, open_parts=2) as stream:
+        keys = [s.key for s in stream.take(25)]
+        state = json.loads(json.dumps(stream.state()))
+    with stream_of(folder, seed=0, buffer=40, open_parts=3, start=state) as again:
+        keys += [s.key for s in again.take(35)]
+    assert sorted(keys) == [f"place-{i:04d}" for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    "strange", [b'{"lat": ' + b"1" * 400 + b', "lon": 2}', b"[" * 50_000, b'{"lat": {}, "lon": []}']
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_strange_metadata_is_counted_and_ends_nothing(tmp_path, strange, workers):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for key, fields in (("a", strange), ("b", b'{"lat": 1, "lon": 2}')):
+            add(tar, f"{key}.json", fields)
+            add(tar, f"{key}.jpg", jpeg(1))
+    with stream_of(tmp_path / "x.tar", seed=0, workers=workers, epochs=1) as stream:
+        assert [s.key for s in stream] == ["b"]
+        assert stream.skipped.total() == 1
+        [[told]] = stream.skipped.examples.values()
+        assert told.startswith("a: ")
+
+
+@pytest.mark.filterwarnings("ignore:truncated shard")
+def test_a_cut_off_shard_is_counted_once_however_often_the_run_resumes(tmp_path):
+    for name in ("a", "b"):
+        write_shard(tmp_path / f"{name}.tar", [sample(i + 10 * (name == "b")) for i in range(4)])
+        data = (tmp_path / f"{name}.tar").read_bytes()
+        end = data.rstrip(b"\0")  # of the last member: the end mark is gone
+        (tmp_path / f"{name}.tar").write_bytes(data[: -(-len(end) // 512) * 512])
+    state = None
+    for _ in range(8):
+        with stream_of(tmp_path, seed=0, buffer=1, start=state, epochs=1) as stream:
+            stream.take(1)
+            state = json.loads(json.dumps(stream.state()))
+    with stream_of(tmp_path, seed=0, buffer=1, start=state, epochs=1) as stream:
+        assert list(stream) == []
+        assert stream.skipped == {"truncated shard": 2}

@@ -1,7 +1,12 @@
 """The whole stream against a hub on loopback: every intact sample once, whatever the network does."""
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 
 import pytest
@@ -129,7 +134,10 @@ def test_a_server_that_is_down_ends_in_an_error_that_says_how_to_go_on(files):
         stream.take(3)
         server.faults.append(Fault("503", "*", times=10**6))
         # What was read ahead is still given; then all fails.
-        with pytest.raises(DataError, match="goes on when"), pytest.warns(UserWarning, match="unreadable shard"):
+        with (
+            pytest.raises(DataError, match="goes on from the last checkpoint"),
+            pytest.warns(UserWarning, match="unreadable shard"),
+        ):
             stream.take(500)
         assert stream.skipped["unreadable shard"] >= 8
 
@@ -144,3 +152,37 @@ def test_a_data_set_of_parquet_files_is_found_out(monkeypatch, tmp_path):
         with SampleStream(source, seed=0, epochs=1) as stream:
             assert sorted(sample.place.lat for sample in stream) == [i + 0.5 for i in range(6)]
         assert source.revision == server.commit
+
+
+def test_ctrl_c_ends_a_process_that_waits_for_a_silent_server(files, tmp_path):
+    script = tmp_path / "reader.py"
+    script.write_text(
+        "import sys\n"
+        "from geospot.data.sources import open_source\n"
+        "from geospot.data.stream import SampleStream\n"
+        "if __name__ == '__main__':\n"
+        "    with SampleStream(open_source(sys.argv[1]), seed=0, buffer=20) as stream:\n"
+        "        first = stream.take(20)\n"
+        "        state = stream.state()\n"
+        "    with SampleStream(open_source(sys.argv[1]), seed=0, buffer=20, start=state) as stream:\n"
+        "        print('begun', flush=True)\n"
+        "        stream.take(500)\n"
+    )
+    with serve(files) as server:
+        spec = server.plain("train/") + "{00..07}.tar"
+        environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+        with subprocess.Popen(
+            [sys.executable, script, spec], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        ) as reader:
+            for _ in range(100):
+                if len(server.requests("data")) >= 4:
+                    break
+                time.sleep(0.1)
+            server.faults.append(Fault("stall", "*", times=10**6))
+            reader.stdout.readline()
+            time.sleep(0.5)
+            reader.send_signal(signal.SIGINT)
+            try:
+                assert reader.wait(timeout=15) != 0
+            finally:
+                reader.kill()

@@ -124,3 +124,16 @@ def test_a_packed_sample_comes_back(pictures):
 )
 def test_names_split_at_the_first_dot_of_the_last_part(name, parts):
     assert split_name(name) == parts
+
+
+def test_other_pictures_of_a_group_are_no_headings():
+    members = [("a.jpg", b"1"), ("a.depth.png", b"2"), ("a.seg.png", b"3"), ("a.90.jpg", b"4"), ("a.json", b"{}")]
+    [record], _ = read(shard(members))
+    assert record.names == ("90.jpg", "jpg")
+
+
+def test_a_member_that_is_too_large_is_told(monkeypatch):
+    monkeypatch.setattr("geospot.data.tar.MAX_MEMBER_BYTES", 5000)
+    records, skips = read(shard([("a.jpg", b"1" * 6000), ("a.json", b"{}"), *places(1)]))
+    assert [skip.reason for skip in skips] == ["member too large"]
+    assert [r.key for r in records if r.pictures] == ["000"]

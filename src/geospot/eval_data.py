@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 
-from geospot.data.decode import Decoder, decode_in_order
-from geospot.data.fields import Columns, read_fields, read_place
-from geospot.data.records import DataError, Record, Source
-from geospot.data.samples import BadSample, ReadOptions, Sample, SkipCounter
+from geospot.data.fields import Columns
+from geospot.data.records import DataError, Source
+from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sets import held_out_sets, worker_count
 from geospot.data.sources.webdataset import Shards
-from geospot.data.stream import read_all, read_records
+from geospot.data.stream import read_all, read_places
 from geospot.earth.place import Place
 
 
@@ -30,20 +29,7 @@ def read_eval_samples(config, source: Source, skipped: SkipCounter) -> Iterator[
 
 def read_eval_places(config, source: Source, skipped: SkipCounter) -> Iterator[tuple[str, Place]]:
     """(key, place) of the first `eval_places` (0: all) records of a source; their pictures are not decoded."""
-    columns = Columns.parse(config.columns)
-
-    def read(record: Record) -> Place:
-        return read_place(read_fields(record.fields), columns)
-
-    def places() -> Iterator[tuple[str, Place]]:
-        with closing(read_records(source, skipped, config.views)) as records:
-            for record, place in decode_in_order(records, Decoder(read)):
-                if isinstance(place, BadSample):
-                    skipped.count_bad(record.key, place)
-                else:
-                    yield record.key, place
-
-    with closing(places()) as found:
+    with closing(read_places(source, Columns.parse(config.columns), skipped, config.views)) as found:
         yield from _some(found, config.eval_places, source, skipped)
 
 

@@ -34,11 +34,19 @@ def _read_batch(records: Sequence[Record]) -> list[Sent]:
     """In a worker."""
     results: list[Sent] = []
     for record in records:
-        try:
-            results.append((_read_one(record), "", ""))
-        except BadSample as error:
-            results.append((None, error.reason, error.detail))
+        read = _guarded(_read_one, record)
+        results.append((None, read.reason, read.detail) if isinstance(read, BadSample) else (read, "", ""))
     return results
+
+
+def _guarded(read: Callable[[Record], Any], record: Record) -> Any:
+    """What `read` makes of a record, or BadSample, whatever a strange record makes it raise: one never ends a run."""
+    try:
+        return read(record)
+    except BadSample as error:
+        return error
+    except Exception as error:
+        return BadSample("sample cannot be read", f"{type(error).__name__}: {error}"[:500])
 
 
 class Decoder(Generic[T]):
@@ -75,10 +83,8 @@ class Decoder(Generic[T]):
             self._pool = None
 
     def _here(self, record: Record) -> T | BadSample:
-        try:
-            return self._receive(record, self._read(record))
-        except BadSample as error:
-            return error
+        read = _guarded(self._read, record)
+        return read if isinstance(read, BadSample) else self._receive(record, read)
 
     def _start(self) -> ProcessPoolExecutor:
         # Forked from a server that holds neither torch nor threads: starting a worker is quick and safe.

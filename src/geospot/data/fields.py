@@ -105,7 +105,7 @@ def _number(fields: Mapping, name: str, columns: Columns) -> float:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadSample("coordinates are not numbers", f"{key}={value!r}") from None
 
 
@@ -146,7 +146,7 @@ def read_fields(stored: Mapping | bytes | None) -> Mapping:
         return stored
     try:
         fields = json.loads(stored)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadSample("json cannot be read", str(error)) from None
     if not isinstance(fields, dict):
         raise BadSample("json cannot be read", "not an object")

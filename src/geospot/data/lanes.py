@@ -4,6 +4,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.samples import SkipCounter
@@ -16,11 +17,28 @@ MAX_DEAD_PARTS = 8
 _UNREADABLE = ("unreadable shard", "missing shard")
 
 
-def count_skip(skipped: SkipCounter, skip: Skip) -> None:
-    """Count it; a shard that gives nothing, or not all of itself, is also warned of at once."""
-    skipped.count(skip.reason, skip.detail)
-    if skip.reason.endswith("shard"):
-        warnings.warn(f"{skip.reason}, what cannot be read is skipped: {skip.detail}", stacklevel=2)
+class Watch:
+    """Counts what is skipped of a source, warns of shards at once, and stops where nothing can be read any more."""
+
+    def __init__(self, source: Source, skipped: SkipCounter):
+        self.source, self.skipped = source, skipped
+        self._dead = 0
+
+    def saw(self, item: Record | Skip) -> None:
+        """DataError where this is the last of many parts in a row of which nothing could be read."""
+        if isinstance(item, Record):
+            self._dead = 0
+            return
+        self.skipped.count(item.reason, item.detail)
+        if item.reason.endswith("shard"):
+            warnings.warn(f"{item.reason}, what cannot be read is skipped: {item.detail}", stacklevel=2)
+        if item.reason in _UNREADABLE:
+            self._dead += 1
+            if self._dead >= MAX_DEAD_PARTS:
+                raise DataError(
+                    f"data={self.source.spec!r}: {self._dead} shards in a row could not be read, the last one: "
+                    f"{item.detail}. The same command goes on from the last checkpoint when they can be read again"
+                )
 
 
 class ReadAhead:
@@ -64,6 +82,8 @@ class ReadAhead:
 
     def __next__(self) -> Record | Skip:
         while True:
+            if self._closed.is_set():
+                raise ValueError("this reader is closed")
             for item in self._batch:
                 return item
             if self._last:
@@ -74,13 +94,13 @@ class ReadAhead:
             self._batch = iter(batch)
 
     def close(self) -> None:
-        """Let the thread end; it does so at its next batch."""
+        """Let the thread end, which it does at its next batch, and wake who waits for one."""
         self._closed.set()
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 self._queue.get_nowait()
-            except queue.Empty:
-                return
+        with suppress(queue.Full):
+            self._queue.put_nowait(([], None, True))
 
 
 class _Lane:
@@ -97,8 +117,8 @@ class Lanes:
     def __init__(
         self, source: Source, order: Sequence[int], width: int, skipped: SkipCounter, start: dict | None = None
     ):
-        self.source, self.order, self.skipped = source, order, skipped
-        self._dead = 0
+        self.source, self.order = source, order
+        self._watch = Watch(source, skipped)
         start = start or {"next": 0, "turn": 0, "open": [None] * width}
         self._next, self._turn = start["next"], start["turn"]
         self._lanes = [None if cursor is None else self._open(*cursor) for cursor in start["open"]]
@@ -135,22 +155,12 @@ class Lanes:
             i = self._turn
             while (lane := self._lanes[i]) is not None:
                 for item in lane.items:
+                    self._watch.saw(item)
                     if isinstance(item, Skip):
-                        self._count(item)
                         continue
-                    lane.cursor, self._dead = item.end, 0
+                    lane.cursor = item.end
                     self._turn = (i + 1) % len(self._lanes)
                     return lane.part, item
                 self._lanes[i] = self._following()
             self._turn = (i + 1) % len(self._lanes)
         raise StopIteration
-
-    def _count(self, skip: Skip) -> None:
-        count_skip(self.skipped, skip)
-        if skip.reason in _UNREADABLE:
-            self._dead += 1
-            if self._dead >= MAX_DEAD_PARTS:
-                raise DataError(
-                    f"data={self.source.spec!r}: {self._dead} shards in a row could not be read, the last one: "
-                    f"{skip.detail}. Nothing is lost: the same command goes on when they can be read again"
-                )

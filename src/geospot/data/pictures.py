@@ -8,6 +8,7 @@ import io
 from geospot.data.fields import BadSample
 from geospot.data.heif import is_heif, register_heif
 
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif")
 MAX_ASPECT = 200  # Qwen-VL's image processors refuse a longer strip, in the middle of a step
 MAX_DECODED_PIXELS = 90_000_000  # after a JPEG's draft mode; a larger one would take over 270 MB
 JPEG_QUALITY = 92
@@ -42,6 +43,8 @@ def prepare_picture(data: bytes, max_pixels: int | None = None, *, verify: bool 
                 size = max(1, int(width * scale)), max(1, int(height * scale))
                 image.draft("RGB", (2 * size[0], 2 * size[1]))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that does
             _check_room(image)
+            if image.mode.startswith("I"):  # 16 or 32 bits: convert would clip what is above 255
+                image = image.convert("I").point(lambda value: value * (1 / 256))
             upright = image.convert("RGB")
             if not small:
                 upright = upright.resize(size, Image.Resampling.BICUBIC)

@@ -1,5 +1,6 @@
 """The bytes of a file on a web server, by range requests: what the network breaks is taken up again where it broke."""
 
+import atexit
 import os
 import re
 import socket
@@ -47,6 +48,7 @@ def shared_client() -> httpx2.Client:
         if _client is None:
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
             _client = httpx2.Client(follow_redirects=True, limits=limits)
+            atexit.register(_client.close)
         return _client
 
 

@@ -59,7 +59,8 @@ class Source(ABC):
 
     spec: what the user wrote. parts: names in a stable order, the same whenever the same data is opened again.
     remote: whether reading waits for a network. revision: of a hub's repository, pinned; a resumed run asks for it.
-    retries: what the network made necessary so far, by reason.
+    retries: what the network made necessary so far, by reason. fetches_singly: whether `fetch` costs no more than its
+    record; else a resume asks by `fetch_many`. mend: what a user can do where no sample of it is usable.
     """
 
     spec: str
@@ -67,6 +68,8 @@ class Source(ABC):
     remote: bool = False
     revision: str | None = None
     retries: Counter | None = None
+    fetches_singly: bool = True
+    mend: str = ""
 
     @abstractmethod
     def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
@@ -75,6 +78,17 @@ class Source(ABC):
     @abstractmethod
     def fetch(self, part: int, start: int, end: int) -> Record:
         """One record again, by the cursors that `read` gave it; OSError or DataError where it is gone."""
+
+    def fetch_many(self, part: int, cursors: Sequence[tuple[int, int]]) -> Iterator[Record | None]:
+        """The records at these (start, end) of a part, which are in order; None for one that is gone."""
+        for start, end in cursors:
+            try:
+                yield self.fetch(part, start, end)
+            except (OSError, DataError):
+                yield None
+
+    def close(self) -> None:  # noqa: B027 (most have nobody to wake)
+        """Wake who waits for the network, from any thread: what is being read ends in an error."""
 
     def identity(self) -> str:
         """A digest of the parts: the same where a cursor saved earlier still means the same."""

@@ -44,6 +44,12 @@ class SkipCounter(Counter):
         super().__init__(*args, **kwargs)
         self.examples: dict[str, list[str]] = {}
 
+    def copy(self) -> "SkipCounter":
+        """With the examples."""
+        other = SkipCounter(self)
+        other.examples = {reason: list(told) for reason, told in self.examples.items()}
+        return other
+
     def count(self, reason: str, detail: str = "") -> None:
         """Count one; `detail` says which, as long as few of that reason have been kept."""
         self[reason] += 1

@@ -9,8 +9,9 @@ from geospot.data.bluemarble import ensure_shards
 from geospot.data.fields import Columns
 from geospot.data.held_out import CellSplit, NearHeldOut, OneSide
 from geospot.data.records import DataError, Source
-from geospot.data.samples import ReadOptions, Sample
+from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sources import open_source
+from geospot.data.stream import read_places
 from geospot.data.world import WorldConfig
 
 MAX_WORKERS = 8
@@ -74,10 +75,18 @@ def eval_options(config, sets: Sets) -> ReadOptions:
 
 
 def train_options(config, sets: Sets, held_out: Sequence[Sample]) -> ReadOptions:
-    """How records to train on are read: what lies in a held-out cell, or near a held-out sample, is refused."""
+    """How records to train on are read: what lies in a held-out cell, or near a held-out place, is refused.
+
+    held_out: the samples that are evaluated on. Of sources on this machine every place is kept away from, of others
+    these alone: to know the rest they would have to be read to their end.
+    """
     if sets.split:
         return _options(config, OneSide(sets.split, "train"))
     places = [sample.place for sample in held_out]
+    if config.holdout_km and config.data != "bluemarble":  # whose places are far apart as they are made
+        for source in sets.held_out.values():
+            if not source.remote:
+                places += [place for _, place in read_places(source, Columns.parse(config.columns), SkipCounter())]
     return _options(config, NearHeldOut(places, config.holdout_km) if places and config.holdout_km else None)
 
 

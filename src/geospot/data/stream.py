@@ -12,18 +12,20 @@ with `record` the encoded bytes of a place's pictures; the number of parts adds 
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from geospot.data.decode import decode_in_order, sample_decoder
-from geospot.data.lanes import Lanes, ReadAhead, count_skip
+from geospot.data.decode import Decoder, decode_in_order, sample_decoder
+from geospot.data.fields import Columns, read_fields, read_place
+from geospot.data.lanes import Lanes, ReadAhead, Watch
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.samples import BadSample, ReadOptions, Sample, SkipCounter
 from geospot.data.views import check_views, choose_views, split_views, with_views
+from geospot.earth.place import Place
 
 FIRST_FILL = 64  # records in the buffer before the first is drawn; it grows by one a draw to its full size
 DECODE_BATCH = 8
@@ -74,7 +76,7 @@ class SampleStream:
             raise ValueError(f"rank={rank}: must be from 0 to {world - 1} (world={world})")
         self.source, self.seed, self.buffer, self.views = source, seed, buffer, check_views(views)
         self.open_parts, self.rank, self.world, self.epochs = open_parts, rank, world, epochs
-        self._over = False
+        self._over = self._closed = False
         self._decoder = sample_decoder(options, workers)
         self._ahead = 3 * workers + 1  # batches
         self._batch = DECODE_BATCH if workers else 1
@@ -101,7 +103,17 @@ class SampleStream:
         self.close()
 
     def __next__(self) -> Sample:
+        try:
+            return self._next()
+        except (CancelledError, OSError, ValueError):
+            if not self._closed:
+                raise
+        raise ValueError("the stream is closed")
+
+    def _next(self) -> Sample:
         while True:
+            if self._closed:
+                raise ValueError("the stream is closed")
             while self._results:
                 held, read = self._results.popleft()
                 if isinstance(read, Sample):
@@ -115,10 +127,7 @@ class SampleStream:
             if not self._ready:
                 if self._over:
                     raise StopIteration
-                raise DataError(
-                    f"no usable sample in data={self.source.spec!r} ({len(self.source.parts)} parts, the first is "
-                    f"{self.source.parts[0]}); skipped: {self.skipped}"
-                )
+                raise DataError(self._nothing())
             held, result = self._ready.popleft()
             self._results.extend(zip(held, result(), strict=True))
 
@@ -129,8 +138,7 @@ class SampleStream:
     def state(self) -> dict:
         """JSON: the epoch, where its parts are read, what the buffer holds and what was drawn but not yet yielded."""
         drawn = [one for held, _ in self._ready for one in held]
-        return {
-            "identity": self.source.identity(),
+        return self._settings() | {
             "revision": self.source.revision,
             "epoch": self._epoch,
             "draws": self._draws,
@@ -142,12 +150,33 @@ class SampleStream:
             "skipped": dict(self.skipped),
         }
 
+    def _settings(self) -> dict:
+        """What a state means something with; buffer, open_parts and workers may change."""
+        return {
+            "identity": self.source.identity(),
+            "seed": self.seed,
+            "views": self.views,
+            "rank": self.rank,
+            "world": self.world,
+        }
+
     def close(self) -> None:
-        """End the threads and worker processes."""
+        """End the threads and worker processes; another thread that waits for a sample gets a ValueError."""
+        self._closed = True
         self._lanes.close()
-        self._decoder.close()
         if self._fetchers:
             self._fetchers.shutdown(wait=False, cancel_futures=True)
+        self.source.close()
+        self._decoder.close()
+
+    def _nothing(self) -> str:
+        told = "; ".join(
+            f"{reason} {n:,}, such as {self._example(reason)}" for reason, n in self.skipped.most_common(4)
+        )
+        return f"data={self.source.spec!r}: no usable sample. Skipped: {told or 'nothing'}. {self.source.mend}".rstrip()
+
+    def _example(self, reason: str) -> str:
+        return next(iter(self.skipped.examples.get(reason, ())), "one")
 
     # -- epochs and the buffer
 
@@ -212,12 +241,17 @@ class SampleStream:
                 f"{len(self.source.parts)} now), so it cannot go on from its place in them; restore them, or start a "
                 "new run from the checkpoint's weights"
             )
+        for key, value in self._settings().items():
+            if start[key] != value:
+                raise DataError(f"{key}={value!r}: the checkpoint was taken with {key}={start[key]!r}; set it back")
         self._epoch, self._draws, self._good = start["epoch"], start["draws"], start["good"]
         self._dealt = start["dealt"]
         self.skipped.update(start["skipped"])
         self._held = [self._unread(ref) for ref in start["held"]]
         drawn = [self._unread(ref) for ref in start["drawn"]]
-        if self.source.remote:
+        if not self.source.fetches_singly:
+            self._fetch_by_part([*drawn, *self._held])
+        elif self.source.remote:
             self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="geospot-fetch")
             for held in [*drawn, *self._held]:
                 held.record = self._fetchers.submit(self.source.fetch, held.part, held.start, held.end)
@@ -225,6 +259,17 @@ class SampleStream:
             batch = [held for held in drawn[i : i + self._batch] if self._load(held)]
             self._ready.append((batch, self._decoder.submit([self._shown(held) for held in batch])))
         return start["lanes"]
+
+    def _fetch_by_part(self, held: list[_Held]) -> None:
+        """Read every record at once, each part in one go; what is gone stays away and is counted when it is drawn."""
+        by_part: dict[int, list[_Held]] = {}
+        for one in sorted(held, key=lambda one: (one.part, one.start)):
+            by_part.setdefault(one.part, []).append(one)
+        for part, ones in by_part.items():
+            cursors = list(dict.fromkeys((one.start, one.end) for one in ones))
+            found = dict(zip(cursors, self.source.fetch_many(part, cursors), strict=True))
+            for one in ones:
+                one.record = found[one.start, one.end]
 
     @staticmethod
     def _unread(ref: list) -> _Held:
@@ -249,15 +294,29 @@ class SampleStream:
 
 def read_records(source: Source, skipped: SkipCounter, views: str = "4", seed: int = 0) -> Iterator[Record]:
     """Every record of a source once, in its own order, with the pictures that `views` shows; nothing is decoded."""
+    watch = Watch(source, skipped)
     for part in range(len(source.parts)):
         items = ReadAhead(source.read(part)) if source.remote else source.read(part)
         with closing(items):
             for item in items:
+                watch.saw(item)
                 if isinstance(item, Skip):
-                    count_skip(skipped, item)
                     continue
                 for chosen in split_views(item, views):
                     yield with_views(item, chosen or choose_views(item, views, (seed,)), views)
+
+
+def read_places(
+    source: Source, columns: Columns, skipped: SkipCounter, views: str = "4"
+) -> Iterator[tuple[str, Place]]:
+    """(key, place) of every record that has one, in the source's own order; no picture is decoded."""
+    decoder = Decoder(lambda record: read_place(read_fields(record.fields), columns))
+    with closing(read_records(source, skipped, views)) as records:
+        for record, read in decode_in_order(records, decoder):
+            if isinstance(read, BadSample):
+                skipped.count_bad(record.key, read)
+            else:
+                yield record.key, read
 
 
 def read_all(

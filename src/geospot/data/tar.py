@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from geospot.data.pictures import PICTURE_SUFFIXES
 from geospot.data.records import Record, Skip
 from geospot.data.samples import Sample
 from geospot.files import write_bytes_atomic
 
-PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 MAX_MEMBER_BYTES = 512 << 20  # what a header claims beyond it is not read into memory
 BLOCK = tarfile.BLOCKSIZE
 
@@ -29,8 +29,11 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def is_wanted(suffix: str) -> bool:
-    """Whether a member is metadata or a picture."""
-    return suffix == "json" or suffix.rpartition(".")[2] in PICTURE_SUFFIXES
+    """Whether a member is metadata, or a picture: `jpg`, `image.jpg` or a heading, `090.jpg`; not `depth.png`."""
+    if suffix == "json":
+        return True
+    name, _, kind = suffix.rpartition(".")
+    return f".{kind}" in PICTURE_SUFFIXES and (name in ("", "image", "img") or name.isdecimal())
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,17 @@ class _CutMember(Skip):
 class _Group:
     def __init__(self, key: str, start: int):
         self.key, self.start = key, start
+        self.end = start
         self.members: dict[str, bytes] = {}
 
-    def record(self, end: int) -> Record:
+    def add(self, suffix: str, at: int, data: bytes) -> None:
+        self.members[suffix] = data
+        self.end = at + BLOCK + -(-len(data) // BLOCK) * BLOCK
+
+    def record(self) -> Record:
         names = tuple(sorted(name for name in self.members if name != "json"))
         pictures = tuple(self.members[name] for name in names)
-        return Record(self.key, self.members.get("json"), pictures, names, self.start, end)
+        return Record(self.key, self.members.get("json"), pictures, names, self.start, self.end)
 
 
 def read_members(file: BinaryIO, name: str, start: int = 0) -> Iterator[tuple[str, int, bytes] | Skip]:
@@ -77,9 +85,13 @@ def read_members(file: BinaryIO, name: str, start: int = 0) -> Iterator[tuple[st
             continue
         ended = damaged = False
         padded = -(-info.size // BLOCK) * BLOCK
-        if not info.isreg() or not is_wanted(split_name(info.name)[1]) or info.size > MAX_MEMBER_BYTES:
-            if info.isreg():
-                file.seek(info.offset_data + padded)
+        if not info.isreg():
+            continue
+        wanted = is_wanted(split_name(info.name)[1])
+        if not wanted or info.size > MAX_MEMBER_BYTES:
+            if wanted:
+                yield Skip("member too large", f"{name}: {info.name} has {info.size:,} bytes", at)
+            file.seek(info.offset_data + padded)
             continue
         data = file.read(padded)
         if len(data) < info.size:
@@ -90,25 +102,30 @@ def read_members(file: BinaryIO, name: str, start: int = 0) -> Iterator[tuple[st
 
 
 def read_groups(file: BinaryIO, name: str, start: int = 0) -> Iterator[Record | Skip]:
-    """The groups of a shard from the byte `start` on, where a group begins (0, or a record's `end`)."""
+    """The groups of a shard from the byte `start` on, where a group begins (0, or a record's `end`).
+
+    What is damaged behind a group comes behind it, so that a walk from the group's end meets it again.
+    """
     group: _Group | None = None
+    skips: list[Skip] = []  # since the group's last member
     for member in read_members(file, name, start):
         if isinstance(member, Skip):
+            skips.append(member)
             if group and isinstance(member, _CutMember) and split_name(member.member)[0] == group.key:
                 group = None  # it misses that member; the shard's skip stands for it
-            yield member
             continue
         path, at, data = member
         key, suffix = split_name(path)
         if group is not None and (key != group.key or suffix in group.members):
-            yield group.record(at)
+            yield group.record()
             group = None
-        if group is None:
-            group = _Group(key, at)
-        group.members[suffix] = data
-        end = at + BLOCK + -(-len(data) // BLOCK) * BLOCK  # before the end mark, which a resumed walk must meet
+        yield from skips
+        skips.clear()
+        group = group or _Group(key, at)
+        group.add(suffix, at, data)
     if group is not None:
-        yield group.record(end)
+        yield group.record()
+    yield from skips
 
 
 def read_group(data: bytes, name: str, start: int) -> Record:

@@ -124,6 +124,7 @@ class Shards(Source):
         self.remote = any(file.url.startswith(_WEB) for file in files)
         self.retries = Counter() if retries is None else retries
         self._policy = {} if policy is None else {"policy": policy}
+        self._reading: set = set()  # remote files
 
     def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
         """The groups of a shard; one that cannot be read (further) is a Skip."""
@@ -150,6 +151,11 @@ class Shards(Source):
                 data = file.read(end - start)
         return read_group(data, self.parts[part], start)
 
+    def close(self) -> None:
+        """Wake who reads from the network."""
+        for file in list(self._reading):
+            file.close()
+
     @contextmanager
     def _open(self, part: int) -> Iterator[BinaryIO]:
         shard = self._files[part]
@@ -159,8 +165,13 @@ class Shards(Source):
 
             headers = hub_headers(shard.url)
             with open_url(shard.url, headers=headers, counts=self.retries, size=shard.size, **self._policy) as file:
-                yield file
+                self._reading.add(file)
+                try:
+                    yield file
+                finally:
+                    self._reading.discard(file)
             return
         with open(shard.url, "rb", buffering=READ_BYTES) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            if hasattr(os, "posix_fadvise"):  # not on a Mac
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
             yield file
