@@ -85,11 +85,16 @@ def load_eval_set(
     options: ReadOptions = ReadOptions(),  # noqa: B008 (frozen)
     views: str = "4",
     workers: int = 0,
+    advance=None,
 ) -> EvalSet:
-    """The first `limit` (0: all) good samples of `source`, in its own order."""
+    """The first `limit` (0: all) good samples of `source`, in its own order; `advance(1)` is told of each."""
     skipped = SkipCounter() if skipped is None else skipped
+    samples: list[Sample] = []
     with closing(read_all(source, options, skipped=skipped, views=views, workers=workers)) as stream:
-        samples = list(islice(stream, limit or None))
+        for sample in islice(stream, limit or None):
+            samples.append(sample)
+            if advance:
+                advance(1)
     if not samples:
         raise DataError(f"{name}: no usable sample in {source.spec}; skipped: {skipped}")
     return EvalSet(name, samples)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Loop:
         self.config, self.command = config, command
         self._stack = ExitStack()
         self._saving_s, self._saved_at = 0.0, time.monotonic()
+        self._step, self._begun = 0, False  # the step at hand, and whether training has begun on its batch
 
     @classmethod
     def open(cls, config: LoopConfig, command: str, start_from: Callable[[], str | None]) -> "Loop":
@@ -89,6 +90,9 @@ class Loop:
         state = last.loop_state if last else {}
         self.state: dict[str, Any] = state.get("loop", {"start_from": weights})
         self.eval_sets = self._load_eval_sets(sets)
+        # Closed last opened first: the stream, which wakes a reader that waits for a sample, then the reader.
+        self._reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="geospot-data"))
+        self._next: Future | None = None
         self.stream = stack.enter_context(
             SampleStream(
                 sets.train,
@@ -104,8 +108,6 @@ class Loop:
         self.labels = LabelFiller()
         self._revisions = sets.revisions()
         self._data_state, self.skipped = self.stream.state(), self.stream.skipped.copy()
-        self._reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="geospot-data"))
-        self._next: Future | None = None
         self.stop = stack.enter_context(StopRequest())
 
     @staticmethod
@@ -116,10 +118,12 @@ class Loop:
     def _load_eval_sets(self, sets: Sets) -> list[EvalSet]:
         config, bad = self.config, SkipCounter()
         options, workers = eval_options(config, sets), worker_count(config)
-        loaded = [
-            load_eval_set(name, source, config.eval_places, bad, options=options, views=config.views, workers=workers)
-            for name, source in sets.held_out.items()
-        ]
+        loaded = []
+        for name, source in sets.held_out.items():
+            total, slow = config.eval_places or None, sets.split or source.remote
+            with Progress(f"reading the held-out set {name}", total=total) if slow else nullcontext() as bar:
+                told = {"views": config.views, "workers": workers, "advance": bar and bar.advance}
+                loaded.append(load_eval_set(name, source, config.eval_places, bad, options=options, **told))
         if bad:
             print(f"held-out samples skipped: {bad}")
         return loaded
@@ -146,7 +150,7 @@ class Loop:
         """Print what was skipped and what was found in the labels."""
         if self.skipped:
             print(f"samples skipped: {self.skipped}")
-            for reason, told in self.stream.skipped.examples.items():
+            for reason, told in self.skipped.examples.items():
                 print(f"  {reason}, for example: {told[0]}")
         if retries := self.stream.source.retries:
             print("the network: " + ", ".join(f"{what} {n}" for what, n in retries.most_common()))
@@ -156,6 +160,7 @@ class Loop:
     def steps(self) -> Iterator[int]:
         """The steps to do. After each a checkpoint, if one is due; no more of them once somebody asks to stop."""
         for step in range(self.first_step, self.config.max_steps):
+            self._step, self._begun = step, False
             yield step
             self.save(step + 1)
             if self.stop.requested:
@@ -190,12 +195,18 @@ class Loop:
     def take(self) -> Batch:
         """The next batch, of which training may begin later (`begin`); the one after it is read meanwhile."""
         pending = self._next or self._reader.submit(self._read)
-        batch = pending.result()
+        try:
+            batch = pending.result()
+        except DataError:
+            if not self._begun and self._step > self.first_step:
+                self.save(self._step, forced=True)  # the steps since the last checkpoint are not lost with the data
+            raise
         self._next = self._reader.submit(self._read)
         return batch
 
     def begin(self, batch: Batch) -> None:
         """Training on this batch begins: a checkpoint after it goes on behind it."""
+        self._begun = True
         self._data_state, self.skipped = batch.data_state, batch.skipped
 
     def data_metrics(self) -> dict[str, int]:
@@ -236,11 +247,11 @@ class Loop:
         self.run.add_rollouts(step, rollout_rows(evaluation))
         return evaluation
 
-    def save(self, steps_done: int, *, final: bool = False) -> None:
+    def save(self, steps_done: int, *, final: bool = False, forced: bool = False) -> None:
         """Take a checkpoint if one is due after `steps_done` steps, always at the end or when asked to stop."""
         every, now = self.config.save_every, time.monotonic()
         due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
-        if not (due or final or self.stop.requested):
+        if not (due or final or forced or self.stop.requested):
             return
         ttl = None if final else self.config.ttl_seconds
         path = self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
