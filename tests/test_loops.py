@@ -385,3 +385,28 @@ def test_training_from_a_hub_that_drops_connections_equals_training_from_the_dis
     assert metrics("hub") == metrics("disk")
     position = json.loads(Path("hub", read_checkpoints("hub")[-1].loop_state["data"]).read_text())
     assert position["revisions"]["train"] == commit
+
+
+def test_steps_are_not_lost_when_the_data_ends(common, tmp_path, monkeypatch):
+    """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
+    from geospot.data.stream import SampleStream
+
+    taken = []
+
+    def take(stream, n):
+        taken.append(n)
+        if len(taken) > 3:
+            raise DataError("8 shards in a row could not be read")
+        return original(stream, n)
+
+    original = SampleStream.take
+    monkeypatch.setattr(SampleStream, "take", take)
+    settings = {**common, "max_steps": 6, "eval_data": "none", "save_every": 10, "log_path": "run"}
+    with pytest.raises(DataError, match="8 shards"):
+        run_sft(SftConfig(**settings))
+    assert read_checkpoints("run")[-1].step == 3
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    run_sft(SftConfig(**settings))
+    run_sft(SftConfig(**settings | {"log_path": "whole"}))
+    assert metrics("run") == metrics("whole")
