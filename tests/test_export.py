@@ -22,7 +22,7 @@ from geospot.rollout import Asked
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 
-STEPS = {"max_steps": 3, "batch_size": 6, "learning_rate": 2e-2}
+STEPS = {"max_steps": 2, "batch_size": 6, "learning_rate": 2e-2}
 
 
 def engines_logprobs(config, checkpoint: str, renderer, base: str | None = None) -> tuple[types.ModelInput, list]:
@@ -75,6 +75,7 @@ def load_plainly(folder, base: str):
 @pytest.mark.parametrize("engine", ["local", "tinker"])
 def test_plain_transformers_and_peft_agree(engine, rank, common, renderer, tiny_folder, tmp_path, capsys):  # noqa: F811
     settings = common | STEPS | {"lora_rank": rank, "engine": engine, "log_path": str(tmp_path / "run")}
+    settings |= {"eval_data": "none", "save_every": 0}
     with Serving(tiny_folder, tmp_path / "served") as server:
         where = {"base_url": server.url} if engine == "tinker" else {}
         config = SftConfig(**settings, **where)

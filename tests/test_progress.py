@@ -40,6 +40,21 @@ def test_plain_lines_at_most_every_so_often_and_a_last_one():
     ]
 
 
+def test_numbers_change_between_two_advances_without_counting_as_one():
+    clock, stream = Clock(), io.StringIO()
+    with Progress("GRPO", 2, stream=stream, clock=clock, every_s=4) as bar:
+        for finished in range(3):
+            bar.show(sampled=finished, in_flight=2 - finished)
+            clock.now += 3
+        bar.show(sampled=None, in_flight=None)
+        bar.advance(1, reward=1)
+    assert stream.getvalue().splitlines() == [
+        "GRPO 0/2 (0%) sampled=0 in_flight=2",
+        "GRPO 0/2 (0%) sampled=2 in_flight=0",
+        "GRPO 1/2 (50%) done in 0:09 reward=1",
+    ]
+
+
 def test_resumed_work_counts_from_where_it_was_but_its_rate_does_not():
     lines = run_bar(100, [2.0], initial=90)
     assert lines[0] == "GRPO 91/100 (91%) 2 s each ETA 0:18 reward=0.312 median_km=1512"

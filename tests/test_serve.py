@@ -227,6 +227,26 @@ def test_messages_that_are_not_of_the_protocol_are_refused_with_a_reason(server)
     assert post(server, "asample", content=b"x", headers={"content-encoding": "zstd"}).status_code == 400
 
 
+def test_web_pages_are_not_served(server):
+    page = {"origin": "http://example.org"}
+    assert post(server, "create_session", json={}, headers=page).status_code == 403
+
+
+def test_answers_are_forgotten_after_they_were_sent_and_not_before(sdk, server, renderer, prompts, monkeypatch):
+    from geospot.engine.serve import pending
+
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    store = server.app.app.state.core.pending
+    for future in [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts]:
+        future.result(timeout=20)
+    held = len(store)
+    assert sum(pending.sent_at is not None for pending in store._by_id.values()) >= len(prompts), "it may ask again"
+    monkeypatch.setattr(pending, "KEEP_SENT_S", 0.0)
+    monkeypatch.setattr(pending, "SWEEP_S", 0.0)
+    sampler.sample(prompts[0], 1, params(renderer)).result(timeout=20)
+    assert len(store) <= held - len(prompts) + 1
+
+
 def test_the_key_is_checked_where_one_is_set(tiny_folder, tmp_path):
     with Serving(tiny_folder, tmp_path, api_key="tml-right") as server:
         assert httpx.get(f"{server.url}/api/v1/healthz").status_code == 200

@@ -261,7 +261,7 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
         config = chz.Blueprint(config_class).make_from_argv(argv)
     except EntrypointHelpException as shown:
         print(f"Usage: geospot {command} key=value ...\n")
-        print(str(shown).split("\n", 1)[1].strip())
+        print(str(shown).partition("Entry point: ")[2].split("\n", 1)[1].strip())
         raise SystemExit(0) from None
     except (ValueError, TypeError, *bad_words) as error:
         fail(command, f"{error}\nSee `geospot {command} --help` for every key.")

@@ -108,6 +108,8 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
                 and not hmac.compare_digest(given.encode(), options.api_key.encode())
             ):
                 return JSONResponse({"detail": "this server wants another API key (TINKER_API_KEY)"}, status_code=401)
+            if "origin" in request.headers:  # a web page that found the port: no client of the SDK sends this
+                return JSONResponse({"detail": "browsers are not served"}, status_code=403)
             started = time.monotonic()
             try:
                 response = await handler(request)

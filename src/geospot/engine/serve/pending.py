@@ -3,13 +3,14 @@
 import asyncio
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-KEEP_S = 1800.0  # how long an answer is kept: a client whose connection broke asks for it again
+# How long an answer is kept: one that was sent, for a client whose connection broke in it; one that nobody asked for.
+KEEP_SENT_S, KEEP_S, SWEEP_S = 120.0, 1800.0, 10.0
 
 
 @dataclass
@@ -21,22 +22,33 @@ class Pending:
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     asked_at: float = field(default_factory=time.monotonic)
+    sent_at: float | None = None
     extra: dict = field(default_factory=dict)  # what goes into the promise beside the id
+
+    def is_old(self, now: float) -> bool:
+        """Whether nobody will ask for it any more; work in progress is never old."""
+        if self.sent_at is not None:
+            return now - self.sent_at > KEEP_SENT_S
+        return now - self.asked_at > KEEP_S and self.released.is_set() and self.start().done()
 
     async def result(self, timeout_s: float) -> Any:
         """The packed answer; TimeoutError while it is not ready; raises what the engine raised."""
         async with asyncio.timeout(timeout_s):
             await self.released.wait()
-            # Shielded: a client that stops asking must not cancel the work.
-            answer = await asyncio.shield(asyncio.wrap_future(self.start()))
-        return self.pack(answer)
+            future = self.start()
+            with suppress(Exception):  # raised below
+                # Shielded: a client that stops asking must not cancel the work.
+                await asyncio.shield(asyncio.wrap_future(future))
+        self.sent_at = time.monotonic()
+        return self.pack(future.result())
 
 
 class PendingStore:
     """All requests of a server by id, and by what makes two messages the same request."""
 
     def __init__(self) -> None:
-        self._by_id: OrderedDict[str, Pending] = OrderedDict()
+        self._by_id: dict[str, Pending] = {}
+        self._swept_at = time.monotonic()
         self._by_key: dict[Hashable, Pending] = {}
         self._key_of: dict[str, Hashable] = {}
 
@@ -66,12 +78,12 @@ class PendingStore:
             self._by_key.pop(self._key_of.pop(request_id, None), None)
 
     def _forget_old(self) -> None:
-        before = time.monotonic() - KEEP_S
-        while self._by_id and next(iter(self._by_id.values())).asked_at < before:
-            oldest = next(iter(self._by_id.values()))
-            if not (oldest.released.is_set() and oldest.start().done()):
-                break  # long work: its client still waits
-            self.forget(oldest.request_id)
+        now = time.monotonic()
+        if now - self._swept_at < SWEEP_S:
+            return
+        self._swept_at = now
+        for request_id in [key for key, pending in self._by_id.items() if pending.is_old(now)]:
+            self.forget(request_id)
 
 
 class Gatherer:

@@ -13,7 +13,7 @@ import tinker
 from geospot.engine.errors import EngineGone
 from geospot.engine.tinker.errors import translate
 
-PING_EVERY_S = 5.0
+PING_EVERY_S, PING_TIMEOUT_S = 3.0, 8.0  # a dead server is noticed at most their sum after the limit
 
 
 class Watch:
@@ -67,7 +67,7 @@ class Watch:
             heard, reason = time.monotonic(), ""
             while self._waiting and not self._closed:
                 try:
-                    self.ping(timeout_s=max(1.0, min(10.0, self.silent_s / 2)))
+                    self.ping(timeout_s=max(1.0, min(PING_TIMEOUT_S, self.silent_s / 2)))
                     heard = time.monotonic()
                 except (httpx.HTTPError, OSError) as error:
                     reason = str(error) or type(error).__name__
