@@ -9,7 +9,7 @@ from conftest import jpeg
 from test_loops import common, sft_run, shards  # noqa: F401
 
 from geospot import cli, sft, train
-from geospot.eval import finite
+from geospot.results import finite
 
 
 def refused(capsys, main, *argv: str) -> str:
@@ -111,18 +111,21 @@ def test_guess_answers_photos_and_names_those_it_cannot_read(sft_run, tiny_folde
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(jpeg(0))
     (tmp_path / "photos" / "b.jpg").write_bytes(b"no picture")
-    cli.main([
-        "guess", str(tmp_path / "photos"), f"model_name={tiny_folder}", f"checkpoint={sft_run[0]}", "threads=1",
-        "max_tokens=16", "device=cpu",
-    ])  # fmt: skip
-    out = capsys.readouterr().out
-    assert "Country: France" in out
+    with pytest.raises(SystemExit) as left:
+        cli.main([
+            "guess", str(tmp_path / "photos"), f"model={tiny_folder}", f"checkpoint={sft_run[0]}", "threads=1",
+            "max_tokens=16", "device=cpu",
+        ])  # fmt: skip
+    assert left.value.code == 1  # something was skipped
+    out, err = capsys.readouterr()
+    assert "France (45.7" in out
     assert "openstreetmap.org/?mlat=45.7" in out
-    assert "b.jpg: skipped, unreadable image" in out
+    assert "b.jpg: unreadable image" in err
 
 
-def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path, capsys):  # noqa: F811
+def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path, capsys, monkeypatch):  # noqa: F811
     """No model_name is needed with a checkpoint, and another model than its own is refused."""
+    monkeypatch.chdir(tmp_path)
     words = ["eval", f"checkpoint={sft_run[0]}", f"data={shards}/eval.tar", "threads=1", "max_tokens=16", "device=cpu"]
     cli.main(words)
     assert "100.0%" in capsys.readouterr().out
@@ -130,8 +133,8 @@ def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path,
 
 
 def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):  # noqa: F811
-    from geospot.eval import run_setting
     from geospot.loop import find_checkpoint
+    from geospot.subject import run_setting
 
     checkpoint = find_checkpoint(str(sft_run[0]))
     assert run_setting(checkpoint, "max_steps", 0) == 90
@@ -159,3 +162,29 @@ def test_scoring_needs_neither_torch_nor_tinker():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("geospot.guessing.calibration.LEAST_PLACES", 3)
+    words = [f"checkpoint={sft_run[0]}", "threads=1", "max_tokens=16", "device=cpu", "samples=3"]
+    path = tmp_path / "c.json"
+    cli.main(["calibrate", *words, f"data={shards}/train.tar", f"out={tmp_path}/cal", f"file={path}"])
+    assert "holds the truth" in capsys.readouterr().out
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    cli.main(["guess", str(tmp_path / "a.jpg"), *words, f"calibration={path}", "probability=0.5"])
+    assert "50 % probability (calibrated)" in capsys.readouterr().out
+    other = ["guess", str(tmp_path / "a.jpg"), *words[:-1], "samples=2", f"calibration={path}"]
+    assert "it is of samples 3 (here 2)" in refused(capsys, cli.main, *other)
+
+
+def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):  # noqa: F811
+    from geospot import Guesser, score
+
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    with Guesser(checkpoint=str(sft_run[0]), threads=1, max_tokens=16, device="cpu") as guesser:
+        guess = guesser(tmp_path / "a.jpg")
+        again = guesser((tmp_path / "a.jpg").read_bytes(), samples=2)
+        with pytest.raises(ValueError, match="unreadable image"):
+            guesser(b"nothing")
+    assert (guess.country, len(again.texts)) == ("France", 2)
+    assert score(guess, (guess.lat, guess.lon)).summary["geoguessr_score"] == 5000

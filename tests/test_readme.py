@@ -11,14 +11,18 @@ import chz
 import pytest
 
 from geospot import cli
+from geospot.eval import model_words
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SCORING = README[README.index("## Score answers in Python") :]
 CONFIGS = {
     "demo": "DemoConfig",
     "sft": "SftConfig",
     "train": "TrainConfig",
     "eval": "EvalConfig",
+    "compare": "CompareConfig",
+    "calibrate": "CalibrateConfig",
     "guess": "GuessConfig",
     "serve": "ServeConfig",
     "export": "ExportConfig",
@@ -33,7 +37,7 @@ COMMANDS = re.findall(
 
 
 def test_the_python_example_prints_what_the_readme_says():
-    code, printed = re.search(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", README, re.S).groups()
+    code, printed = re.search(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", SCORING, re.S).groups()
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})
@@ -49,7 +53,8 @@ def test_a_command_in_the_readme_is_understood(line):
     command, *words = line.partition("#")[0].split()
     module = importlib.import_module(f"geospot.{cli.MODULES.get(command, command)}")
     config_class = getattr(module, CONFIGS[f"{command} {words[0]}" if command == "data" else command])
-    chz.Blueprint(config_class).make_from_argv([word for word in shlex.split(" ".join(words)) if "=" in word])
+    words = model_words([word for word in shlex.split(" ".join(words)) if "=" in word])
+    chz.Blueprint(config_class).make_from_argv(words)
 
 
 def test_every_file_in_the_map_exists():

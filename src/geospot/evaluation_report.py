@@ -238,7 +238,7 @@ def sections_of(
         report, p = evaluation.radius, evaluation.radius.probability
         parts = [("all", report.all), *((f"fifth {i}", part) for i, part in enumerate(report.by_size, start=1))]
         rows = [(n, p, c.coverage, c.low, c.high, c.median_radius_km) for n, c in parts]
-        sections.append((f"Does the radius hold?{suffix}", reliability_html(rows)))
+        sections.append((f"The stated radius{suffix}", reliability_html(rows)))
     return sections
 
 

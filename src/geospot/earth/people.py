@@ -41,9 +41,8 @@ def population_density(lat, lon) -> np.ndarray:
     Country people are not counted, and a city counts where its centre is: an order of magnitude, no census.
     """
     cities = Gazetteer.load().cities
-    near = cities.tree.query_ball_point(
-        unit_vectors(lat, lon).reshape(-1, 3), float(chord(DENSITY_RADIUS_KM)), workers=-1
-    )
+    points, reach = unit_vectors(lat, lon).reshape(-1, 3), float(chord(DENSITY_RADIUS_KM))
+    near = cities.tree.query_ball_point(points, reach, workers=-1)
     people = np.array([cities.population[rows].sum() if rows else 0 for rows in near], dtype=np.float64)
     cap_km2 = 2 * np.pi * EARTH_RADIUS_KM**2 * (1 - np.cos(DENSITY_RADIUS_KM / EARTH_RADIUS_KM))
     return people / cap_km2

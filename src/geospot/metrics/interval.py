@@ -60,7 +60,7 @@ def mean_influence(column: np.ndarray, place: np.ndarray) -> np.ndarray:
 def linear_interval(column: np.ndarray, place: np.ndarray, is_median: bool, confidence: float = 0.95):
     """(low, high) without resampling, for many places, where the bootstrap comes to the same (N values, NaN left out).
 
-    A mean by the variance of the places' influence (the infinitesimal jackknife, Efron and Tibshirani 1993, chapter 21);
+    A mean by the variance of the places' influence (the infinitesimal jackknife, Efron and Tibshirani 1993, ch. 21);
     a median by the ranks as far from the middle as the share of values below it varies (R. Woodruff, JASA 47, 1952).
     """
     column, place = column[~np.isnan(column)], place[~np.isnan(column)]

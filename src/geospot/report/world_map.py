@@ -53,7 +53,10 @@ def world_map_html(stages: Mapping[str, Predictions], max_places: int = 300) -> 
 def dots_map_html(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     """One SVG with a dot a point; `groups` are (name, lat, lon), at most five, in colours from dark to bright."""
     lats = np.concatenate([lat for _, lat, _ in groups])
-    top, bottom = y_of(min(90.0, max(SHOWN_LAT[1], lats.max() + 1))), y_of(max(-90.0, min(SHOWN_LAT[0], lats.min() - 1)))
+    top, bottom = (
+        y_of(min(90.0, max(SHOWN_LAT[1], lats.max() + 1))),
+        y_of(max(-90.0, min(SHOWN_LAT[0], lats.min() - 1))),
+    )
     dots = "".join(
         f'<path class="dots d{min(i, 4)}" d="{"".join(map(_dot, lat, lon))}"/>'
         for i, (_, lat, lon) in enumerate(groups)

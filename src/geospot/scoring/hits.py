@@ -20,7 +20,7 @@ def geocoded_hits(truths: Truths, guesses: Guesses) -> dict[str, np.ndarray]:
     at = gazetteer.locate(guesses.lat, guesses.lon)
     country = [code in codes for code, codes in zip(at.country.tolist(), truths.codes, strict=True)]
     known = [bool(codes) for codes in truths.codes]
-    regions = _region_codes(truths, gazetteer)
+    regions = truths.regions
     region = [code in codes for code, codes in zip(at.region_code.tolist(), regions, strict=True)]
     area, has_area = _areas(truths, at, gazetteer)
     city, has_city = _cities(truths, at, gazetteer)
@@ -37,30 +37,12 @@ def _hits(right: np.ndarray, known) -> np.ndarray:
     return np.where(np.asarray(known, bool), np.asarray(right, np.float64), np.nan)
 
 
-def _region_codes(truths: Truths, gazetteer: Gazetteer) -> list[frozenset[str]]:
-    """The admin-1 codes that are right; the place's own where its label is not known (a county, a code)."""
-    here = truths.located.region_code.tolist()
-    if "region" not in truths.labels:
-        return [frozenset((code,)) if code else frozenset() for code in here]
-    rows = list(zip(truths.labels["region"], truths.country, here, strict=True))
-    known = {row: _named_regions(*row, gazetteer) for row in set(rows)}
-    return [known[row] for row in rows]
-
-
-def _named_regions(label: str | None, country: str | None, here: str | None, gazetteer: Gazetteer) -> frozenset[str]:
-    if label is None:
-        return frozenset()
-    named = frozenset(gazetteer.regions.candidates(label, country)) if country else frozenset()
-    return named & {here} or named or frozenset({here} - {None})
-
-
 def _areas(truths: Truths, at: Located, gazetteer: Gazetteer) -> tuple[np.ndarray, list[bool]]:
     """Whether the guess lies in an area of the true one's name (N,), and whether the truth has one."""
     guessed = area_names(gazetteer, at.city_row).tolist()
-    true = truths.labels.get("area") or area_names(gazetteer, truths.located.city_row).tolist()
-    folded = {name: fold(name) for name in {*guessed, *true} if name}
-    right = [bool(t) and bool(g) and folded[g] == folded[t] for g, t in zip(guessed, true, strict=True)]
-    return np.array(right), [bool(t) for t in true]
+    folded = {name: fold(name) for name in set(guessed) if name}
+    right = [bool(t) and bool(g) and folded[g] == t for g, t in zip(guessed, truths.areas, strict=True)]
+    return np.array(right), [bool(t) for t in truths.areas]
 
 
 def _cities(truths: Truths, at: Located, gazetteer: Gazetteer) -> tuple[np.ndarray, list[bool]]:
@@ -68,11 +50,6 @@ def _cities(truths: Truths, at: Located, gazetteer: Gazetteer) -> tuple[np.ndarr
     if "city" not in truths.labels:
         true = truths.located.city_row
         return (at.city_row == true) & (true >= 0), (true >= 0).tolist()
-    labels = truths.labels["city"]
-    folded = {label: fold(label) for label in set(labels) if label}
-    cities = gazetteer.cities
-    right = [
-        row >= 0 and label is not None and folded[label] in cities.names(row)
-        for row, label in zip(at.city_row.tolist(), labels, strict=True)
-    ]
-    return np.array(right), [label is not None for label in labels]
+    names, labels = gazetteer.cities.names, truths.cities
+    right = [row >= 0 and label in names(row) for row, label in zip(at.city_row.tolist(), labels, strict=True)]
+    return np.array(right), [bool(label) for label in labels]

@@ -115,7 +115,7 @@ def truths_swapped(truths: Truths) -> list[str]:
         return []
     gazetteer, lat, lon = Gazetteer.load(), truths.lat[could], truths.lon[could]
     as_is, other = (np.mean(gazetteer.locate(*points).country_index >= 0) for points in ((lat, lon), (lon, lat)))
-    if as_is < 0.6 and other > as_is + 0.3:
+    if as_is < 0.85 and other > as_is + 0.1:
         return [
             f"latitude and longitude of the truths look swapped: {100 * as_is:.0f} % of them lie on land, and "
             f"{100 * other:.0f} % the other way round (such as {truths.keys[could[0]]!r} at {lat[0]:g}, {lon[0]:g})"

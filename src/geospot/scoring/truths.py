@@ -6,9 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
+from geospot.earth.areas import area_names
 from geospot.earth.gazetteer import Gazetteer, Located
 from geospot.earth.place import Place
-from geospot.earth.text import is_blank
+from geospot.earth.text import fold, is_blank
 
 LABELS = ("country", "region", "area", "city")
 # Pictures nearer than this show one place: 0.00001 degrees, a metre.
@@ -82,6 +83,27 @@ class Truths:
         return [known[pair] for pair in pairs]
 
     @cached_property
+    def regions(self) -> list[frozenset[str]]:
+        """The admin-1 codes that are right; the place's own where its label is not known (a county, a code)."""
+        here = self.located.region_code.tolist()
+        if "region" not in self.labels:
+            return [frozenset((code,)) if code else frozenset() for code in here]
+        rows = list(zip(self.labels["region"], self.country, here, strict=True))
+        known = {row: _region_codes(*row) for row in set(rows)}
+        return [known[row] for row in rows]
+
+    @cached_property
+    def areas(self) -> list[str]:
+        """The folded name of each picture's area, "" for none."""
+        names = self.labels.get("area")
+        return _folded(area_names(Gazetteer.load(), self.located.city_row).tolist() if names is None else names)
+
+    @cached_property
+    def cities(self) -> list[str]:
+        """The folded label of each picture's city, "" for none."""
+        return _folded(self.labels["city"])
+
+    @cached_property
     def unknown_labels(self) -> dict[str, int]:
         """Labels that the gazetteer does not know, and so cannot count: how many of each level."""
         unread = [label for label, codes in zip(self.labels.get("country", ()), self.codes, strict=False)
@@ -111,3 +133,15 @@ def _country_codes(label: str | None, here: str | None) -> frozenset[str]:
     if here and countries.sovereign(here) in codes:
         return frozenset((here, countries.sovereign(here)))
     return frozenset(codes[:1])
+
+
+def _region_codes(label: str | None, country: str | None, here: str | None) -> frozenset[str]:
+    if label is None:
+        return frozenset()
+    named = frozenset(Gazetteer.load().regions.candidates(label, country)) if country else frozenset()
+    return named & {here} or named or frozenset({here} - {None})
+
+
+def _folded(names: Sequence[str | None]) -> list[str]:
+    known = {name: fold(name) if name else "" for name in set(names)}
+    return [known[name] for name in names]

@@ -113,7 +113,7 @@ def _truths(table: RawTable, roles: Mapping[str, str], keys: list[str]) -> tuple
             f"{lat[i]:g}, longitude {lon[i]:g}, and {int(high.sum())} rows are like it. Say "
             f"prediction_columns=true_lat={roles['true_lon']},true_lon={roles['true_lat']}"
         )
-    lon = np.where(np.abs(lon) <= 360, wrap_longitude(lon), lon)
+    lon = np.where((np.abs(lon) > 180) & (np.abs(lon) <= 360), wrap_longitude(lon), lon)
     good = np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90) & (np.abs(lon) <= 180) & ~((lat == 0) & (lon == 0))
     if not good.all():
         bad = np.flatnonzero(~good)
@@ -131,7 +131,7 @@ def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], 
     (lat, bad_lat), (lon, bad_lon) = (read_numbers(table, roles[axis]) for axis in ("lat", "lon"))
     if turned := int(np.sum((np.abs(lon) > 180) & (np.abs(lon) <= 360))):
         table.warn(f"{turned} longitudes beyond 180 were turned into -180..180")
-    lon = np.where(np.abs(lon) <= 360, wrap_longitude(lon), lon)
+    lon = np.where((np.abs(lon) > 180) & (np.abs(lon) <= 360), wrap_longitude(lon), lon)
     outside = (np.abs(lat) > 90) | (np.abs(lon) > 180)
     if outside.any():
         i = int(np.argmax(outside))
