@@ -144,6 +144,15 @@ class Loop:
         self._next = self._reader.submit(self._read)
         return samples
 
+    @property
+    def data_position(self) -> tuple:
+        """How far the data is read, for a checkpoint: set it back where a batch was read ahead of its step."""
+        return self._data_state, self.skipped
+
+    @data_position.setter
+    def data_position(self, position: tuple) -> None:
+        self._data_state, self.skipped = position
+
     def data_metrics(self) -> dict[str, int]:
         """What has been skipped since the run began, for the log."""
         return {"samples_skipped": self.skipped.total()}

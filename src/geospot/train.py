@@ -21,6 +21,7 @@ import chz
 import numpy as np
 
 from geospot.advantages import group_advantages
+from geospot.ahead import Ahead
 from geospot.answer import prompt_text
 from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
 from geospot.earth.distance import MAX_DISTANCE_KM
@@ -58,13 +59,17 @@ class TrainConfig(LoopConfig):
     num_epochs: int = chz.field(default=1, doc="passes over a step's answers, with the sampler's logprobs frozen")
     loss: str = chz.field(
         default="auto",
-        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused, else importance_sampling",
+        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused or old, else importance_sampling",
     )
     clip_low: float | None = chz.field(
         default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)"
     )
     clip_high: float | None = chz.field(
         default=None, doc="ratio above which the loss is clipped; none: 1.2 (ppo), 4 (cispo)"
+    )
+    overlap: bool = chz.field(
+        default=False,
+        doc="sample the next step's answers while this one trains: they are one update old, and the ratio corrects it",
     )
     divide_by_std: bool = chz.field(default=False, doc="divide advantages by the group's standard deviation")
     leave_one_out: bool = chz.field(default=False, doc="baseline: the mean of the other answers of the group")
@@ -112,7 +117,7 @@ class TrainConfig(LoopConfig):
     @property
     def loss_fn(self) -> str:
         """The loss by name: an unclipped ratio has no bound once the weights have moved."""
-        reused = self.num_substeps * self.num_epochs > 1
+        reused = self.num_substeps * self.num_epochs > 1 or self.overlap
         return self.loss if self.loss != "auto" else "ppo" if reused else "importance_sampling"
 
     @property
@@ -136,6 +141,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
     reward_config, peak = config.reward_config(), peak_learning_rate(config, tiny=3e-4, otherwise=4e-5)
     with (
         Loop.open(config, "train", lambda: start_checkpoint(config)) as loop,
+        Ahead(loop, sample_groups, overlap=config.overlap) as ahead,
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
@@ -148,9 +154,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
             metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
             clock.lap("eval")
             progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
-            samples = loop.next_batch()
-            clock.lap("data")
-            rollouts = sample_groups(sampler, loop, samples, step)
+            rollouts = ahead.take(sampler, step)
             clock.lap("sample")
             parts = score(rollouts, progress, reward_config)
             advantages_BG = group_advantages(
