@@ -2,8 +2,8 @@
 
     uv run python benchmarks/gpu_step.py [--batch 32] [--group 16] [--tokens 64] [--peer-python peer/bin/python]
 
-The model is Qwen2.5-VL-3B's shape with random weights in bfloat16 and LoRA 32, the pictures are 512 x 512. Without a GPU
-it runs at a tiny size (`--size tiny`, chosen by itself), which shows that the script works and nothing else.
+The model is Qwen2.5-VL-3B's shape with random weights in bfloat16 and LoRA 32, the pictures are 512 x 512. Without a
+GPU it runs at a tiny size (`--size tiny`, chosen by itself), which shows that the script works and nothing else.
 
     decode     tokens a second, and the share of the bound by bandwidth: each step reads the weights once, each prefix's
                cache once a group and each row's own cache
@@ -145,7 +145,7 @@ def decode_bytes(args, c: dict) -> float:
 
 
 def train_flop(args, c: dict) -> float:
-    """Operations of an update at least: forward and the backward of the frozen weights' inputs, prefixes once a group."""
+    """Operations of an update at least: forward and the gradient of the layers' inputs, prefixes once a group."""
     answers, prefixes = args.batch * args.group * args.tokens, args.batch * c["prompt"]
     attention = 4 * c["layers"] * c["width"] * (answers * (c["prompt"] + args.tokens / 2) + prefixes * c["prompt"] / 2)
     return 2 * (2 * (answers + prefixes) * c["decoder"] + 2 * answers * c["head"]) + 3 * attention
@@ -157,7 +157,8 @@ def peer_seconds(args, folder: str, side: int) -> float | None:
         return None
     words = {
         "model": folder, "mode": "grpo", "prompts": args.batch, "group": args.group, "new-tokens": args.tokens,
-        "threads": torch.get_num_threads(), "steps": args.steps + 1, "seed": 0, "lr": 1e-5, "fixed-length": 1, "pixels": side,
+        "threads": torch.get_num_threads(), "steps": args.steps + 1, "seed": 0, "lr": 1e-5,
+        "fixed-length": 1, "pixels": side,
     }  # fmt: skip
     peer = Path(__file__).parent / "vs_trl" / "peer.py"
     command = [args.peer_python, str(peer), *(f"--{key}={value}" for key, value in words.items())]

@@ -9,8 +9,8 @@ import task
 import torch
 
 from geospot.advantages import group_advantages
-from geospot.earth.place import Place
 from geospot.data.samples import Sample
+from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer

@@ -50,7 +50,8 @@ def grpo(args) -> None:
         args=GRPOConfig(
             output_dir=tempfile.mkdtemp(), max_steps=args.steps, per_device_train_batch_size=answers,
             gradient_accumulation_steps=1, num_generations=args.group, max_completion_length=args.new_tokens,
-            learning_rate=args.lr, beta=0.0, num_iterations=1, bf16=on_gpu, use_cpu=not on_gpu, gradient_checkpointing=False,
+            learning_rate=args.lr, beta=0.0, num_iterations=1, bf16=on_gpu,
+            use_cpu=not on_gpu, gradient_checkpointing=False,
             logging_steps=1, report_to=[], save_strategy="no", temperature=1.0, seed=args.seed, disable_tqdm=True,
             generation_kwargs={"min_new_tokens": args.new_tokens} if args.fixed_length else None,
         ),

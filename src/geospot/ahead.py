@@ -8,7 +8,7 @@ from geospot.rollout import Rollouts
 
 
 class Ahead:
-    """Hands out each step's rollouts. With `overlap` they were sampled with the weights before the step before's update.
+    """Hands out each step's rollouts. With `overlap` they are sampled with weights that lack the last update.
 
     `ask(sampler, samples, step)` samples. A context manager. What it has read ahead is not counted as read by the
     loop until it is handed out, so that a run that is stopped asks for it again (then with the weights of that step).
