@@ -17,7 +17,6 @@ from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
 
-
 # Of weights, for whoever keeps something by them: one count for all engines of a process.
 _KEYS = itertools.count()
 
