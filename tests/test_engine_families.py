@@ -52,7 +52,7 @@ def test_which_decoders_are_run_here(family, trained):
 
 def test_sampler_and_trainer_agree_with_transformers(family, trained):
     _, folder, processing, prompts = family
-    service, training = trained
+    _, training = trained
     sampler = training.save_weights_and_get_sampling_client().result()
     futures = [sampler.sample(p, 3, params(max_tokens=5 + i, seed=i)) for i, p in enumerate(prompts)]
     answers = [(p, s) for p, f in zip(prompts, futures, strict=True) for s in f.result().sequences]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partialmethod
 from pathlib import Path
 
 import chz
@@ -19,7 +20,7 @@ from geospot.data.records import DataError
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
-from geospot.runs import query_rollouts, read_checkpoints, read_config, read_metrics
+from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.train import TrainConfig
@@ -410,3 +411,45 @@ def test_steps_are_not_lost_when_the_data_ends(common, tmp_path, monkeypatch):
     run_sft(SftConfig(**settings))
     run_sft(SftConfig(**settings | {"log_path": "whole"}))
     assert metrics("run") == metrics("whole")
+
+
+# -- one step ahead ---------------------------------------------------------------------------------------------------
+
+
+def test_overlapped_steps_are_one_update_old_and_corrected(common, half_trained, tmp_path):
+    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4}
+    settings["learning_rate"] = 1e-4
+    for name, overlap in (("plain", False), ("ahead", True), ("again", True)):
+        run_train(TrainConfig(**settings, overlap=overlap, log_path=str(tmp_path / name)))
+    plain, ahead = metrics(tmp_path / "plain"), metrics(tmp_path / "ahead")
+    assert ahead == metrics(tmp_path / "again")  # the same run whichever thread is first
+    # Step 0 has no older weights; behind it sampler and trainer are an update apart.
+    assert np.isclose(plain[0]["reward"], ahead[0]["reward"])
+    assert max(row["log_ratio_max"] for row in plain if "log_ratio_max" in row) < 1e-4
+    assert all(row["log_ratio_max"] > 1e-3 for row in ahead[1:] if "log_ratio_max" in row)
+    order = [[row["sample_key"] for row in rollouts(tmp_path / name)] for name in ("plain", "ahead")]
+    assert order[0] == order[1]
+
+
+def test_a_stopped_overlapped_run_misses_no_batch(common, half_trained, tmp_path, monkeypatch):
+    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4, "overlap": True}
+    settings["learning_rate"] = 1e-4
+    run_train(TrainConfig(**settings, log_path=str(tmp_path / "whole")))
+    stopped = str(tmp_path / "stopped")
+
+    class Stop(Exception):
+        pass
+
+    def break_off(self, step, values, log=None):
+        if step == 2:
+            raise Stop
+        return log(self, step, values)
+
+    log = RunFolder.log
+    monkeypatch.setattr(RunFolder, "log", partialmethod(break_off, log=log))
+    with pytest.raises(Stop):
+        run_train(TrainConfig(**settings, log_path=stopped))
+    monkeypatch.undo()
+    run_train(TrainConfig(**settings, log_path=stopped))
+    keys = [[(row["step"], row["sample_key"]) for row in rollouts(tmp_path / name)] for name in ("whole", "stopped")]
+    assert keys[0] == keys[1]

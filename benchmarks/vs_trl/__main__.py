@@ -39,7 +39,7 @@ class Side:
     def __init__(self, python: str, script: str, **settings):
         words = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
         env = os.environ | {"OMP_NUM_THREADS": str(settings["threads"]), "KMP_BLOCKTIME": "0", "HF_HUB_OFFLINE": "1"}
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
         self._process = subprocess.Popen(
             [python, str(HERE / script), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             text=True, env=env,
@@ -202,10 +202,9 @@ def main() -> None:
     parser.add_argument("--warm-steps", type=int, default=300)
     parser.add_argument("--out", help="file for the JSON line")
     args = parser.parse_args()
-    versions = subprocess.run(
-        [args.peer_python, "-c", "import trl, transformers as t, torch; print(trl.__version__, t.__version__, torch.__version__)"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
+    question = "import trl, transformers, torch; print(trl.__version__, transformers.__version__, torch.__version__)"
+    asked = subprocess.run([args.peer_python, "-c", question], capture_output=True, text=True, check=True)
+    versions = asked.stdout.split()
     out = {
         "benchmark": "vs_trl", "date": date.today().isoformat(), "machine": f"{os.cpu_count()} cores",
         "device": platform.machine(), "threads": args.threads, "torch": torch.__version__,

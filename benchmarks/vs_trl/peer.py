@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 def generate(args) -> None:
     """Answers to pictures, each row with its own copy of prompt and picture, as trainers ask for them."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.model).eval()
-    both, known = task.processor(args.model), task.examples()
+    both, known = task.processor(args.model), task.examples(pixels=args.pixels)
     prompt = both.apply_chat_template(task.messages(), add_generation_prompt=True, tokenize=False)
     for step in range(args.steps):
         task.wait_for_turn()
@@ -33,7 +33,7 @@ def grpo(args) -> None:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    known = task.examples()
+    known, on_gpu = task.examples(pixels=args.pixels), torch.cuda.is_available()
     turns = [{"role": "user", "content": task.PROMPT}]
     rows = [{"prompt": turns, "image": e["image"], "lat": e["lat"], "lon": e["lon"]} for e in known]
     kinds = {"role": Value("string"), "content": Value("string")}
@@ -50,7 +50,8 @@ def grpo(args) -> None:
         args=GRPOConfig(
             output_dir=tempfile.mkdtemp(), max_steps=args.steps, per_device_train_batch_size=answers,
             gradient_accumulation_steps=1, num_generations=args.group, max_completion_length=args.new_tokens,
-            learning_rate=args.lr, beta=0.0, num_iterations=1, bf16=False, use_cpu=True, gradient_checkpointing=False,
+            learning_rate=args.lr, beta=0.0, num_iterations=1, bf16=on_gpu,
+            use_cpu=not on_gpu, gradient_checkpointing=False,
             logging_steps=1, report_to=[], save_strategy="no", temperature=1.0, seed=args.seed, disable_tqdm=True,
             generation_kwargs={"min_new_tokens": args.new_tokens} if args.fixed_length else None,
         ),

@@ -30,8 +30,10 @@ def worker_arguments() -> argparse.ArgumentParser:
     """What a side is started with."""
     parser = argparse.ArgumentParser()
     for name, kind in (("model", str), ("mode", str), ("prompts", int), ("group", int), ("new-tokens", int),
-                       ("threads", int), ("steps", int), ("seed", int), ("lr", float), ("fixed-length", int)):  # fmt: skip
+                       ("threads", int), ("steps", int), ("seed", int), ("lr", float),
+                       ("fixed-length", int)):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, required=True)
+    parser.add_argument("--pixels", type=int, default=PIXELS, help="side of a picture")
     return parser
 
 
@@ -73,7 +75,7 @@ def image_processor():
 
 def processor(folder: str):
     """Tokenizer and image processor as one; the video processor needs torchvision and is left out."""
-    from transformers import AutoTokenizer, Qwen2_5_VLProcessor
+    from transformers import AutoTokenizer, Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil
 
     class Processor(Qwen2_5_VLProcessor):
         @classmethod
@@ -88,7 +90,8 @@ def processor(folder: str):
             super(Qwen2_5_VLProcessor, self).__init__(image_processor, tokenizer, chat_template=chat_template)
 
     own = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return Processor(image_processor=image_processor(), tokenizer=own, chat_template=TEMPLATE)
+    pictures = Qwen2VLImageProcessorPil.from_pretrained(folder)
+    return Processor(image_processor=pictures, tokenizer=own, chat_template=TEMPLATE)
 
 
 def save_model(folder: str, vocabulary: int = 0, warm_steps: int = 0) -> None:
@@ -155,15 +158,15 @@ def messages() -> list[dict]:
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPT}]}]
 
 
-def examples(n: int = 64, seed: int = 0) -> list[dict]:
+def examples(n: int = 64, seed: int = 0, pixels: int = PIXELS) -> list[dict]:
     """Pictures whose red and green are the latitude and the longitude, with a little noise."""
     from PIL import Image
 
     rng, out = np.random.default_rng(seed), []
-    rows, columns = np.mgrid[:PIXELS, :PIXELS] / PIXELS
+    rows, columns = np.mgrid[:pixels, :pixels] / pixels
     for _ in range(n):
         lat, lon = float(rng.uniform(-60, 70)), float(rng.uniform(-180, 180))
-        flat = np.ones((PIXELS, PIXELS))
+        flat = np.ones((pixels, pixels))
         colours = np.stack([flat * (lat + 90) / 180, flat * (lon + 180) / 360, (rows + columns) / 2], -1)
         noisy = np.clip(colours + rng.normal(0, 0.03, colours.shape), 0, 1)
         out.append({"image": Image.fromarray((noisy * 255).astype(np.uint8)), "lat": lat, "lon": lon})

@@ -59,7 +59,7 @@ class TrainConfig(LoopConfig):
     num_epochs: int = chz.field(default=1, doc="passes over a step's answers, with the sampler's logprobs frozen")
     loss: str = chz.field(
         default="auto",
-        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused, else importance_sampling",
+        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused or old, else importance_sampling",
     )
     clip_low: float | None = chz.field(
         default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)"

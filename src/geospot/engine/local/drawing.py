@@ -61,14 +61,14 @@ def choose(
     logits: (B, V) float32, overwritten; u: (B,) uniform; temperature: (B, 1), 0 takes the likeliest, None is 1
     everywhere; truncation: top_k and top_p (B, 1), None is off everywhere.
     """
-    highest, likeliest = logits.max(1, keepdim=True)
     if temperature is None and truncation is None:
         # One pass fewer: what is drawn from is what the log-probability is measured against.
-        weights = logits.sub_(highest).exp_()
+        weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
         chosen = draw(weights, u)
         total = weights.sum(1)
         return chosen, (weights.gather(1, chosen[:, None])[:, 0] / total).log()
     logprobs = logits.log_softmax(-1)
+    highest, likeliest = logits.max(1, keepdim=True)
     scale = 1.0 if temperature is None else temperature.clamp(min=1e-6)
     weights = ((logits - highest) / scale).exp()
     if truncation is not None:

@@ -29,13 +29,9 @@ def _inverse_rms(x: torch.Tensor, eps: float) -> torch.Tensor:
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
     """x / rms(x) * weight over the last axis; the root mean square is taken in float32."""
-    if x.dtype != torch.float32:
-        wide = x.float()
-        x = (wide * _inverse_rms(wide, eps)).to(x.dtype)
-    elif torch.is_grad_enabled():
-        x = _RmsNorm.apply(x, eps)
-    else:
-        x = x * _inverse_rms(x, eps)
+    wide = x.float()
+    y = _RmsNorm.apply(wide, eps) if torch.is_grad_enabled() else wide * _inverse_rms(wide, eps)
+    x = y.to(x.dtype)
     return x if weight is None else x * weight
 
 

@@ -17,6 +17,9 @@ from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
 
+# Of weights, for whoever keeps something by them: one count for all engines of a process.
+_KEYS = itertools.count()
+
 
 class LocalServiceClient:
     """Stands for `tinker.ServiceClient`. Close it, or use it as a context manager."""
@@ -25,8 +28,8 @@ class LocalServiceClient:
         self.options = options or LocalOptions()
         self.scheduler = Scheduler(self.options.threads)
         self._networks: dict[NetworkSpec, Network] = {}
-        self._keys = itertools.count()
         self._base_snapshots: dict[str, Snapshot] = {}
+        self._reported: set[NetworkSpec] = set()
         self.team = Team.of(self.options.device)
 
     def __enter__(self):
@@ -55,14 +58,12 @@ class LocalServiceClient:
 
     def next_key(self) -> int:
         """A number that stands for weights that no other has stood for."""
-        return next(self._keys)
+        return next(_KEYS)
 
     def network(self, spec: NetworkSpec) -> Network:
         """The one copy of a model with these LoRA settings; to be called in the engine's thread."""
         if spec not in self._networks:
             self._networks[spec] = Network(spec, self.options, dtype=self._dtype(spec))
-            if not spec.frozen:
-                print(memory.report(self._networks[spec], dtype=self._dtype(spec)))
         return self._networks[spec]
 
     def _dtype(self, spec: NetworkSpec) -> str:
@@ -90,9 +91,16 @@ class LocalServiceClient:
         spec = NetworkSpec(base_model, rank, train_attn, train_mlp, train_unembed)
 
         def create():
-            return LocalTrainingClient(self, spec, self.network(spec).initial_weights(seed))
+            return self._trained(spec, self.network(spec).initial_weights(seed))
 
         return self.scheduler.submit(create)
+
+    def _trained(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor]) -> LocalTrainingClient:
+        """A training client; the first of a model is told what memory it will need."""
+        if spec not in self._reported:
+            self._reported.add(spec)
+            print(memory.report(self.network(spec), dtype=self._dtype(spec)))
+        return LocalTrainingClient(self, spec, weights)
 
     def create_training_client_from_state(self, path: str) -> LocalFuture:
         """A training client that starts from a checkpoint's weights with a new optimizer."""
@@ -104,7 +112,7 @@ class LocalServiceClient:
 
     def _from_state(self, path: str, *, with_optimizer: bool) -> "LocalTrainingClient":
         spec, n_steps = state.read_spec(path)
-        client = LocalTrainingClient(self, spec, self._read_weights(spec, path))
+        client = self._trained(spec, self._read_weights(spec, path))
         if with_optimizer:
             client.restore_optimizer(state.read_optimizer(path, self.options.device), n_steps)
         return client
@@ -126,7 +134,7 @@ class LocalServiceClient:
             if base_model is not None:
                 return LocalSamplingClient(self, self._base_snapshot(base_model))
             spec, _ = state.read_spec(model_path)
-            return LocalSamplingClient(self, Snapshot(spec, self._read_weights(spec, model_path), next(self._keys)))
+            return LocalSamplingClient(self, Snapshot(spec, self._read_weights(spec, model_path), next(_KEYS)))
 
         return self.scheduler.submit(create)
 
@@ -136,9 +144,9 @@ class LocalServiceClient:
             alone = NetworkSpec(base_model, 0, train_attn=False, train_mlp=False)
             like = [s for s in self._networks if s.base_model == base_model and self._dtype(s) == self._dtype(alone)]
             spec = like[0] if like else alone
-            self._base_snapshots[base_model] = Snapshot(spec, self.network(spec).base_weights(), next(self._keys))
+            self._base_snapshots[base_model] = Snapshot(spec, self.network(spec).base_weights(), next(_KEYS))
         return self._base_snapshots[base_model]
 
     def snapshot(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor]) -> Snapshot:
         """A copy of weights that later training does not change."""
-        return Snapshot(spec, {name: w.detach().clone() for name, w in weights.items()}, next(self._keys))
+        return Snapshot(spec, {name: w.detach().clone() for name, w in weights.items()}, next(_KEYS))

@@ -1,0 +1,160 @@
+"""What makes the engine fast changes nothing: against transformers' forward, unmerged weights, and plain batches."""
+
+import numpy as np
+import pytest
+import torch
+from engine_reference import (
+    datum,
+    forward_inputs,
+    gather,
+    load_reference,
+    logprobs_of,
+    params,
+    reference_logprobs,
+    train_a_little,
+)
+from scipy.stats import chisquare
+from transformers import AutoModelForImageTextToText
+
+from geospot.engine.local import decoding
+from geospot.engine.local.drawing import draw
+from geospot.engine.local.options import LocalOptions
+from geospot.engine.local.service import LocalServiceClient
+
+
+@pytest.fixture(scope="module")
+def prompts(renderer, pictures):
+    return [
+        renderer.prompt([pictures[0]], "Where?"),
+        renderer.prompt([pictures[3], pictures[4]], "Where were these two taken?"),
+        renderer.prompt([], "Name a city."),
+    ]
+
+
+def answers_of(folder, prompts, n=3, max_tokens=(6, 6, 6), **options):
+    """Sequences of a client a few steps from its start, and the rows of each step of the batch."""
+    with LocalServiceClient(LocalOptions(threads=1, **options)) as service:
+        training = service.create_lora_training_client(folder, rank=4, seed=1).result()
+        train_a_little(training, prompts)
+        sampler = training.save_weights_and_get_sampling_client().result()
+        [network] = service._networks.values()
+        rows, logits = [], network.logits
+        network.logits = lambda hidden: (rows.append(len(hidden)), logits(hidden))[1]
+        futures = [
+            sampler.sample(p, n, params(max_tokens=m, seed=i))
+            for i, (p, m) in enumerate(zip(prompts, max_tokens, strict=True))
+        ]
+        return [s for f in futures for s in f.result().sequences], rows
+
+
+def assert_same(a, b, atol=1e-4):
+    for one, two in zip(a, b, strict=True):
+        assert list(one.tokens) == list(two.tokens)
+        np.testing.assert_allclose(one.logprobs, two.logprobs, atol=atol)
+
+
+@pytest.mark.parametrize("options", [{"merge_lora": False}, {"fused_decoder": False}, {"max_sample_tokens": 90}])
+def test_each_shortcut_leaves_the_answers_as_they_are(tiny_folder, prompts, options):
+    assert_same(answers_of(tiny_folder, prompts)[0], answers_of(tiny_folder, prompts, **options)[0])
+
+
+def test_finished_sequences_leave_and_waiting_ones_join(tiny_folder, prompts):
+    lengths = (3, 12, 9)
+    together, _ = answers_of(tiny_folder, prompts, n=4, max_tokens=lengths)
+    # Two of the three requests fit at a time: the third joins while the longest is still running.
+    split, rows = answers_of(tiny_folder, prompts, n=4, max_tokens=lengths, max_sample_tokens=110)
+    assert_same(together, split)
+    assert max(rows) == 8
+    assert 4 in rows
+    assert len(rows) < 2 * max(lengths)  # not one request after the other
+
+
+def test_a_request_larger_than_the_caches_runs_in_parts(tiny_folder, prompts):
+    whole, _ = answers_of(tiny_folder, prompts[:1], n=12, max_tokens=(5,))
+    parts, rows = answers_of(tiny_folder, prompts[:1], n=12, max_tokens=(5,), max_sample_tokens=60)
+    assert_same(whole, parts)
+    assert max(rows) < 12
+
+
+def test_the_decoding_step_is_one_graph_of_few_shapes(tiny_folder, prompts, monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(
+        decoding, "_compiled", lambda run: torch.compile(run, dynamic=False, fullgraph=True, backend=backend)
+    )
+    compiled, rows = answers_of(tiny_folder, prompts, max_tokens=(20, 20, 20), compile=True)
+    assert_same(answers_of(tiny_folder, prompts, max_tokens=(20, 20, 20))[0], compiled)
+    assert len(rows) == 20
+    assert len(graphs) <= 3  # two ranges of lengths, and one for the first shape
+
+
+def test_bfloat16_agrees_with_transformers_in_bfloat16(tiny_folder, prompts, renderer, tmp_path):
+    """Tolerances for logits of this size (a spread of about 8): 0.1 on average, where bfloat16 itself is 0.1 off."""
+    options = LocalOptions(threads=1, dtype="bfloat16", checkpoint_dir=str(tmp_path))
+    rng = np.random.default_rng(0)
+    with LocalServiceClient(options) as service:
+        training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()  # the adapter is 0
+        sampler = training.save_weights_and_get_sampling_client().result()
+        futures = [sampler.sample(p, 4, params(max_tokens=6, seed=i)) for i, p in enumerate(prompts)]
+        sampled = [(p, s) for p, f in zip(prompts, futures, strict=True) for s in f.result().sequences]
+        data = [datum(p, s.tokens, logprobs=s.logprobs, advantages=rng.normal()) for p, s in sampled]
+        out = training.forward(data, "ppo").result()
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder, dtype=torch.bfloat16).eval()
+    exact, processing = load_reference(tiny_folder), renderer.processing
+    ours, sampler_off, own_error = [], [], []
+    for i, (prompt, s) in enumerate(sampled):
+        with torch.no_grad():
+            want = gather(reference_logprobs(plain, processing, prompt, s.tokens).float(), s.tokens).numpy()
+            true = gather(reference_logprobs(exact, processing, prompt, s.tokens), s.tokens).numpy()
+        ours.append(np.abs(logprobs_of(out, i, len(s.tokens)) - true))
+        sampler_off.append(np.abs(s.logprobs - true))
+        own_error.append(np.abs(want - true))
+    ours, sampler_off, own_error = (float(np.mean(x)) for x in (ours, sampler_off, own_error))
+    # No further from float32 than transformers' own bfloat16 forward is.
+    assert ours < 1.5 * own_error + 0.01, (ours, own_error)
+    assert sampler_off < 1.5 * own_error + 0.01, (sampler_off, own_error)
+    assert own_error < 0.2
+    assert forward_inputs(processing, prompts[0])  # the same inputs as above
+
+
+def test_bfloat16_gradients_point_where_those_of_float32_do(tiny_folder, prompts):
+    rng = np.random.default_rng(0)
+    answers = [(p, rng.integers(300, 900, n), rng.normal(size=n)) for p in prompts for n in (4, 2)]
+    data = [datum(p, t, weights=w) for p, t, w in answers]
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        with LocalServiceClient(LocalOptions(threads=1, dtype=dtype)) as service:
+            training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+            training.forward_backward(data, "cross_entropy").result()
+            found[dtype] = torch.cat([w.grad.flatten() for w in training._weights.values() if w.grad is not None])
+    cosine = torch.nn.functional.cosine_similarity(found["float32"], found["bfloat16"], dim=0)
+    assert cosine > 0.98
+
+
+@pytest.mark.parametrize("size", [50, 5000])
+def test_tokens_are_drawn_in_proportion(size):
+    rng = np.random.default_rng(0)
+    weights = rng.gamma(0.3, size=size)
+    weights[rng.random(size) < 0.5] = 0
+    n = 40_000
+    drawn = draw(torch.from_numpy(weights.astype(np.float32)).expand(n, -1), torch.from_numpy(rng.random(n))).numpy()
+    assert (weights[drawn] > 0).all()
+    expected = weights / weights.sum() * n
+    common = expected > 5
+    counts = np.append(np.bincount(drawn, minlength=size)[common], (~common[drawn]).sum())
+    wanted = np.append(expected[common], expected[~common].sum())
+    assert chisquare(counts[wanted > 0], wanted[wanted > 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("size", [50, 5000])
+def test_the_ends_of_the_distribution_are_drawn_from(size):
+    weights = torch.zeros(3, size)
+    weights[0, [7, size - 9]] = 1.0
+    weights[1, 3] = 1e-30
+    weights[2, size - 1] = 1.0
+    for u, want in ((0.0, [7, 3, size - 1]), (np.nextafter(1, 0), [size - 9, 3, size - 1])):
+        assert draw(weights, torch.full((3,), u, dtype=torch.float64)).tolist() == want
