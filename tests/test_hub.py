@@ -43,6 +43,10 @@ def names(spec: str, **options) -> list[str]:
     return [file.name for file in find_files(spec, policy=SOON, **options).files]
 
 
+def on_hub(*paths: str) -> list[str]:
+    return [f"{SET}/{path}" for path in paths]
+
+
 @pytest.mark.parametrize(
     ("path", "found"),
     [
@@ -66,15 +70,16 @@ def test_finds_what_a_spec_names(hub, path, found):
         with pytest.raises(DataError, match=r"1 of 3 files are not there, the first eval/x\.tar"):
             names(SET + path)
     else:
-        assert names(SET + path) == found
+        assert names(SET + path) == on_hub(*found)
 
 
 def test_files_have_sizes_and_addresses_that_can_be_read(hub):
     found = find_files(f"{SET}/shards/a-*.tar", policy=SOON)
-    assert [(file.name, file.size) for file in found.files] == [("shards/a-0000.tar", 2), ("shards/a-0001.tar", 3)]
+    a, b = on_hub("shards/a-0000.tar", "shards/a-0001.tar")
+    assert [(file.name, file.size) for file in found.files] == [(a, 2), (b, 3)]
     for file in found.files:
         with open_url(file.url, headers=hub_headers(file.url), policy=SOON, size=file.size) as opened:
-            assert opened.read() == FILES[file.name]
+            assert opened.read() == FILES[file.path]
 
 
 def test_a_revision_is_pinned_to_its_commit(hub):
@@ -91,7 +96,7 @@ def test_long_listings_come_in_pages(monkeypatch):
     with serve(many, page_size=400) as server:
         use_hub(monkeypatch, server)
         found = find_files(f"{SET}/shards/*.tar")
-        assert {file.name: file.size for file in found.files} == many
+        assert {file.path: file.size for file in found.files} == many
         assert len(server.requests("tree")) == 7
 
 
@@ -142,7 +147,7 @@ def test_gated_sets_need_terms_and_token(monkeypatch):
         with pytest.raises(DataError, match="gated"):
             names(SET)
         use_hub(monkeypatch, server, token="hf_good")
-        assert names(f"{SET}/eval") == ["eval/x.parquet", "eval/y.parquet"]
+        assert names(f"{SET}/eval") == on_hub("eval/x.parquet", "eval/y.parquet")
 
 
 def test_private_sets_need_a_token(monkeypatch):
@@ -229,9 +234,10 @@ def test_lists_name_files_anywhere(monkeypatch, tmp_path):
         shared = [f"{resolved}/shards/a-{n}.tar" for n in ("0000", "0000", "0001")]
         shared += ["https://example.org/x.tar?sig=secret"]
 
-        on_hub = find_files(f"{SET}/lists/all.txt").files
-        assert [file.url for file in on_hub] == [f"{resolved}/lists/one.tar", f"{resolved}/lists/sub/two.tar", *shared]
-        assert on_hub[-1].name == "https://example.org/x.tar"
+        there = find_files(f"{SET}/lists/all.txt").files
+        assert [file.url for file in there] == [f"{resolved}/lists/one.tar", f"{resolved}/lists/sub/two.tar", *shared]
+        shared_names = [*on_hub(*(f"shards/a-{n}.tar" for n in ("0000", "0000", "0001"))), "https://example.org/x.tar"]
+        assert [file.name for file in there] == [*on_hub("lists/one.tar", "lists/sub/two.tar"), *shared_names]
         assert len(server.requests("info")) == 2  # each revision is pinned once
 
         on_web = find_web_files(server.plain("lists/all.txt"))
@@ -242,6 +248,7 @@ def test_lists_name_files_anywhere(monkeypatch, tmp_path):
         on_disk = read_list(str(tmp_path / "all.txt"))
         assert [file.url for file in on_disk[:2]] == [str(tmp_path / "one.tar"), str(tmp_path / "sub/two.tar")]
         assert [file.url for file in on_disk[2:]] == shared
+        assert [file.name for file in on_disk[2:]] == [file.name for file in on_web[2:]] == shared_names
 
 
 def test_lists_that_cannot_be_used(tmp_path, hub):
@@ -255,6 +262,25 @@ def test_lists_that_cannot_be_used(tmp_path, hub):
     (tmp_path / "models.txt").write_text("hf://owner/model/a.tar\n")
     with pytest.raises(DataError, match="no file of a data set"):
         read_list(str(tmp_path / "models.txt"))
+
+
+def test_the_same_path_in_two_sets_has_two_names_and_a_revision_does_not_change_one(monkeypatch):
+    found = {}
+    for repo in ("owner/name", "owner/other"):
+        with serve({"train/0000.tar": b"x"}, repo=repo) as server:
+            use_hub(monkeypatch, server)
+            for spec in (f"hf://datasets/{repo}/train", f"hf://datasets/{repo}@v1/train"):
+                [file] = find_files(spec).files
+                found.setdefault(repo, set()).add(file.name)
+                assert file.path == "train/0000.tar"
+    assert found == {repo: {f"hf://datasets/{repo}/train/0000.tar"} for repo in found}
+
+
+@pytest.mark.parametrize("line", ["s3://bucket/x.tar", "gs://bucket/x.tar", "file:///x.tar"])
+def test_a_list_that_names_another_scheme(tmp_path, line):
+    (tmp_path / "all.txt").write_text(f"one.tar\n{line}\n")
+    with pytest.raises(DataError, match=rf"a line '{line}'.*hf://, http:// and https://"):
+        read_list(str(tmp_path / "all.txt"))
 
 
 def test_web_addresses_have_braces():
@@ -278,7 +304,7 @@ from geospot.data.hub import find_files, hub_headers
 found = find_files("{SET}/shards/*.tar")
 for file in found.files:
     with open_url(file.url, headers=hub_headers(file.url), size=file.size) as opened:
-        print(file.name, opened.read().decode())
+        print(file.path, opened.read().decode())
 """
     with serve_apart(FILES, tokens=["hf_good"], faults=[Fault("expired"), Fault("drop", at=1)]) as server:
         told = {"HF_ENDPOINT": server.endpoint, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_good"}

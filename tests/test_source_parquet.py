@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +68,43 @@ def test_cursors(tmp_path):
             if k < len(whole):
                 assert list(source.read(part, whole[k].end)) == whole[k + 1 :]
                 assert source.fetch(part, whole[k].start, whole[k].end) == whole[k]
+
+
+def big_struct(i: int) -> dict:
+    return {"bytes": bytes([i % 251]) * 4000, "path": f"{i}.jpg"}
+
+
+def test_many_rows_are_fetched_in_one_pass(tmp_path, monkeypatch):
+    source = open_source(str(write(tmp_path / "a.parquet", rows(200, big_struct), group=200)))
+    whole = list(source.read(0))
+    passes, batches = [], []
+    decode = pq.ParquetFile.iter_batches
+
+    def counted(self, *args, **kwargs):
+        passes.append(kwargs)
+        for batch in decode(self, *args, **kwargs):
+            batches.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    made = []
+    record = source._record
+    monkeypatch.setattr(source, "_record", lambda *args: made.append(args[1]) or record(*args))
+    wanted = [0, 3, 4, 5, 17, 40, 40, 99]
+    assert not source.fetches_singly
+    assert list(source.fetch_many(0, [(i, i + 1) for i in wanted])) == [whole[i] for i in wanted]
+    assert len(passes) == 1
+    assert 100 <= sum(batches) < 100 + max(batches)  # nothing behind the last that is wanted
+    assert made == sorted(set(wanted))
+
+
+def test_rows_that_are_gone_are_none(tmp_path):
+    images = rows(40, lambda i: None if i == 5 else struct(i))
+    source = open_source(str(write(tmp_path / "a.parquet", images, group=40)))
+    cursors = [(4, 5), (5, 6), (6, 7), (40, 41), (99, 100)]
+    assert [r and r.key for r in source.fetch_many(0, cursors)] == ["4", None, "6", None, None]
+    (tmp_path / "a.parquet").unlink()
+    assert list(source.fetch_many(0, cursors)) == [None] * 5
 
 
 def test_missing_pictures_are_counted(tmp_path):
@@ -144,6 +182,10 @@ class Ranged(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    sent = 0
+    asked, stall = threading.Event(), threading.Event()  # stall, clear: nothing comes behind the headers
+    stall.set()
+
     def do_GET(self):
         data = Path(self.translate_path(self.path)).read_bytes()
         first, last = 0, len(data) - 1
@@ -155,6 +197,9 @@ class Ranged(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(last - first + 1))
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
+        self.asked.set()
+        self.stall.wait(30)
+        type(self).sent += last + 1 - first
         self.wfile.write(data[first : last + 1])
 
 
@@ -173,6 +218,65 @@ def test_over_http(tmp_path, server):
     records = everything(source)
     assert [r.pictures for r in records] == [(jpeg(i, 16, 16),) for i in range(45)]
     assert source.fetch(1, 3, 4) == records[23]
+
+
+def test_many_rows_over_http_are_downloaded_once(tmp_path, server, monkeypatch):
+    path = write(tmp_path / "a.parquet", rows(500, lambda i: rng_struct(i, 10_000)), group=500)
+    source = open_source(f"{server}/a.parquet")
+    whole = list(source.read(0))
+    monkeypatch.setattr(Ranged, "sent", 0)
+    wanted = list(range(0, 500, 7))
+    assert list(source.fetch_many(0, [(i, i + 1) for i in wanted])) == [whole[i] for i in wanted]
+    assert Ranged.sent < 1.5 * path.stat().st_size
+
+
+def rng_struct(i: int, size: int) -> dict:
+    import random
+
+    return {"bytes": random.Random(i).randbytes(size), "path": f"{i}.jpg"}
+
+
+def test_close_wakes_who_waits_for_the_network(tmp_path, server, monkeypatch):
+    write(tmp_path / "a.parquet", rows(45, struct))
+    source = open_source(f"{server}/a.parquet")
+    asked, stall = threading.Event(), threading.Event()
+    monkeypatch.setattr(Ranged, "asked", asked)
+    monkeypatch.setattr(Ranged, "stall", stall)
+    ended = []
+
+    def read():
+        try:
+            ended.extend(source.read(0))
+        except (OSError, ValueError) as error:
+            ended.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    assert asked.wait(5)
+    time.sleep(0.1)  # now it waits for the bytes
+    source.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert len(ended) == 1
+    assert not isinstance(ended[0], Record)
+    stall.set()
+    assert len(list(source.read(0))) == 20  # what is opened later is read
+
+
+def test_sets_of_the_same_file_names_on_the_hub_are_told_apart(tmp_path, monkeypatch):
+    from hub_server import serve, use_hub
+
+    data = write(tmp_path / "a.parquet", rows(25, struct)).read_bytes()
+    parts, identities = [], []
+    for repo in ("owner/train", "owner/other"):
+        with serve({"0.parquet": data, "test-1.parquet": data}, repo=repo) as server:
+            use_hub(monkeypatch, server)
+            source = open_source(f"hf://datasets/{repo}")  # a repository's name is no split
+            parts += source.parts
+            identities += [source.identity(), open_source(f"hf://datasets/{repo}@v1").identity()]
+    assert parts[0] == "hf://datasets/owner/train/0.parquet row group 0"
+    assert len(set(parts)) == len(parts) == 8
+    assert identities[0] == identities[1] != identities[2] == identities[3]
 
 
 def test_on_the_hub(tmp_path, monkeypatch):

@@ -25,11 +25,20 @@ LISTS = ".txt"
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """name: the path in the repository. url: at the pinned commit. size: bytes, None where a list named it."""
+    """A file of the hub, of a web server or of this machine.
+
+    name: hf://datasets/OWNER/NAME/PATH of the hub's, whatever the revision; else the address without its query, or the
+    path. url: at the pinned commit. size: bytes, None where a list named it.
+    """
 
     name: str
     url: str
     size: int | None
+
+    @property
+    def path(self) -> str:
+        """Of the hub's, the path in the repository; else the name."""
+        return self.name.split("/", 5)[-1] if self.name.startswith(constants.HF_PROTOCOL) else self.name
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ class _Repo:
     def file(self, name: str, size: int | None = None) -> HubFile:
         """A file that may or may not be there."""
         url = hf_hub_url(self.repo, name, repo_type="dataset", revision=self.commit, endpoint=self._api.endpoint)
-        return HubFile(name, url, size)
+        return HubFile(f"{constants.HF_PROTOCOL}datasets/{self.repo}/{name}", url, size)
 
     def _tree(self, folder: str, recursive: bool) -> dict[str, int]:
         """Path -> bytes of the files below a folder."""
@@ -202,6 +211,10 @@ class Lines:
         except HfUriError as error:
             if line.startswith(constants.HF_PROTOCOL):
                 raise DataError(f"{self.spec}: the list has a line {line!r}: {error.msg}") from None
+            if not line.startswith(("http://", "https://")):
+                raise DataError(
+                    f"{self.spec}: the list has a line {line!r}; there are hf://, http:// and https://, and paths"
+                ) from None
             return HubFile(without_secrets(line), line, None)
         if uri.type != "dataset" or not uri.path_in_repo:
             raise DataError(f"{self.spec}: the list has a line {line!r}, which is no file of a data set of the hub")

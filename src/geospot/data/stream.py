@@ -31,6 +31,7 @@ FIRST_FILL = 64  # records in the buffer before the first is drawn; it grows by 
 DECODE_BATCH = 8
 FETCH_THREADS = 16
 LOST = "lost since the checkpoint"
+_GONE = object()  # in place of a record that was asked for and is not there
 
 
 @dataclass
@@ -41,7 +42,7 @@ class _Held:
     start: int
     end: int
     views: tuple[int, ...] | None
-    record: Record | Future | None = None
+    record: Record | Future | object | None = None
 
     def ref(self) -> list:
         return [self.part, self.start, self.end, self.views and list(self.views)]
@@ -269,7 +270,7 @@ class SampleStream:
             cursors = list(dict.fromkeys((one.start, one.end) for one in ones))
             found = dict(zip(cursors, self.source.fetch_many(part, cursors), strict=True))
             for one in ones:
-                one.record = found[one.start, one.end]
+                one.record = found[one.start, one.end] or _GONE
 
     @staticmethod
     def _unread(ref: list) -> _Held:
@@ -281,6 +282,9 @@ class SampleStream:
         record = held.record
         if isinstance(record, Record):
             return True
+        if record is _GONE:
+            self.skipped.count(LOST, self.source.parts[held.part])
+            return False
         try:
             if record is None or record.cancel():  # not fetched yet: at once, not behind the others
                 held.record = self.source.fetch(held.part, held.start, held.end)

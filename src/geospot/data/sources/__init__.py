@@ -1,7 +1,8 @@
 """Sources of data by one string: each kind is a module here with a line in `KINDS`.
 
-A kind's module has `EXAMPLE`, a spec as a user would write it; `matches(spec) -> bool`, which looks at the name and the
-disk but reads little; and `open_source(spec, columns, revision) -> Source`, which raises DataError with the mend.
+A kind's module has `EXAMPLE`, a spec as a user would write it; `matches(spec, columns) -> bool`, which looks at the
+name and the disk but reads little; and `open_source(spec, columns, revision) -> Source`, which raises DataError with
+the mend.
 """
 
 import importlib
@@ -24,6 +25,10 @@ KINDS = {
     "names": "names",
     "photos": "photos",
 }
+# What a folder of pictures is taken for where no table tells the coordinates, and what does.
+_WITHOUT_TABLE = {"names": "the pictures' names", "photos": "the photos' EXIF"}
+_SCHEMES = ("hf", "http", "https")
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _SAID = re.compile(r"""^data=('[^']*'|"[^"]*"|\S+): """)  # modules that are also used alone begin so
 _NAMED = re.compile(r"(?P<kind>[A-Za-z][\w+-]+):(?!//)(?P<path>.*)", re.DOTALL)
 
@@ -34,7 +39,7 @@ def open_source(spec: str, columns: Columns = Columns(), revision: str | None = 
     columns: keys named by hand. revision: of a repository on the hub. key: the setting that `spec` comes from, for
     messages. DataError with the mend where nothing fits or the data cannot be opened.
     """
-    kind, path = _kind_of(spec, key)
+    kind, path = _kind_of(spec, columns, key)
     try:
         source = _module(kind).open_source(path, columns, revision)
     except DataError as error:
@@ -56,19 +61,40 @@ def _module(kind: str):
     return importlib.import_module(f"{__name__}.{KINDS[kind]}")
 
 
-def _kind_of(spec: str, key: str) -> tuple[str, str]:
-    if named := _NAMED.fullmatch(spec):
-        if named["kind"] in KINDS:
-            return named["kind"], named["path"]
-        if not _exists(spec, key):
-            raise DataError(f"{key}={spec!r}: there is no kind {named['kind']!r}; the kinds are {', '.join(KINDS)}")
-    _exists(spec, key)
+def _kind_of(spec: str, columns: Columns, key: str) -> tuple[str, str]:
+    if (named := _NAMED.fullmatch(spec)) and named["kind"] in KINDS:
+        _check_path(named["path"], spec, key)
+        return named["kind"], named["path"]
+    _check_path(spec, spec, key)
+    there = _exists(spec, key)  # also says what is no path at all
+    if named and not there:
+        raise DataError(f"{key}={spec!r}: there is no kind {named['kind']!r}; the kinds are {', '.join(KINDS)}")
     for kind in KINDS:
-        if _module(kind).matches(spec):
+        if _module(kind).matches(spec, columns):
+            if kind in _WITHOUT_TABLE and (folder := Path(spec).expanduser()).is_dir():
+                from geospot.data.sources.unread import warn_of_tables
+
+                warn_of_tables(folder, columns, f"{key}={spec!r}", _WITHOUT_TABLE[kind])
             return kind, spec
+    raise _refusal(spec, key, describe(spec))
+
+
+def _check_path(path: str, spec: str, key: str) -> None:
+    """DataError where a path is blank (it would be the current directory), or an address that nothing here reads."""
+    if not path.strip():
+        raise _refusal(spec, key, "it is blank: there is no such file or folder (the current one is called .)")
+    address = _ADDRESS.match(path)
+    if address and address["scheme"] not in _SCHEMES and not _exists(path, key):
+        raise DataError(
+            f"{key}={_shown(spec)}: there is no scheme '{address['scheme']}://'; the schemes are hf://, http:// and "
+            "https://, and what has none is a path on this machine"
+        )
+
+
+def _refusal(spec: str, key: str, reason: str) -> DataError:
     examples = "\n".join(f"  {kind:<10} {_module(kind).EXAMPLE}" for kind in KINDS)
-    raise DataError(
-        f"{key}={_shown(spec)}: {describe(spec)}. Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
+    return DataError(
+        f"{key}={_shown(spec)}: {reason}. Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
     )
 
 

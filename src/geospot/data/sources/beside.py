@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from geospot.data.fields import Columns
+from geospot.data.pictures import PICTURE_SUFFIXES
 from geospot.data.records import DataError, Skip
-from geospot.data.sources.listing import PICTURE_SUFFIXES, is_picture
+from geospot.data.sources.listing import is_picture
 from geospot.data.stored import StoredFile
 
 Located = tuple[tuple[StoredFile, ...], tuple[str, ...]]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif")
+from geospot.data.pictures import PICTURE_SUFFIXES
+
 _LOOK_AT = 2000  # entries of a folder
 
 

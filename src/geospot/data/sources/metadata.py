@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from geospot.data.fields import Columns
+from geospot.data.fields import USUAL, Columns
 from geospot.data.records import DataError, Skip, Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.listing import local_path
@@ -82,7 +82,7 @@ def _objects(data: bytes, path: Path) -> list:
     return content
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A .json or .jsonl, or a folder with metadata.json(l)."""
     path = local_path(spec)
     if path is None:

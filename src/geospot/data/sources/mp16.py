@@ -18,7 +18,7 @@ from geospot.data.sources.csvtable import SUFFIXES, CsvTable, read_columns
 from geospot.data.sources.kept import find_sorted, kept_index, text_hash
 from geospot.data.sources.listing import files_in, is_picture, local_path
 from geospot.data.sources.pieces import Pieces, find_pieces
-from geospot.data.sources.rows import check_columns, has_coordinates
+from geospot.data.sources.rows import check_columns, coordinates_mend, has_coordinates
 from geospot.data.tar import BLOCK, read_members
 
 EXAMPLE = "a folder with MP16-Pro's CSV (IMG_ID, LAT, LON, ...) and its tar, whole or in pieces (.tar.aa, .tar.00, ...)"
@@ -65,7 +65,7 @@ class TarWithTable(Source):
     """The pictures of a tar whose metadata is in a table; a cursor is a byte of the tar (of its pieces, joined)."""
 
     def __init__(self, spec: str, name: str, paths: list[Path], table: CsvTable, columns: Columns):
-        self.spec, self._paths, self._table = spec, paths, table
+        self.spec, self._paths, self._table, self._columns = spec, paths, table, columns
         column = columns.find("key", table.columns) or columns.find("image", table.columns)
         if column is None:
             raise DataError(
@@ -125,6 +125,13 @@ class TarWithTable(Source):
             fields = {**fields, "region": fields.get("state") or fields.get("region", "")}
         return Record(fields[self._column], fields, (data,), (PurePosixPath(path).name,), at, end)
 
+    @property
+    def mend(self) -> str:
+        """Of the first row, which tells whether its coordinates can be read."""
+        rows = self._table.read(0, 1) if self._table.rows else ()
+        first = next((row for row in rows if isinstance(row, Mapping)), None)
+        return coordinates_mend(first, self._columns, f"The first row of {self._table.name}") if first else ""
+
     @contextmanager
     def _open(self) -> Iterator[io.BufferedReader]:
         with io.BufferedReader(Pieces(self._paths), _READ_BYTES) as file:
@@ -159,7 +166,7 @@ def _tables(folder: Path, columns: Columns) -> list[Path]:
     return [path for path in files_in(folder, SUFFIXES) if fits(path)]
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A folder with a table of places and a tar in pieces, or one tar that begins with a picture and holds no json."""
     folder = local_path(spec)
     if folder is None or not folder.is_dir():
@@ -167,8 +174,8 @@ def matches(spec: str) -> bool:
     try:
         tars = _tars(folder)
     except DataError:
-        return bool(_tables(folder, USUAL))  # pieces with gaps: opening says so
-    if len(tars) != 1 or not _tables(folder, USUAL):
+        return bool(_tables(folder, columns))  # pieces with gaps: opening says so
+    if len(tars) != 1 or not _tables(folder, columns):
         return False
     [paths] = tars.values()
     return len(paths) > 1 or _holds_pictures_alone(paths[0])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePath
 
-from geospot.data.fields import BadSample, Columns, read_coordinates
+from geospot.data.fields import USUAL, BadSample, Columns, read_coordinates
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.sources.blocks import BlockSource
 from geospot.data.sources.listing import local_path, pictures_under, some_pictures
@@ -96,7 +96,7 @@ class Named(BlockSource):
             yield Record(key, {self._lat: lat, self._lon: lon}, pictures, tuple(PurePath(path).name for path in paths))
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A folder in which at least half of the first pictures carry coordinates in their names."""
     path = local_path(spec)
     if path is None or not path.is_dir():

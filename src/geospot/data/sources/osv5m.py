@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from geospot.data.fields import Columns
+from geospot.data.fields import USUAL, Columns
 from geospot.data.records import DataError, Skip, Source
 from geospot.data.sources.csvtable import CsvTable, read_columns
 from geospot.data.sources.listing import is_picture
@@ -28,7 +28,7 @@ def _find(spec: str) -> tuple[Path, list[str]]:
     return path, _splits(path)
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A folder with train.csv and images/train (or test), or a split of one."""
     return "://" not in spec and bool(_find(spec)[1])
 

@@ -6,14 +6,14 @@ from collections import Counter
 from glob import glob, has_magic
 from pathlib import Path
 
-from geospot.data.fields import Columns
+from geospot.data.fields import USUAL, Columns
 from geospot.data.records import DataError, Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.listing import files_in, local_path
+from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import TableSource, check_columns, probe_rows
 
 EXAMPLE = "train.parquet, 'data/train-*.parquet', or a folder of them (pictures in the rows, or beside the file)"
-WEB = ("http://", "https://")
 _SPLITS = re.compile(r"(?:^|[^a-z])(train|test|validation|valid|val|dev)(?:[^a-z]|$)", re.IGNORECASE)
 
 
@@ -42,7 +42,7 @@ def _files(spec: str, revision: str | None, retries: Counter) -> tuple[list, str
     else:
         files = [HubFile(path, path, None) for path in _on_disk(Path(spec).expanduser())]
     splits = {
-        match[1].lower(): file for file in files if (match := _SPLITS.search("/".join(file.name.split("/")[-2:])))
+        match[1].lower(): file for file in files if (match := _SPLITS.search("/".join(file.path.split("/")[-2:])))
     }
     if len(splits) > 1 and not has_magic(spec):
         example = splits[min(splits)].name
@@ -59,7 +59,7 @@ def _on_disk(path: Path) -> list[str]:
     return [str(path)] if path.is_file() else sorted(glob(str(path), recursive=True))
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A .parquet or a glob of them, here or elsewhere, or a folder with some (in it, or in its `data`)."""
     path = local_path(spec)
     if path is None or path.is_file():
@@ -77,14 +77,15 @@ def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
     if not files:
         raise DataError("there is no such file or folder, or no .parquet in it")
     where = os.path.basename(files[0].name) if len(files) == 1 else f"{len(files)} Parquet files"
-    groups, schema = read_row_groups(files, retries)
+    remote = RemoteFiles(retries)
+    groups, schema = read_row_groups(files, remote)
     check_columns(schema.names, columns, where)
     if not any(group.rows for group in groups):
         raise DataError(f"{where}: no rows")
     image = _picture_column(schema, columns)
     if image is not None:
-        source = ParquetPictures(spec, groups, schema, columns, image, retries)
-        source.revision = pinned
+        source = ParquetPictures(spec, groups, schema, columns, image, remote)
+        source.revision, source.retries = pinned, retries
         return source
     if files[0].url.startswith(WEB):
         raise DataError(

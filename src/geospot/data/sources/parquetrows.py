@@ -1,23 +1,22 @@
 """The rows of Parquet files: with their pictures, read a few at a time, or without, as a table in memory."""
 
 import os
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from geospot.data.fields import Columns
-from geospot.data.http import open_url
-from geospot.data.hub import HubFile, hub_headers
+from geospot.data.hub import HubFile
 from geospot.data.records import DataError, Record, Skip, Source
-from geospot.data.sources.rows import record_key
+from geospot.data.sources.remote import WEB, RemoteFiles
+from geospot.data.sources.rows import coordinates_mend, record_key
 from geospot.data.stored import StoredFile
 from geospot.progress import Progress
 
-WEB = ("http://", "https://")
 _FOOTER_THREADS = 16
 _BATCH_ROWS = 16  # read at once: a row may hold a panorama of some MB
 _BUFFER_BYTES = 1 << 20
@@ -49,13 +48,13 @@ class RowGroup:
 
 
 @contextmanager
-def _opened(stored: HubFile, retries: Counter | None = None):
+def _opened(stored: HubFile, remote: RemoteFiles):
     """A Parquet file that is read column by column with small buffers, so that no row group is ever held whole."""
     pyarrow = load_pyarrow()
     with ExitStack() as held:
         if stored.url.startswith(WEB):
-            remote = open_url(stored.url, headers=hub_headers(stored.url), counts=retries, size=stored.size)
-            file = held.enter_context(pyarrow.PythonFile(held.enter_context(remote), mode="r"))
+            opened = held.enter_context(remote.open(stored.url, stored.size))
+            file = held.enter_context(pyarrow.PythonFile(opened, mode="r"))
         else:
             file = held.enter_context(pyarrow.OSFile(stored.url, "r"))
         yield pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
@@ -64,18 +63,25 @@ def _opened(stored: HubFile, retries: Counter | None = None):
 class ParquetPictures(Source):
     """Rows that hold their pictures: bytes, {bytes, path}, or lists of either. A cursor is a row of the row group."""
 
-    def __init__(self, spec: str, groups: Sequence[RowGroup], schema, columns: Columns, image: str, retries: Counter):
-        self.spec, self._groups, self.retries = spec, groups, retries
+    fetches_singly = False  # a row group is decoded from its start
+
+    def __init__(
+        self, spec: str, groups: Sequence[RowGroup], schema, columns: Columns, image: str, remote: RemoteFiles
+    ):
+        self.spec, self._groups, self._remote = spec, groups, remote
         self.parts = [group.name for group in groups]
         self.remote = any(group.file.url.startswith(WEB) for group in groups)
-        self._image, self._key = image, columns.find("key", schema.names)
+        self._image, self._key, self._columns = image, columns.find("key", schema.names), columns
+        self._first = None  # row that was read
         self._plain = [field.name for field in schema if field.name != image and _is_plain(field.type)]
 
     def identity(self) -> str:
-        """By the files' names and the rows of their groups: a copy elsewhere has the same."""
+        """By the files' names and the rows of their groups: a copy elsewhere on a disk has the same."""
         digest = blake2b(digest_size=12)
         for group in self._groups:
-            digest.update(f"{os.path.basename(group.file.name)} {group.number} {group.rows}\n".encode())
+            name = group.file.name
+            name = name if "://" in name else os.path.basename(name)
+            digest.update(f"{name} {group.number} {group.rows}\n".encode())
         return digest.hexdigest()
 
     def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
@@ -85,9 +91,11 @@ class ParquetPictures(Source):
             yield Skip("unreadable shard", group.problem)
             return
         try:
-            for row, fields in self._rows(group, start):
+            for row, fields in self._rows(group, range(start, group.rows)):
                 at = row + 1
-                yield self._record(group, row, fields)
+                record = self._record(group, row, fields)
+                self._first = self._first or (f"Row {row} of {group.name}", fields)
+                yield record
         except (OSError, load_pyarrow().ArrowException) as error:
             yield Skip("unreadable shard", f"{group.name}, from row {at} on: {error}", at)
 
@@ -95,21 +103,54 @@ class ParquetPictures(Source):
         """One record again."""
         group = self._groups[part]
         try:
-            row, fields = next(self._rows(group, start), (start, None))
+            with closing(self._rows(group, [start])) as rows:
+                row, fields = next(rows, (start, None))
             if fields and isinstance(record := self._record(group, row, fields), Record):
                 return record
         except load_pyarrow().ArrowException as error:
             raise OSError(f"{group.name}: {error}") from None
         raise DataError(f"{group.name}: row {start} is gone")
 
-    def _rows(self, group: RowGroup, start: int) -> Iterator[tuple[int, Mapping]]:
-        row = 0
-        with _opened(group.file, self.retries) as file:
+    def fetch_many(self, part: int, cursors: Sequence[tuple[int, int]]) -> Iterator[Record | None]:
+        """The records of rows in rising order, by one pass over the row group; None for one that is gone."""
+        group = self._groups[part]
+        gone = (group.rows or 0, None)
+        with closing(self._rows(group, sorted({start for start, _ in cursors}))) as rows:
+            row, record = -1, None
+            for start, _ in cursors:
+                if row < start:
+                    try:
+                        row, fields = next(rows, gone)
+                    except (OSError, load_pyarrow().ArrowException):
+                        row, fields = gone
+                    record = fields and self._record(group, row, fields)
+                yield record if row == start and isinstance(record, Record) else None
+
+    def close(self) -> None:
+        """Wake who reads from the network."""
+        self._remote.close()
+
+    @property
+    def mend(self) -> str:
+        """Of the first row that was read."""
+        return coordinates_mend(self._first[1], self._columns, self._first[0]) if self._first else ""
+
+    def _rows(self, group: RowGroup, wanted: Sequence[int]) -> Iterator[tuple[int, dict]]:
+        """These rows, in rising order; what lies before them is decoded too, but not made into objects."""
+        if not wanted:
+            return
+        first = 0
+        with _opened(group.file, self._remote) as file:
             names = [*self._plain, self._image]
             for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], columns=names, use_threads=False):
-                skipped = min(max(start - row, 0), len(batch))
-                yield from enumerate(batch.slice(skipped).to_pylist(), row + skipped)
-                row += len(batch)
+                rows = wanted[bisect_left(wanted, first) : bisect_left(wanted, first + len(batch))]
+                if len(rows) == len(batch):
+                    yield from zip(rows, batch.to_pylist(), strict=True)
+                elif rows:
+                    yield from zip(rows, batch.take([row - first for row in rows]).to_pylist(), strict=True)
+                first += len(batch)
+                if wanted[-1] < first:
+                    return
 
     def _record(self, group: RowGroup, row: int, fields: dict) -> Record | Skip:
         stored = fields.pop(self._image)
@@ -173,13 +214,13 @@ def holds_pictures(kind) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind)
 
 
-def read_row_groups(files: Sequence[HubFile], retries: Counter) -> tuple[list[RowGroup], object]:
+def read_row_groups(files: Sequence[HubFile], remote: RemoteFiles) -> tuple[list[RowGroup], object]:
     """The row groups of all files, and the first file's columns; DataError where no footer can be read."""
-    remote = files[0].url.startswith(WEB)
+    on_web = files[0].url.startswith(WEB)
 
     def footer(file: HubFile):
         try:
-            with _opened(file, retries) as opened:
+            with _opened(file, remote) as opened:
                 sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.metadata.num_row_groups)]
                 return opened.schema_arrow, [RowGroup(file, i, n) for i, n in enumerate(sizes) if n]
         except (OSError, load_pyarrow().ArrowException) as error:
@@ -187,8 +228,8 @@ def read_row_groups(files: Sequence[HubFile], retries: Counter) -> tuple[list[Ro
 
     schema, groups = None, []
     with ExitStack() as held:
-        pool = held.enter_context(ThreadPoolExecutor(_FOOTER_THREADS if remote else 1))
-        many = remote and len(files) > 1
+        pool = held.enter_context(ThreadPoolExecutor(_FOOTER_THREADS if on_web else 1))
+        many = on_web and len(files) > 1
         bar = (
             held.enter_context(Progress("reading the footers of the Parquet files", total=len(files))) if many else None
         )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from geospot.data.fields import Columns
+from geospot.data.fields import USUAL, BadSample, Columns, read_coordinates
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.sources.blocks import BlockSource
 from geospot.data.sources.exif import NoPosition, read_position
@@ -12,6 +12,8 @@ from geospot.data.sources.listing import is_picture, local_path, pictures_under,
 from geospot.data.stored import StoredFile
 
 EXAMPLE = "a folder of photos with GPS in their EXIF (JPEG, PNG, WebP; HEIC with the extra `heic`)"
+_NO_GPS = "These photos carry no GPS in their EXIF: name them LAT,LON.jpg, or give a CSV with columns lat, lon, image."
+_LOOK_AT = 200  # photos, before it is said that none has a position
 
 
 class Photos(BlockSource):
@@ -21,6 +23,21 @@ class Photos(BlockSource):
         super().__init__(spec, folder, len(names), digest_of(names))
         self._folder, self._names = folder, names
         self._lat, self._lon = columns.lat or "lat", columns.lon or "lon"
+
+    @property
+    def mend(self) -> str:
+        """Of the first photos; "" where one says where it was taken, or where none is there to be read."""
+        reasons = set()
+        for name in self._names[:_LOOK_AT]:
+            try:
+                lat, lon = read_position(self._folder / name)
+                read_coordinates({"lat": lat, "lon": lon})
+                return ""
+            except (NoPosition, BadSample) as error:
+                reasons.add(error.reason)
+            except FileNotFoundError:
+                continue
+        return _NO_GPS if "no coordinates" in reasons else ""
 
     def load(self, first: int, stop: int) -> Iterator[Record | Skip]:
         """The photos' records; one without a position is a Skip."""
@@ -45,7 +62,7 @@ def digest_of(names: list[str]) -> str:
     return digest.hexdigest()[:24]
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A folder with a picture somewhere in it, or one picture."""
     path = local_path(spec)
     return path is not None and (bool(some_pictures(path, 1)) if path.is_dir() else is_picture(path.name))

@@ -5,11 +5,12 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Protocol
 
-from geospot.data.fields import SPELLINGS, Columns
+from geospot.data.fields import SPELLINGS, BadSample, Columns, read_coordinates, read_fields
 from geospot.data.records import DataError, Record, Skip
 from geospot.data.sources.blocks import BLOCK_ROWS, BlockSource
 
 PROBE_BLOCKS = 5
+_SHOWN_KEYS, _SHOWN_CHARS = 12, 30
 
 
 class Table(Protocol):
@@ -30,7 +31,7 @@ class TableSource(BlockSource):
 
     def __init__(self, spec: str, table: Table, columns: Columns, locate: Callable):
         super().__init__(spec, table.path, table.rows, table.digest)
-        self._table, self._locate = table, locate
+        self._table, self._columns, self._locate = table, columns, locate
         self._key = columns.find("key", table.columns)
         self.table_name = table.name
 
@@ -46,6 +47,36 @@ class TableSource(BlockSource):
                 continue
             pictures, names = found
             yield Record(record_key(fields, self._key, names), fields, pictures, names)
+
+    @property
+    def mend(self) -> str:
+        """Of rows from all over the table; "" where the coordinates of one can be read."""
+        rows = probe_rows(self._table)
+        said = [coordinates_mend(row, self._columns, f"A row of {self._table.name}") for row in rows]
+        return said[0] if said and all(said) else ""
+
+
+def coordinates_mend(stored: Mapping | bytes | None, columns: Columns, where: str) -> str:
+    """What to do about metadata whose coordinates cannot be read: it names what is there; "" where they can."""
+    try:
+        fields = read_fields(stored)
+    except BadSample as error:
+        return f"{where} has {error}; it must be an object with lat and lon, in KEY.json beside KEY.jpg."
+    try:
+        read_coordinates(fields, columns)
+    except BadSample as error:
+        shown = [f"{key}={_short(value)}" for key, value in list(fields.items())[:_SHOWN_KEYS]]
+        more = ", ..." if len(fields) > _SHOWN_KEYS else ""
+        return (
+            f"{where} has {', '.join(shown) or 'no keys'}{more} ({error}): "
+            "name the keys of the coordinates by columns=lat=KEY,lon=KEY."
+        )
+    return ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def record_key(fields: Mapping, column: str | None, names: Sequence[str]) -> str:

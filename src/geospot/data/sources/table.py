@@ -13,14 +13,14 @@ from geospot.data.sources.rows import TableSource, check_columns, has_coordinate
 EXAMPLE = "photos.csv, or a folder with a CSV that names its pictures (columns lat, lon, image)"
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A .csv or .tsv (.gz too), or a folder with one that has coordinates."""
     path = local_path(spec)
     if path is None:
         return spec.lower().endswith(SUFFIXES) and "://" not in spec
     if path.is_file():
         return path.name.lower().endswith(SUFFIXES)
-    return not files_in(path, (".tar",)) and bool(tables_in(path, USUAL))
+    return not files_in(path, (".tar",)) and bool(tables_in(path, columns))
 
 
 def open_source(spec: str, columns: Columns, revision: str | None) -> Source:

@@ -12,16 +12,15 @@ from geospot.data.fields import USUAL, Columns
 from geospot.data.patterns import expand_braces, parse_list
 from geospot.data.records import DataError, Record, Skip, Source
 from geospot.data.retry import FileChanged, RemoteError, RetryPolicy
+from geospot.data.sources.remote import WEB, RemoteFiles
+from geospot.data.sources.rows import coordinates_mend
 from geospot.data.tar import read_group, read_groups
 
 EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://datasets/OWNER/NAME/FOLDER/*.tar"
 READ_BYTES = 1 << 20
-_WEB = ("http://", "https://")
-
-# What reads from a network takes a second to import: it is left to those who do.
 
 
-def matches(spec: str) -> bool:
+def matches(spec: str, columns: Columns = USUAL) -> bool:
     """Whether this is about tar files, or a .txt list of them; a data set of the hub is, unless it says otherwise."""
     if _is_hub(spec):
         return not spec.endswith((".parquet", ".csv", ".json"))
@@ -42,12 +41,12 @@ def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None
             from geospot.data.sources import parquet
 
             return parquet.open_source(spec, columns, found.revision)
-        return Shards(spec, found.files, revision=found.revision, retries=retries)
-    if spec.startswith(_WEB):
+        return Shards(spec, found.files, columns=columns, revision=found.revision, retries=retries)
+    if spec.startswith(WEB):
         from geospot.data.lists import find_web_files
 
-        return Shards(spec, find_web_files(spec, counts=retries), retries=retries)
-    return Shards(spec, find_shards(spec), retries=retries)
+        return Shards(spec, find_web_files(spec, counts=retries), columns=columns, retries=retries)
+    return Shards(spec, find_shards(spec), columns=columns, retries=retries)
 
 
 def _is_hub(spec: str) -> bool:
@@ -114,6 +113,7 @@ class Shards(Source):
         spec: str,
         shards: Sequence[Shard | str],
         *,
+        columns: Columns = USUAL,
         revision: str | None = None,
         retries: Counter | None = None,
         policy: RetryPolicy | None = None,
@@ -121,17 +121,21 @@ class Shards(Source):
         files = [Shard(shard, shard) if isinstance(shard, str) else shard for shard in shards]
         self.spec, self.revision, self._files = spec, revision, files
         self.parts = [file.name for file in files]
-        self.remote = any(file.url.startswith(_WEB) for file in files)
+        self.remote = any(file.url.startswith(WEB) for file in files)
         self.retries = Counter() if retries is None else retries
+        self._columns, self._first = columns, None
         self._policy = {} if policy is None else {"policy": policy}
-        self._reading: set = set()  # remote files
+        self._remote = RemoteFiles(self.retries)
 
     def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
         """The groups of a shard; one that cannot be read (further) is a Skip."""
         name = self.parts[part]
         try:
             with self._open(part) as file:
-                yield from read_groups(file, name, start)
+                for item in read_groups(file, name, start):
+                    if self._first is None and isinstance(item, Record):
+                        self._first = f"The sample {item.key} of {name}", item.fields
+                    yield item
         except FileNotFoundError:
             yield Skip("missing shard", name)
         except FileChanged as error:
@@ -153,23 +157,19 @@ class Shards(Source):
 
     def close(self) -> None:
         """Wake who reads from the network."""
-        for file in list(self._reading):
-            file.close()
+        self._remote.close()
+
+    @property
+    def mend(self) -> str:
+        """Of the first sample that was read."""
+        return coordinates_mend(self._first[1], self._columns, self._first[0]) if self._first else ""
 
     @contextmanager
     def _open(self, part: int) -> Iterator[BinaryIO]:
         shard = self._files[part]
-        if shard.url.startswith(_WEB):
-            from geospot.data.http import open_url
-            from geospot.data.hub import hub_headers
-
-            headers = hub_headers(shard.url)
-            with open_url(shard.url, headers=headers, counts=self.retries, size=shard.size, **self._policy) as file:
-                self._reading.add(file)
-                try:
-                    yield file
-                finally:
-                    self._reading.discard(file)
+        if shard.url.startswith(WEB):
+            with self._remote.open(shard.url, shard.size, **self._policy) as file:
+                yield file
             return
         with open(shard.url, "rb", buffering=READ_BYTES) as file:
             if hasattr(os, "posix_fadvise"):  # not on a Mac
