@@ -3,16 +3,22 @@
 uv run --with webdataset --with datasets python benchmarks/streaming.py [FOLDER]
 
 All three read the same shards, shuffle in a buffer of 1,000, and give each sample to the same function (decode to its
-end, resize to 336 x 336, encode), in as many worker processes. The ceiling is that function alone, on records that the
-same number of processes hold in memory. The contenders take turns; the ratios are medians over the turns.
+end, resize, encode), in as many worker processes. The ceiling is that function alone, on records that the same number
+of processes hold in memory. The contenders take short turns, since the machine's speed wanders; the ratios are medians
+over the turns, with their quartiles.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
+import signal
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +35,9 @@ from geospot.progress import Progress, table
 
 SHARDS, SHARD_SAMPLES, SIDE = 20, 1000, 512
 WORKERS = 2
-WARM, TIMED, TURNS = 300, 3000, 3
-OPTIONS = ReadOptions(max_pixels=336 * 336)
+AHEAD, TIMED, TURNS = 120, 300, 8  # samples left out and taken in a turn
+SIDES = (336, 512)  # pixels a side: 512 is what training takes by default, decoded and not resized
+OPTIONS = ReadOptions(max_pixels=SIDES[0] ** 2)
 
 
 def make_picture(rng: np.random.Generator) -> bytes:
@@ -61,7 +68,7 @@ def make_shards(folder: Path) -> list[str]:
                 pictures = pictures or [make_picture(rng) for _ in range(200)]
                 write_shard(path, [make_sample(shard * SHARD_SAMPLES + i, pictures) for i in range(SHARD_SAMPLES)])
             bar.advance(1)
-    return find_shards(str(folder))
+    return [shard.url for shard in find_shards(str(folder))]
 
 
 def make_sample(i: int, pictures: list[bytes]) -> Sample:
@@ -70,115 +77,130 @@ def make_sample(i: int, pictures: list[bytes]) -> Sample:
     return Sample(f"{i:06d}", (pictures[int(rng.integers(len(pictures)))],), place)
 
 
-def read_group(group: dict) -> int:
-    """What webdataset and datasets run on a sample: the bytes of the prepared picture."""
+def read_group(group: dict) -> Sample:
+    """What webdataset and datasets run on a sample."""
     fields = group["json"]
     fields = fields if isinstance(fields, dict) else json.loads(fields)
     picture = group["jpg"]["bytes"] if isinstance(group["jpg"], dict) else group["jpg"]
     return read_sample(Record(group["__key__"], fields, (picture,), ("jpg",)), OPTIONS)
 
 
-def rate(samples) -> float:
-    """Samples a second after a warm start."""
-    stream = iter(samples)
-    for _ in range(WARM):
-        next(stream)
-    started = time.perf_counter()
-    for _ in range(TIMED):
-        next(stream)
-    return TIMED / (time.perf_counter() - started)
+def geospot_samples(shards: list[str]) -> Iterator:
+    yield from SampleStream(Shards("", shards), seed=0, buffer=1000, options=OPTIONS, workers=WORKERS)
 
 
-def geospot_rate(shards: list[str], turn: int) -> float:
-    with SampleStream(Shards("", shards), seed=turn, buffer=1000, options=OPTIONS, workers=WORKERS) as stream:
-        return rate(stream)
-
-
-def webdataset_rate(shards: list[str], turn: int) -> float:
+def webdataset_samples(shards: list[str]) -> Iterator:
     import webdataset as wds
 
-    data = wds.WebDataset(shards, shardshuffle=len(shards), seed=turn).shuffle(1000).map(read_group)
-    return rate(wds.WebLoader(data, batch_size=None, num_workers=WORKERS))
+    data = wds.WebDataset(shards, shardshuffle=len(shards), seed=0).shuffle(1000).map(read_group).repeat()
+    yield from wds.WebLoader(data, batch_size=None, num_workers=WORKERS)
 
 
-def datasets_rate(shards: list[str], turn: int) -> float:
+def datasets_samples(shards: list[str]) -> Iterator:
     import datasets
     import torch
 
     data = datasets.load_dataset("webdataset", data_files={"train": shards}, split="train", streaming=True)
-    data = data.cast_column("jpg", datasets.Image(decode=False)).shuffle(seed=turn, buffer_size=1000)
-    # A function inside DataLoader's workers: map() would turn each result into Arrow and back.
-    loader = torch.utils.data.DataLoader(_Mapped(data), batch_size=None, num_workers=WORKERS)
-    return rate(loader)
+    data = data.cast_column("jpg", datasets.Image(decode=False)).shuffle(seed=0, buffer_size=1000).repeat(None)
+
+    def read(group: dict) -> dict:
+        sample = read_group(group)
+        return {"key": sample.key, "picture": sample.pictures[0], "lat": sample.place.lat, "lon": sample.place.lon}
+
+    data = data.map(read, remove_columns=["jpg", "json", "__key__", "__url__"])
+    yield from torch.utils.data.DataLoader(data, batch_size=None, num_workers=WORKERS)
 
 
-class _Mapped:
-    """`data` with `read_group` applied in the worker that iterates it."""
+def ceiling_samples(shards: list[str]) -> Iterator:
+    """Decoding alone: each process on its own records in memory; a counter is all that it hands over."""
+    # As bytes: what lies on disk is read before the clock starts.
+    records = []
+    for record in Shards("", shards).read(0):
+        records.append(
+            replace(record, pictures=tuple(p if isinstance(p, bytes) else p.read() for p in record.pictures))
+        )
+    done = multiprocessing.Semaphore(0)
+    ahead = multiprocessing.Semaphore(16 * WORKERS)  # as the others: no more than a few samples ahead
+    for _ in range(WORKERS):
+        multiprocessing.Process(target=_decode_for_ever, args=(records, ahead, done), daemon=True).start()
+    while True:
+        done.acquire()
+        ahead.release()
+        yield None
 
-    def __new__(cls, data):
-        import torch
 
-        class Mapped(torch.utils.data.IterableDataset):
-            def __iter__(self):
-                return map(read_group, data)
-
-        return Mapped()
-
-
-def _ceiling_worker(records: list[Record], n: int, ready, go, done) -> None:
-    for record in records[:100]:
+def _decode_for_ever(records: list[Record], ahead, done) -> None:
+    for record in itertools.cycle(records):
+        ahead.acquire()
         read_sample(record, OPTIONS)
-    ready.wait()
-    go.wait()
-    for i in range(n):
-        read_sample(records[i % len(records)], OPTIONS)
-    done.put(time.perf_counter())
-
-
-def ceiling_rate(shards: list[str], turn: int) -> float:
-    """Decoding alone: each process on its own records in memory, nothing handed over."""
-    records = list(Shards("", shards).read(turn % len(shards)))
-    ready, go, done = multiprocessing.Barrier(WORKERS + 1), multiprocessing.Event(), multiprocessing.Queue()
-    n = TIMED // WORKERS
-    processes = [
-        multiprocessing.Process(target=_ceiling_worker, args=(records, n, ready, go, done)) for _ in range(WORKERS)
-    ]
-    for process in processes:
-        process.start()
-    ready.wait()
-    started = time.perf_counter()
-    go.set()
-    ended = max(done.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return WORKERS * n / (ended - started)
+        done.release()
 
 
 CONTENDERS = {
-    "ceiling": ceiling_rate,
-    "geospot": geospot_rate,
-    "webdataset": webdataset_rate,
-    "datasets": datasets_rate,
+    "ceiling": ceiling_samples,
+    "geospot": geospot_samples,
+    "webdataset": webdataset_samples,
+    "datasets": datasets_samples,
 }
+
+
+def measure(side: int, shards: list[str]) -> list[dict]:
+    """Rates of all, in turns; a turn begins behind what was prefetched while the others ran."""
+    global OPTIONS
+    OPTIONS = ReadOptions(max_pixels=side * side)
+    streams = {name: make(shards) for name, make in CONTENDERS.items()}
+    turns: list[dict[str, float]] = []
+    for turn in range(-1, TURNS):  # the first one is for warming up
+        names = list(streams)
+        rates = {}
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            for _ in range(AHEAD if turn >= 0 else 200):
+                next(streams[name])
+            started = time.perf_counter()
+            for _ in range(TIMED):
+                next(streams[name])
+            rates[name] = TIMED / (time.perf_counter() - started)
+        if turn >= 0:
+            turns.append(rates)
+    rows = []
+    for name in streams:
+        ratios = sorted(t["geospot"] / t[name] for t in turns)
+        rows.append(
+            {
+                "pixels": f"{SIDE} -> {side}",
+                "who": name,
+                "samples_per_s": statistics.median(t[name] for t in turns),
+                "geospot_is": statistics.median(ratios),
+                "low": ratios[len(ratios) // 4],
+                "high": ratios[-1 - len(ratios) // 4],
+            }
+        )
+    return rows
 
 
 def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     shards = make_shards(Path(sys.argv[1]) if len(sys.argv) > 1 else cache_folder() / "benchmark-shards")
-    turns = []
-    for turn in range(TURNS):
-        names = list(CONTENDERS)
-        names = names[turn % len(names) :] + names[: turn % len(names)]
-        turns.append({name: CONTENDERS[name](shards, turn) for name in names})
-        print({name: round(value) for name, value in turns[-1].items()}, flush=True)
     rows = []
-    for name in CONTENDERS:
-        ratio = statistics.median(t["geospot"] / t[name] for t in turns)
-        rows.append({"who": name, "samples_per_s": statistics.median(t[name] for t in turns), "geospot_is": ratio})
-    print(table(rows))
+    for side in SIDES:
+        rows += run_apart(side, shards)
+        print(table(rows[-len(CONTENDERS) :]), flush=True)
     facts = {"workers": WORKERS, "cores": os.cpu_count(), "turns": TURNS, "samples_a_turn": TIMED}
-    print(json.dumps({"benchmark": "streaming", **facts, "rows": rows}))
+    print(json.dumps({"benchmark": "streaming", "peers": ["webdataset", "datasets"], **facts, "rows": rows}))
+
+
+def run_apart(side: int, shards: list[str]) -> list[dict]:
+    """`measure` in a process of its own: the workers of one size are gone before those of the next."""
+    words = [sys.executable, __file__, "measure", str(side), json.dumps(shards)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            return json.loads(process.stdout.readline())
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # the loaders' workers wait for work that never comes
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["measure"]:
+        print(json.dumps(measure(int(sys.argv[2]), json.loads(sys.argv[3]))), flush=True)
+    else:
+        main()

@@ -1,5 +1,6 @@
-"""Pictures that are still where they are stored, in a file or a zip: small, picklable, read by who decodes them."""
+"""Pictures that are still where they are stored (a file, a tar, a zip): small, picklable, read by who decodes them."""
 
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -18,6 +19,23 @@ class StoredFile:
         """The file's bytes; OSError where it is gone."""
         with open(self.path, "rb", buffering=0) as file:
             return file.read()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSlice:
+    """Bytes of a file on disk: a member of a tar that is not compressed."""
+
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The bytes; OSError where the file is gone or shorter."""
+        with open(self.path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), self.size, self.offset)
+        if len(data) < self.size:
+            raise OSError(f"{self.path}: {len(data)} of {self.size} bytes at {self.offset}; the file has changed")
+        return data
 
 
 @dataclass(frozen=True, slots=True)

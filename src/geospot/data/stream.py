@@ -7,7 +7,8 @@ stream fetches what was in the buffer and nothing else. Memory is bounded by
 
     buffer * record + open_parts * 3 * min(32 records, 4 MB + 1 record) + (3 * workers + 1) * 2 * 8 records
 
-with `record` the encoded bytes of a place's pictures; the number of parts adds their names alone.
+with `record` the encoded bytes of a place's pictures; the number of parts adds their names alone. Pictures on this
+machine's disks stay there until a worker decodes them: then only the last term holds any.
 """
 
 from collections import deque

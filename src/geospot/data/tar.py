@@ -6,6 +6,7 @@ tell a shard that was cut off from one that ended, and go on behind a damaged he
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from geospot.data.pictures import PICTURE_SUFFIXES
 from geospot.data.records import Record, Skip
 from geospot.data.samples import Sample
+from geospot.data.stored import StoredSlice
 from geospot.files import write_bytes_atomic
 
 MAX_MEMBER_BYTES = 512 << 20  # what a header claims beyond it is not read into memory
@@ -45,11 +47,12 @@ class _Group:
     def __init__(self, key: str, start: int):
         self.key, self.start = key, start
         self.end = start
-        self.members: dict[str, bytes] = {}
+        self.members: dict[str, bytes | StoredSlice] = {}
 
-    def add(self, suffix: str, at: int, data: bytes) -> None:
+    def add(self, suffix: str, at: int, data: bytes | StoredSlice) -> None:
         self.members[suffix] = data
-        self.end = at + BLOCK + -(-len(data) // BLOCK) * BLOCK
+        size = len(data) if isinstance(data, bytes) else data.size
+        self.end = at + BLOCK + -(-size // BLOCK) * BLOCK
 
     def record(self) -> Record:
         names = tuple(sorted(name for name in self.members if name != "json"))
@@ -57,15 +60,20 @@ class _Group:
         return Record(self.key, self.members.get("json"), pictures, names, self.start, self.end)
 
 
-def read_members(file: BinaryIO, name: str, start: int = 0) -> Iterator[tuple[str, int, bytes] | Skip]:
+def read_members(
+    file: BinaryIO, name: str, start: int = 0, path: str | None = None
+) -> Iterator[tuple[str, int, bytes | StoredSlice] | Skip]:
     """(name, offset of the header, bytes) of the wanted members of a tar, from `start`, where a header must lie.
 
-    Damage comes as a Skip, then what follows the next good header; a tar without an end is 'truncated shard'.
+    With the `path` of a file on disk pictures stay there: who decodes them reads them, out of the system's cache, which
+    this walk fills. Damage comes as a Skip, then what follows the next good header; a tar without an end is
+    'truncated shard'.
     """
     file.seek(start)
     tar = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")  # holds the encoding and the pax state that headers share
     tar.fileobj = file
     ended = damaged = False
+    length = os.fstat(file.fileno()).st_size if path else 0
     while True:
         at = file.tell()
         try:
@@ -93,29 +101,36 @@ def read_members(file: BinaryIO, name: str, start: int = 0) -> Iterator[tuple[st
                 yield Skip("member too large", f"{name}: {info.name} has {info.size:,} bytes", at)
             file.seek(info.offset_data + padded)
             continue
-        data = file.read(padded)
-        if len(data) < info.size:
-            detail = f"{name}: {info.name} has {len(data)} of {info.size} bytes"
+        if path and not info.name.endswith(".json"):
+            there, data = length - info.offset_data, StoredSlice(path, info.offset_data, info.size)
+            file.seek(info.offset_data + padded)
+        else:
+            data = file.read(padded)
+            there, data = len(data), data[: info.size]
+        if there < info.size:
+            detail = f"{name}: {info.name} has {there} of {info.size} bytes"
             yield _CutMember("truncated shard", detail, file.tell(), member=info.name)
             return
-        yield info.name, at, data[: info.size]
+        yield info.name, at, data
 
 
-def read_groups(file: BinaryIO, name: str, start: int = 0) -> Iterator[Record | Skip]:
+def read_groups(file: BinaryIO, name: str, start: int = 0, path: str | None = None) -> Iterator[Record | Skip]:
     """The groups of a shard from the byte `start` on, where a group begins (0, or a record's `end`).
+
+    path: where the shard lies on disk, so that its pictures are left there (see `read_members`).
 
     What is damaged behind a group comes behind it, so that a walk from the group's end meets it again.
     """
     group: _Group | None = None
     skips: list[Skip] = []  # since the group's last member
-    for member in read_members(file, name, start):
+    for member in read_members(file, name, start, path):
         if isinstance(member, Skip):
             skips.append(member)
             if group and isinstance(member, _CutMember) and split_name(member.member)[0] == group.key:
                 group = None  # it misses that member; the shard's skip stands for it
             continue
-        path, at, data = member
-        key, suffix = split_name(path)
+        member_name, at, data = member
+        key, suffix = split_name(member_name)
         if group is not None and (key != group.key or suffix in group.members):
             yield group.record()
             group = None

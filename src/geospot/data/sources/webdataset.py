@@ -132,7 +132,7 @@ class Shards(Source):
         name = self.parts[part]
         try:
             with self._open(part) as file:
-                for item in read_groups(file, name, start):
+                for item in read_groups(file, name, start, self._path(part)):
                     if self._first is None and isinstance(item, Record):
                         self._first = f"The sample {item.key} of {name}", item.fields
                     yield item
@@ -147,13 +147,19 @@ class Shards(Source):
 
     def fetch(self, part: int, start: int, end: int) -> Record:
         """The group at these bytes."""
+        name = self.parts[part]
         with self._open(part) as file:
-            if hasattr(file, "fetch"):
-                data = file.fetch(start, end)
-            else:
-                file.seek(start)
-                data = file.read(end - start)
-        return read_group(data, self.parts[part], start)
+            if self._path(part) is None:
+                return read_group(file.fetch(start, end), name, start)
+            found = next(read_groups(file, name, start, self._path(part)), None)
+        if not isinstance(found, Record) or (found.start, found.end) != (start, end):
+            raise OSError(f"{name}: no sample at byte {start}")
+        return found
+
+    def _path(self, part: int) -> str | None:
+        """Where a shard lies on this machine."""
+        url = self._files[part].url
+        return None if url.startswith(WEB) else url
 
     def close(self) -> None:
         """Wake who reads from the network."""
@@ -167,7 +173,7 @@ class Shards(Source):
     @contextmanager
     def _open(self, part: int) -> Iterator[BinaryIO]:
         shard = self._files[part]
-        if shard.url.startswith(WEB):
+        if self._path(part) is None:
             with self._remote.open(shard.url, shard.size, **self._policy) as file:
                 yield file
             return
