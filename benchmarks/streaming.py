@@ -35,7 +35,7 @@ from geospot.progress import Progress, table
 
 SHARDS, SHARD_SAMPLES, SIDE = 20, 1000, 512
 WORKERS = 2
-AHEAD, TIMED, TURNS = 120, 300, 8  # samples left out and taken in a turn
+AHEAD, TIMED, TURNS = 120, 300, 6  # samples left out and taken in a turn
 SIDES = (336, 512)  # pixels a side: 512 is what training takes by default, decoded and not resized
 OPTIONS = ReadOptions(max_pixels=SIDES[0] ** 2)
 

@@ -16,15 +16,20 @@ from geospot.data.records import Record
 from geospot.data.samples import BadSample, ReadOptions, Sample, read_sample
 
 T = TypeVar("T")
+PILLOW_BLOCKS = 8  # that each worker keeps (its reference, "Block allocator")
 Sent = tuple[Any, str, str]  # (what was read or None, reason, detail): an exception would lose its reason on the way
 
 _read_one: Callable[[Record], Any]  # of a worker process
 
 
 def _start_worker(read_one: Callable[[Record], Any]) -> None:
+    from PIL import Image
+
     global _read_one
     _read_one = read_one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    # Pillow gives an image's memory back to the system at once, which costs more than some pictures' decoding.
+    Image.core.set_blocks_max(PILLOW_BLOCKS)
     # A worker whose parent was killed would wait for work for ever.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

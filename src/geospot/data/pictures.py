@@ -45,7 +45,7 @@ def prepare_picture(data: bytes, max_pixels: int | None = None, *, verify: bool 
             _check_room(image)
             if image.mode.startswith("I"):  # 16 or 32 bits: convert would clip what is above 255
                 image = image.convert("I").point(lambda value: value * (1 / 256))
-            upright = image.convert("RGB")
+            upright = image if image.mode == "RGB" else image.convert("RGB")
             if not small:
                 upright = upright.resize(size, Image.Resampling.BICUBIC)
             if turn is not None:
