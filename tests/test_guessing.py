@@ -297,3 +297,13 @@ def test_addresses_are_downloaded_within_limits(server):
 def test_the_ring_of_a_circle_starts_north():
     ((first, *_),) = circle_rings(10, 20, 111.195)
     assert first == pytest.approx(tuple(np.array(destination(10, 20, 0, 111.195))[::-1]), abs=1e-5)
+
+
+def test_a_heic_of_a_phone_is_read():
+    heif = pytest.importorskip("pillow_heif")
+    out = io.BytesIO()
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 30, 30))).save(out)
+    photo = clean("IMG_1.HEIC", out.getvalue())
+    picture = Image.open(io.BytesIO(photo.picture))
+    assert picture.size == (64, 48)
+    assert abs(picture.getpixel((30, 20))[0] - 200) < 12

@@ -10,6 +10,7 @@ from geospot.data.decode import Decoder
 from geospot.data.fields import BadSample, Columns, read_fields, read_place
 from geospot.data.pictures import prepare_picture
 from geospot.data.records import Record
+from geospot.data.samples import stored_bytes
 from geospot.earth.place import Place
 
 
@@ -47,13 +48,7 @@ def read_facts(record: Record, columns: Columns, decode: bool) -> Facts:
 def _picture_facts(stored, decode: bool) -> PictureFacts:
     from PIL import Image
 
-    if not isinstance(stored, bytes):
-        try:
-            stored = stored.read()
-        except FileNotFoundError as error:
-            raise BadSample("picture file missing", str(error)) from None
-        except OSError as error:
-            raise BadSample("picture file unreadable", str(error)) from None
+    stored = stored_bytes(stored)
     if decode:
         prepare_picture(stored)
     try:

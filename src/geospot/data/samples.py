@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from geospot.data.fields import USUAL, BadSample, Columns, read_fields, read_place
 from geospot.data.pictures import prepare_picture
-from geospot.data.records import Record
+from geospot.data.records import Record, StoredPicture
 from geospot.earth.place import Place
 
 EXAMPLES = 5
@@ -72,15 +72,18 @@ def read_sample(record: Record, options: ReadOptions = ReadOptions()) -> Sample:
         raise BadSample(reason)
     if not record.pictures:
         raise BadSample("no picture")
-    return Sample(record.key, tuple(_picture(stored, options.max_pixels) for stored in record.pictures), place)
+    return Sample(
+        record.key, tuple(prepare_picture(stored_bytes(p), options.max_pixels)[0] for p in record.pictures), place
+    )
 
 
-def _picture(stored, max_pixels: int | None) -> bytes:
-    if not isinstance(stored, bytes):
-        try:
-            stored = stored.read()
-        except FileNotFoundError as error:
-            raise BadSample("picture file missing", str(error)) from None
-        except OSError as error:
-            raise BadSample("picture file unreadable", str(error)) from None
-    return prepare_picture(stored, max_pixels)[0]
+def stored_bytes(stored: bytes | StoredPicture) -> bytes:
+    """The encoded bytes of a record's picture; BadSample where they cannot be read."""
+    if isinstance(stored, bytes):
+        return stored
+    try:
+        return stored.read()
+    except FileNotFoundError as error:
+        raise BadSample("picture file missing", str(error)) from None
+    except OSError as error:
+        raise BadSample("picture file unreadable", str(error)) from None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from geospot import __version__
+from geospot.data.heif import is_heif, register_heif
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif")
 MAX_BYTES = 50 * 1024 * 1024  # of a download
@@ -82,13 +83,14 @@ def clean(name: str, data: bytes, max_pixels: int | None = None) -> Photo:
     """Decode, turn upright, scale down to `max_pixels` and write anew without metadata (PNG: nothing is lost)."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if is_heif(data) and not register_heif():
+        raise PhotoError("HEIC needs: pip install 'geospot[heic]'")
     try:
         with Image.open(io.BytesIO(data)) as image:
             gps, tells = _position(image, data)
             image = _flat(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        hint = " (HEIC needs: pip install pillow-heif)" if name.lower().endswith((".heic", ".heif")) else ""
-        raise PhotoError(f"unreadable image: {error}{hint}") from None
+        raise PhotoError(f"unreadable image: {error}") from None
     if max_pixels is not None and image.width * image.height > max_pixels:
         scale = (max_pixels / (image.width * image.height)) ** 0.5
         size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
