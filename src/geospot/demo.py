@@ -7,6 +7,7 @@ import chz
 
 from geospot.config import positive, run_command
 from geospot.data.bluemarble import ensure_shards
+from geospot.data.sources import open_source
 from geospot.data.world import BlueMarble
 from geospot.demo_report import Stage, write_demo_report, write_results_json
 from geospot.engine import open_engine
@@ -104,7 +105,7 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     started = time.monotonic()
     out = Path(config.out)
     folders = ensure_shards(n_train=config.train_places)
-    sets = [load_eval_set(name, str(folders[name])) for name in ("eval", "eval-far")]
+    sets = [load_eval_set(name, open_source(str(folders[name]))) for name in ("eval", "eval-far")]
     for run_stage, stage in ((run_sft, config.sft()), (run_train, config.train())):
         run_stage(stage)
         if not read_checkpoints(stage.log_path)[-1].final:
