@@ -20,7 +20,8 @@ def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> di
     for radius in RADII[1:]:
         cells[f"<{radius}km"] = f"{100 * summary[f'acc_{radius}km']:.1f}%"
     for label in ("country", "region", "city"):
-        cells[label] = f"{100 * summary[f'{label}_acc']:.1f}%"
+        share = summary[f"{label}_acc"]
+        cells[label] = "–" if share != share else f"{100 * share:.1f}%"  # no answer of them all names one
     return cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}
 
 
