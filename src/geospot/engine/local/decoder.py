@@ -13,11 +13,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from geospot.engine.local.linear import Part, Plain, Trained, WithLora
+from geospot.engine.local.linear import Linear, Part, Plain, Trained, WithLora
 from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate, turned
 from geospot.engine.local.packing import Packing
 
-Linear = Callable[[torch.Tensor], torch.Tensor]
 _TEXT_MODEL = {"embed_tokens", "layers", "norm", "rotary_emb"}
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -34,6 +33,18 @@ class LayerWeights:
     down: Linear
     norm_in: torch.Tensor | None
     norm_mlp: torch.Tensor | None
+
+
+class Angles:
+    """Rotary angles of one token of each of C blocks of M rows, as `turned` takes them."""
+
+    def __init__(self, cos: torch.Tensor, sin: torch.Tensor, shape: tuple[int, int]):
+        """cos, sin: (C M, D)."""
+        self.shape = shape
+        first, second = sin.chunk(2, -1)
+        of_rows = [part.view(shape[0], 1, shape[1], -1) for part in (cos, -first, second)]
+        self.of_keys = tuple(of_rows)  # (C, 1, M, D), (C, 1, M, D / 2) twice
+        self.of_queries = tuple(part.unsqueeze(3) for part in of_rows)
 
 
 class Decoder:
@@ -145,28 +156,24 @@ class Decoder:
             return rotate(q, *rope), rotate(k, *rope), v
         return split_rotate(qkv, rope, self.heads, self.kv_heads)
 
-    def project_blocks(self, i: int, w: LayerWeights, x: torch.Tensor, rope) -> tuple[torch.Tensor, ...]:
-        """The same for one token of each of C blocks of M rows, x (C M, H), angles (C, M, 1, D), without gradients.
+    def project_blocks(self, i: int, w: LayerWeights, x: torch.Tensor, angles: "Angles") -> tuple[torch.Tensor, ...]:
+        """The same for one token of each of C blocks of M rows, x (C M, H), without gradients.
 
         Queries (C, kv_heads, M, heads each, D), keys and values (C, kv_heads, M, D).
         """
-        blocks, members = rope[0].shape[:2]
-        qkv = w.qkv(rms_norm(x, w.norm_in, self.eps)).view(blocks, members, -1, self.head_dim)
+        qkv = w.qkv(rms_norm(x, w.norm_in, self.eps)).view(*angles.shape, -1, self.head_dim)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), 2)
         own = self.layers[i].self_attn
         if hasattr(own, "q_norm"):
             q = rms_norm(q, own.q_norm.weight, own.q_norm.variance_epsilon)
             k = rms_norm(k, own.k_norm.weight, own.k_norm.variance_epsilon)
-        each = self.heads // self.kv_heads
-        wide = tuple(part[:, None] for part in rope)  # (C, 1, M, 1, D)
-        queries = turned(q.unflatten(2, (self.kv_heads, each)).transpose(1, 2), *wide)
-        keys = turned(k.transpose(1, 2), *(part.squeeze(3) for part in wide))
-        return queries, keys, v.transpose(1, 2)
+        q = q.unflatten(2, (self.kv_heads, -1)).transpose(1, 2)
+        return turned(q, *angles.of_queries), turned(k.transpose(1, 2), *angles.of_keys), v.transpose(1, 2)
 
     def finish(self, w: LayerWeights, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """The layer's output: x (N, H) with what attention (N, heads, D) and the MLP add."""
-        x = x + w.o(attended.reshape(len(x), -1))
-        return x + w.down(gated(self.act, self.is_silu, w.gate_up(rms_norm(x, w.norm_mlp, self.eps))))
+        x = w.o.onto(x, attended.reshape(len(x), -1))
+        return w.down.onto(x, gated(self.act, self.is_silu, w.gate_up(rms_norm(x, w.norm_mlp, self.eps))))
 
     def final_norm(self, x: torch.Tensor) -> torch.Tensor:
         """What the vocabulary projection takes."""

@@ -6,6 +6,7 @@ forward for decoders that are not known.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from geospot.engine.local import passes
+from geospot.engine.local.decoder import Angles
 from geospot.engine.local.inputs import Tokens
 from geospot.engine.local.packing import Packing
 
@@ -71,14 +73,15 @@ class FusedDecoding:
     """Through `Decoder`: caches of fixed shape, one for shared prefixes and one for the rows behind them.
 
     Rows stand in blocks of M slots that share one prefix: all members of a group, or some of them where groups differ
-    in size (`_block_size`). prefix (2, layers, C, kv_heads, P, D) and own (2, layers, C, kv_heads, M, T, D) hold keys
-    and values of C blocks; a slot that nobody needs repeats another row.
+    in size (`_block_size`); a slot that nobody needs repeats another row. Each layer has `Caches` of C blocks.
     """
 
     def __init__(self, network: "Network", key: int):
         self.network, self.decoder = network, network.decoder
         self.weights = network.sampling_weights(key)
-        self.prefix = self.own = None
+        self.caches: list[Caches] = []
+        self.room = 0  # tokens that a row has place for
+        self.angles = network.banned.new_zeros(2, 0, 0)  # cos and sin (2, positions, D)
         self._forward = _compiled(self._run) if network.options.compile else self._run
 
     def can_join(self) -> bool:
@@ -95,63 +98,60 @@ class FusedDecoding:
 
         Returns the hidden states (rows, H) of their last tokens.
         """
-        kv, hidden, position = zip(*(self._prefill(chunk) for chunk in _chunks(prompts)), strict=True)
+        kept, hidden, position = zip(*(self._prefill(chunk) for chunk in _chunks(prompts)), strict=True)
         lengths, device = np.array([len(p) for p in prompts]), self.network.device
-        prefix = torch.cat([_pad_to(part, 4, int(lengths.max())) for part in kv], 2)
+        layers = [Caches.of(chunks, int(lengths.max())) for chunks in zip(*kept, strict=True)]
         group = np.repeat(np.arange(len(prompts)), members)
         select = torch.from_numpy(group).to(device)
         position, age = torch.cat(position)[select], np.zeros(len(group), dtype=np.int64)
-        shape = (*prefix.shape[:2], len(group), prefix.shape[3], int(max(rooms)), prefix.shape[5])
-        own = prefix.new_zeros(shape)
-        if self.own is not None:
-            rows, prefixes = self._rows(), self._prefixes()
+        room, longest = max(self.room, *rooms), int(lengths.max())
+        if self.caches:
             group, lengths = np.r_[self.group, group + len(self.lengths)], np.r_[self.lengths, lengths]
-            prefix, own = _join(prefixes, prefix), _join(rows, own)
+            layers = [mine.joined(new) for mine, new in zip(self._apart(), layers, strict=True)]
             position, age = torch.cat([self.position[self.slot], position]), np.r_[self.age, age]
-        self._lay_out(prefix, own, position, group, lengths, age)
+        if longest + room > self.angles.shape[1]:
+            # No position is beyond this: a picture takes fewer than it has tokens.
+            rope = self.decoder.rope(hidden[0], torch.arange(longest + room, device=device))
+            self.angles = torch.stack([part[:, 0] for part in rope])
+        self._lay_out(layers, position, group, lengths, age, room)
         return torch.cat(hidden)[select]
 
     def _prefill(self, prompts: Sequence[Tokens]):
-        """Keys and values (2, layers, U, kv_heads, P, D), hidden states (U, H), next positions (U,) of new prompts."""
+        """Keys and values of each layer, (U, P, kv_heads, D) twice, hidden states (U, H), next positions (U,)."""
         network, decoder = self.network, self.decoder
         embedded = network.embed(prompts, [len(p) for p in prompts])
         packing = Packing.of(embedded.lengths, [], [], network.device)
-        kept: list[torch.Tensor] = []
+        kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def keep(_, k, v):
-            kept.append(torch.stack([k, v])[:, packing.prefix_index])  # (2, U, P, kv_heads, D)
+            kept.append((k[packing.prefix_index], v[packing.prefix_index]))
 
         x, rope = embedded.x, decoder.rope(embedded.x, embedded.positions)
         x = decoder.run(self.weights, x, rope, packing, deepstack=embedded.deepstack, keep=keep)
         last = torch.from_numpy(np.cumsum(embedded.lengths) - 1).to(network.device)
-        return torch.stack(kept, 1).transpose(3, 4), decoder.final_norm(x[last]), embedded.next_position
+        return kept, decoder.final_norm(x[last]), embedded.next_position
 
-    def _rows(self) -> torch.Tensor:
-        """The rows' own caches out of their slots, (2, layers, B, kv_heads, T, D)."""
-        return self.own.transpose(3, 4).flatten(2, 3).index_select(2, self.slot)
-
-    def _prefixes(self) -> torch.Tensor:
-        """The prefixes out of their blocks, each once, (2, layers, U, kv_heads, P, D)."""
+    def _apart(self) -> "list[Caches]":
+        """The caches with each prefix once and the rows one by one, out of their blocks."""
         _, first = np.unique(self.block_prefix, return_index=True)
-        return self.prefix.index_select(2, torch.from_numpy(first).to(self.prefix.device))
+        first, kv_heads = torch.from_numpy(first).to(self.network.device), self.decoder.kv_heads
+        return [layer.apart(kv_heads, self.shape, first, self.slot) for layer in self.caches]
 
     def keep(self, rows: np.ndarray) -> None:
         """Let all rows go but these, and prefixes that nobody follows any more."""
         if not len(rows):
-            self.prefix = self.own = None
+            self.caches, self.room = [], 0
             return
         index = torch.from_numpy(rows).to(self.network.device)
-        own, position = self._rows().index_select(2, index), self.position[self.slot][index]
         used, group = np.unique(self.group[rows], return_inverse=True)
-        prefix = self._prefixes()
-        if len(used) < len(self.lengths):
-            prefix = prefix.index_select(2, torch.from_numpy(used).to(prefix.device))
-        self._lay_out(prefix, own, position, group, self.lengths[used], self.age[rows])
+        layers = [layer.select(torch.from_numpy(used).to(index.device), index) for layer in self._apart()]
+        position = self.position[self.slot][index]
+        self._lay_out(layers, position, group, self.lengths[used], self.age[rows], self.room)
 
-    def _lay_out(self, prefix, own, position, group: np.ndarray, lengths: np.ndarray, age: np.ndarray) -> None:
+    def _lay_out(self, layers: "list[Caches]", position, group: np.ndarray, lengths: np.ndarray, age: np.ndarray, room):
         """Put rows (their caches in order, of one group together) into blocks; once a change of the batch."""
         device, n = self.network.device, len(group)
-        self.group, self.lengths, self.age = group, lengths, age
+        self.group, self.lengths, self.age, self.room = group, lengths, age, room
         counts = np.bincount(group, minlength=len(lengths))
         size = _block_size(counts)
         rank = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -162,75 +162,121 @@ class FusedDecoding:
         row_at[slot] = np.arange(n)
         self.shape = int(blocks.sum()), size
         self.in_order = n == len(row_at)  # every slot is a row, and in the rows' order
-        self.slot, self.row_at = (torch.from_numpy(a).to(device) for a in (slot, row_at))
-        own = own if self.in_order else own.index_select(2, self.row_at)
-        self.own = own.unflatten(2, self.shape).transpose(3, 4).contiguous()
-        copies = torch.from_numpy(self.block_prefix).to(device)
-        self.prefix = (prefix if len(copies) == prefix.shape[2] else prefix.index_select(2, copies)).contiguous()
-        self.position, self.t = position[self.row_at], torch.tensor(age, device=device)[self.row_at]
-        p, kv_heads = prefix.shape[4], self.decoder.kv_heads
+        self.slot, self.row_at, copies = (torch.from_numpy(a).to(device) for a in (slot, row_at, self.block_prefix))
+        self.caches = []
+        while layers:  # a layer's old caches go as soon as its new ones are there
+            self.caches.append(layers.pop(0).in_blocks(self.shape, copies, row_at, room))
+        self.position = position[self.row_at]
+        kv_heads, p = self.decoder.kv_heads, self.caches[0].prefix_v.shape[1]
+        # What each slot's own cache holds by now, among all (C, kv_heads, M), and where these stand.
+        t = torch.from_numpy(age).to(device)[self.row_at].view(self.shape)
+        self.t = t[:, None].expand(-1, kv_heads, -1).flatten()
+        self.every = torch.arange(len(self.t), device=device)
         self.unseen = None
         if (lengths < p).any():
             unseen = np.where(np.arange(p) < lengths[self.block_prefix][:, None], 0, -np.inf).astype(np.float32)
             self.unseen = torch.from_numpy(unseen.repeat(kv_heads, axis=0)).to(device)[:, None]  # (C kv_heads, 1, P)
-        # Where each slot's own cache begins, among all (C, kv_heads, M, T).
-        block, member = torch.arange(len(row_at), device=device).view(self.shape), torch.arange(kv_heads, device=device)
-        at = (block // size)[:, None] * kv_heads * size + member[:, None] * size + (block % size)[:, None]
-        self.first = at * self.own.shape[5]
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Append a token (B,) to each row; hidden states (B, H) behind it."""
-        room = self.own.shape[5]
-        seen = min(-(-(int(self.age.max()) + 1) // _LENGTH_STEP) * _LENGTH_STEP, room)
+        seen = min(-(-(int(self.age.max()) + 1) // _LENGTH_STEP) * _LENGTH_STEP, self.room)
         ids = ids if self.in_order else ids[self.row_at]
-        tensors = (ids, self.position, self.t.clamp(max=room - 1), self.first, self.unseen, self.prefix, self.own)
-        hidden = self._forward(*tensors, seen)
+        cos, sin = self.angles.index_select(1, self.position.clamp(max=self.angles.shape[1] - 1))
+        angles = Angles(cos, sin, self.shape)
+        t = self.t.clamp(max=self.room - 1)
+        hidden = self._forward(ids, angles, self.every, t, self.unseen, self.caches, seen)
         self.age = self.age + 1
         self.t, self.position = self.t + 1, self.position + 1
         return hidden if self.in_order else hidden[self.slot]
 
-    def _run(self, ids, position, t, first, unseen, prefix, own, seen: int):
-        """A step of all slots: hidden states (C M, H). `first` is (C, kv_heads, M), the rest in slot order."""
+    def _run(self, ids, angles: Angles, every, t, unseen, caches: "list[Caches]", seen: int):
+        """A step of all slots: hidden states (C M, H). ids: (C M,); every, t: (C kv_heads M,)."""
         decoder = self.decoder
-        shape = first.shape[0], first.shape[2]
         x = decoder.text_model.embed_tokens(ids)
-        rope = tuple(part.view(*shape, 1, -1) for part in decoder.rope(x, position))
-        t = t.view(shape)
-        at = (first + t[:, None]).flatten()  # this step's place in the rows' caches
-        late = torch.arange(seen, device=x.device) > t.repeat_interleave(decoder.kv_heads, 0).view(-1, 1, 1)
+        late = torch.arange(seen, device=x.device) > t[:, None, None]
         late = torch.zeros(late.shape, device=x.device).masked_fill_(late, -torch.inf)  # (C kv_heads M, 1, seen)
-        for i, w in enumerate(self.weights):
-            q, k, v = decoder.project_blocks(i, w, x, rope)
-            for cache, new in ((own[0, i], k), (own[1, i], v)):
-                cache.view(-1, cache.shape[-1]).index_copy_(0, at, new.reshape(-1, cache.shape[-1]))
-            out = self._attention(q, prefix[:, i].flatten(1, 2), own[:, i].flatten(1, 3)[:, :, :seen], unseen, late)
-            x = decoder.finish(w, x, out)
+        for i, (w, cache) in enumerate(zip(self.weights, caches, strict=True)):
+            q, k, v = decoder.project_blocks(i, w, x, angles)
+            cache.own_k[every, :, t] = k.flatten(0, 2)
+            cache.own_v[every, t] = v.flatten(0, 2)
+            x = decoder.finish(w, x, _attention(q, cache, seen, unseen, late, decoder.scaling))
         return decoder.final_norm(x)
 
-    def _attention(self, q, prefix, own, unseen, late) -> torch.Tensor:
-        """(C M, heads D) from queries (C, kv_heads, M, heads each, D): one softmax over the prefix, which a block's
-        rows read together, and what each has of its own."""
-        scale = self.decoder.scaling
-        alone, together = q.flatten(0, 2), q.flatten(2, 3).flatten(0, 1)
-        before = _scores(together, prefix[0], unseen, scale).view(*q.shape[:-1], -1)
-        probs = torch.cat([before, _scores(alone, own[0], late, scale).view(*q.shape[:-1], -1)], -1).softmax(-1)
-        probs, p = probs.to(q.dtype), prefix.shape[2]
-        out = probs[..., p:].flatten(0, 2) @ own[1]
-        out = torch.baddbmm(out.view(together.shape), probs[..., :p].flatten(2, 3).flatten(0, 1), prefix[1])
-        return out.view(q.shape).transpose(1, 2).flatten(2).flatten(0, 1)
+
+def _attention(q, cache: "Caches", seen: int, unseen, late, scale: float) -> torch.Tensor:
+    """(C M, heads D) from queries (C, kv_heads, M, heads each, D): one softmax over the prefix, which a block's rows
+    read together, and what each has of its own."""
+    alone, together = q.flatten(0, 2), q.flatten(2, 3).flatten(0, 1)
+    before = _scores(together, cache.prefix_k, unseen, scale)
+    after = _scores(alone, cache.own_k[:, :, :seen], late, scale)
+    probs = torch.cat([before.view(*alone.shape[:2], -1), after], -1).softmax(-1).to(q.dtype)
+    p = cache.prefix_v.shape[1]
+    out = torch.bmm(probs[..., p:], cache.own_v[:, :seen]).view(together.shape)
+    out.baddbmm_(probs[..., :p].view(*together.shape[:2], p), cache.prefix_v)
+    return out.view(q.shape).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def _scores(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None, scale: float) -> torch.Tensor:
-    """scale q @ k.T + bias of batches (N, m, D) and (N, n, D), in float32 whatever they are kept in."""
+    """scale q @ k + bias of batches (N, m, D) and (N, D, n), in float32 whatever they are kept in."""
     if q.dtype == torch.float32:
         if bias is None:
-            return torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=scale)
-        return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
-    if q.is_cuda:
-        scores = torch.bmm(q, k.transpose(1, 2), out_dtype=torch.float32) * scale
-    else:
-        scores = q.float() @ k.transpose(1, 2).float() * scale
+            return torch.baddbmm(q.new_empty(()), q, k, beta=0, alpha=scale)
+        return torch.baddbmm(bias, q, k, alpha=scale)
+    scores = (torch.bmm(q, k, out_dtype=torch.float32) if q.is_cuda else q.float() @ k.float()) * scale
     return scores if bias is None else scores + bias
+
+
+@dataclass(frozen=True)
+class Caches:
+    """A layer's keys and values: of prefixes, shared by rows, and of the rows' own tokens.
+
+    In C blocks of M slots: prefix_k (C kv_heads, D, P), prefix_v (C kv_heads, P, D), own_k (C kv_heads M, D, T), own_v
+    (C kv_heads M, T, D). Apart, U prefixes and B rows: (U, kv_heads, ...) and (B, kv_heads, ...), no rows as None.
+    Keys have their tokens last: a few queries are multiplied with them fastest so.
+    """
+
+    prefix_k: torch.Tensor
+    prefix_v: torch.Tensor
+    own_k: torch.Tensor | None = None
+    own_v: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]], longest: int) -> "Caches":
+        """Of prefixes whose keys and values come in chunks (U, P, kv_heads, D), without rows."""
+        k, v = (torch.cat([_pad_to(part, 1, longest) for part in parts]) for parts in zip(*chunks, strict=True))
+        return cls(k.permute(0, 2, 3, 1), v.transpose(1, 2))
+
+    def joined(self, other: "Caches") -> "Caches":
+        """Apart: with other prefixes, which have no rows yet, behind these."""
+        k, v = _join(self.prefix_k, other.prefix_k, 3), _join(self.prefix_v, other.prefix_v, 2)
+        return Caches(k, v, self.own_k, self.own_v)
+
+    def select(self, prefixes: torch.Tensor, rows: torch.Tensor) -> "Caches":
+        """Apart: some prefixes and rows."""
+        first, second = (self.prefix_k, self.prefix_v), (self.own_k, self.own_v)
+        return Caches(*(t.index_select(0, prefixes) for t in first), *(t.index_select(0, rows) for t in second))
+
+    def in_blocks(self, shape: tuple[int, int], copies: torch.Tensor, row_at: np.ndarray, room: int) -> "Caches":
+        """From apart: block c gets prefix copies[c], slot s row row_at[s]; rows beyond those here are empty."""
+        prefix = (t.index_select(0, copies).flatten(0, 1) for t in (self.prefix_k, self.prefix_v))
+        _, kv_heads, _, d = self.prefix_v.shape
+        own = [self.prefix_v.new_zeros(shape[0], kv_heads, shape[1], *last) for last in ((d, room), (room, d))]
+        if self.own_k is not None:
+            slots = np.flatnonzero(row_at < len(self.own_k))
+            rows, block, member = (
+                torch.from_numpy(a).to(copies.device) for a in (row_at[slots], *divmod(slots, shape[1]))
+            )
+            length = self.own_v.shape[2]
+            own[0][block, :, member, :, :length] = self.own_k[rows]
+            own[1][block, :, member, :length] = self.own_v[rows]
+        return Caches(*prefix, *(t.flatten(0, 2) for t in own))
+
+    def apart(self, kv_heads: int, shape: tuple[int, int], first: torch.Tensor, slot: torch.Tensor) -> "Caches":
+        """From blocks: the prefixes of the blocks `first` (U,) and the rows in the slots `slot` (B,)."""
+        prefix = (t.unflatten(0, (-1, kv_heads)).index_select(0, first) for t in (self.prefix_k, self.prefix_v))
+        block, member = slot // shape[1], slot % shape[1]
+        own = (t.unflatten(0, (shape[0], kv_heads, shape[1]))[block, :, member] for t in (self.own_k, self.own_v))
+        return Caches(*prefix, *own)
 
 
 def _block_size(counts: np.ndarray) -> int:
@@ -265,7 +311,7 @@ def _pad_to(x: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     return F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [0, missing]) if missing else x
 
 
-def _join(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Concatenate caches (2, layers, rows, kv_heads, length, D) along the rows, the shorter padded."""
-    longest = max(a.shape[4], b.shape[4])
-    return torch.cat([_pad_to(a, 4, longest), _pad_to(b, 4, longest)], 2)
+def _join(a: torch.Tensor, b: torch.Tensor, axis: int) -> torch.Tensor:
+    """One after the other, what is shorter along `axis` padded."""
+    longest = max(a.shape[axis], b.shape[axis])
+    return torch.cat([_pad_to(a, axis, longest), _pad_to(b, axis, longest)])

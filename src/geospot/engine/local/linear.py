@@ -40,35 +40,49 @@ class Part:
         return total.to(weight.dtype)
 
 
-class Plain:
-    """Several linear layers with one input as one matrix product, without gradients for the weights."""
+class Linear:
+    """Several linear layers with one input as one: (N, in) -> (N, sum of out)."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The layers' outputs side by side."""
+        raise NotImplementedError
+
+    def onto(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """total (N, sum of out) with the layers' outputs added, as a new tensor."""
+        return total + self(x)
+
+
+class Plain(Linear):
+    """As one matrix product, without gradients for the weights."""
 
     def __init__(self, parts: Sequence[Part], fold: torch.Tensor | None = None):
         as_it_is = fold is None and all(part.lora is None for part in parts)
-        self.weight = side_by_side(parts) if as_it_is else _cat([part.merged(fold) for part in parts])
+        # A merged weight is a copy anyway: it is laid out (in, out), which a processor multiplies fastest.
+        self.matrix = side_by_side(parts).T if as_it_is else _cat([part.merged(fold) for part in parts]).T.contiguous()
         self.bias = _bias(parts)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in) -> (N, sum of out)."""
-        return F.linear(x, self.weight, self.bias)
+        return x @ self.matrix if self.bias is None else torch.addmm(self.bias, x, self.matrix)
+
+    def onto(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(total if self.bias is None else total + self.bias, x, self.matrix)
 
 
-class Trained:
-    """Linear layers that are trained themselves (or not at all, but have no LoRA): torch's own gradients."""
+class Trained(Linear):
+    """Trained themselves (or not at all, but without LoRA): torch's own gradients."""
 
     def __init__(self, parts: Sequence[Part]):
         self.parts = parts
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in) -> (N, sum of out)."""
         if len(self.parts) == 1:
             return F.linear(x, self.parts[0].base.weight, self.parts[0].base.bias)
         weight = torch.cat([part.base.weight for part in self.parts])
         return F.linear(x, weight, torch.cat([p.base.bias for p in self.parts]) if _has_bias(self.parts) else None)
 
 
-class WithLora:
-    """Frozen linear layers with trained LoRA, fused.
+class WithLora(Linear):
+    """Frozen, with trained LoRA, fused.
 
     In float32 the adapter is merged: one matrix product forward, one backward, and thin ones for A and B. In lower
     precision the weights would swallow the adapter's small numbers, so it is added to the layer's output instead
@@ -84,7 +98,6 @@ class WithLora:
         self.sizes = [part.base.out_features for part in parts]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, in) -> (N, sum of out)."""
         matrices = [m for i in self.adapted for m in self.parts[i].lora[:2]]
         return _LoraLinear.apply(x, self, *matrices)
 

@@ -24,7 +24,8 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def _inverse_rms(x: torch.Tensor, eps: float) -> torch.Tensor:
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return torch.addcmul(norm.new_full((), eps), norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
@@ -50,11 +51,19 @@ def turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, out: torch.Te
     return out
 
 
-def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """The same as a new contiguous tensor, without gradients."""
+def turned(x: torch.Tensor, cos: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """The same as a new contiguous tensor, without gradients; `low` is the first half of -sin, `high` the other of sin:
+    a step of sampling cuts them once for all layers."""
+    first, second = x.chunk(2, -1)
     if torch.compiler.is_compiling():  # the compiler fuses the plain formula, and does not take `out`
-        return rotate(x, cos, sin).contiguous()
-    return turn(x, cos, sin, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
+        ahead, behind = cos.chunk(2, -1)
+        return torch.cat((first * ahead + second * low, second * behind + first * high), -1)
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    torch.mul(x, cos, out=out)
+    out_first, out_second = out.chunk(2, -1)
+    out_first.addcmul_(second, low)
+    out_second.addcmul_(first, high)
+    return out
 
 
 class _SplitRotate(torch.autograd.Function):
