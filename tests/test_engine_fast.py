@@ -1,5 +1,7 @@
 """What makes the engine fast changes nothing: against transformers' forward, unmerged weights, and plain batches."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,6 @@ from engine_reference import (
 from scipy.stats import chisquare
 from transformers import AutoModelForImageTextToText
 
-from geospot.engine.local import decoding
 from geospot.engine.local.drawing import draw
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.service import LocalServiceClient
@@ -76,20 +77,20 @@ def test_a_request_larger_than_the_caches_runs_in_parts(tiny_folder, prompts):
     assert max(rows) < 12
 
 
-def test_the_decoding_step_is_one_graph_of_few_shapes(tiny_folder, prompts, monkeypatch):
+def test_the_decoding_step_is_compiled_for_all_shapes(tiny_folder, prompts, monkeypatch):
+    """Answers end one by one and others join: no new program for each new shape of the batch."""
     graphs = []
 
     def backend(graph, _):
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(
-        decoding, "_compiled", lambda run: torch.compile(run, dynamic=False, fullgraph=True, backend=backend)
-    )
-    compiled, rows = answers_of(tiny_folder, prompts, max_tokens=(20, 20, 20), compile=True)
-    assert_same(answers_of(tiny_folder, prompts, max_tokens=(20, 20, 20))[0], compiled)
-    assert len(rows) == 20
-    assert len(graphs) <= 3  # two ranges of lengths, and one for the first shape
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    lengths = (5, 40, 21)
+    compiled, rows = answers_of(tiny_folder, prompts, n=4, max_tokens=lengths, max_sample_tokens=200, compile=True)
+    assert_same(answers_of(tiny_folder, prompts, n=4, max_tokens=lengths)[0], compiled)
+    assert len(set(rows)) >= 3
+    assert 1 <= len(graphs) <= 3  # with and without prompts of different lengths
 
 
 def test_bfloat16_agrees_with_transformers_in_bfloat16(tiny_folder, prompts, renderer, tmp_path):

@@ -34,6 +34,10 @@ class LayerWeights:
     norm_in: torch.Tensor | None
     norm_mlp: torch.Tensor | None
 
+    def tensors(self) -> list[torch.Tensor]:
+        """The matrices' tensors."""
+        return [t for linear in (self.qkv, self.o, self.gate_up, self.down) for t in linear.tensors()]
+
 
 class Angles:
     """Rotary angles of one token of each of C blocks of M rows, as `turned` takes them."""

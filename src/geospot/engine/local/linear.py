@@ -51,6 +51,10 @@ class Linear:
         """total (N, sum of out) with the layers' outputs added, as a new tensor."""
         return total + self(x)
 
+    def tensors(self) -> list[torch.Tensor]:
+        """Those that are not the model's own parameters."""
+        return []
+
 
 class Plain(Linear):
     """As one matrix product, without gradients for the weights."""
@@ -66,6 +70,9 @@ class Plain(Linear):
 
     def onto(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return torch.addmm(total if self.bias is None else total + self.bias, x, self.matrix)
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [self.matrix] if self.bias is None else [self.matrix, self.bias]
 
 
 class Trained(Linear):
@@ -100,6 +107,9 @@ class WithLora(Linear):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         matrices = [m for i in self.adapted for m in self.parts[i].lora[:2]]
         return _LoraLinear.apply(x, self, *matrices)
+
+    def tensors(self) -> list[torch.Tensor]:
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
 
 
 class _LoraLinear(torch.autograd.Function):

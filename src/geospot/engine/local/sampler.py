@@ -1,13 +1,15 @@
 """Sampling: requests that are waiting run together; finished sequences leave the batch and waiting ones join it."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from tinker import types
 
+from geospot.engine.local.caches import Group, Layout
 from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
 from geospot.engine.local.drawing import choose
 from geospot.engine.local.inputs import Tokens
@@ -174,34 +176,48 @@ def _stops(stop, tokenizer) -> tuple[list[int], tuple[str, ...]]:
     return [s for s in stop if not isinstance(s, str)], tuple(s for s in stop if isinstance(s, str))
 
 
+@dataclass
+class _Joining:
+    """Rows that join behind one prompt: (request, first member, how many) of each request that has it."""
+
+    tokens: Tokens
+    parts: list[tuple[int, int, int]] = field(default_factory=list)
+    room: int = 0
+
+
 class _Queue:
     """Requests that wait, shortest prompt first, so that little is padded; one may be let in member by member."""
 
-    def __init__(self, requests: Sequence[SampleRequest], max_tokens: int, held):
-        self.requests, self.max_tokens, self.held_by = requests, max_tokens, held
+    def __init__(self, requests: Sequence[SampleRequest], max_tokens: int, *, shares_prefixes: bool):
+        self.requests, self.max_tokens = requests, max_tokens
+        self.largest = max((q.num_samples for q in requests), default=1) if shares_prefixes else 1
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
         self.waiting = deque((i, 0) for i in order)  # (request, members already let in)
 
-    def take(self, running: int) -> list[tuple[int, int, int]]:
-        """What fits beside `running` cache positions, as (request, first member, how many)."""
-        out = []
+    def take(self, running: Sequence[Group]) -> list[_Joining]:
+        """What fits beside the groups that are running; at least a row where none are."""
+        layout, joining = Layout(running, self.largest), {}
+
+        def fit(q: SampleRequest, n: int) -> bool:
+            # A prompt that several requests have is counted for each of them: too much rather than too little.
+            return layout.positions(Group(len(q.tokens), n, q.max_tokens)).min() <= self.max_tokens
+
         while self.waiting:
             i, first = self.waiting[0]
             q = self.requests[i]
-            n, size = q.num_samples - first, len(q.tokens)
-            if running + self.held_by(size, n, q.max_tokens) > self.max_tokens:
-                if running:
+            n = q.num_samples - first
+            if not fit(q, n):
+                if running or joining:
                     break
-                # Alone and too large: as many members as fit, at least one.
-                base = self.held_by(size, 0, q.max_tokens)
-                each = self.held_by(size, 1, q.max_tokens) - base
-                n = max(1, min(n, (self.max_tokens - base) // each))
+                n = max(1, bisect_right(range(1, n), False, key=lambda m: not fit(q, m)))  # alone and too large
             self.waiting.popleft()
             if first + n < q.num_samples:
                 self.waiting.appendleft((i, first + n))
-            out.append((i, first, n))
-            running += self.held_by(size, n, q.max_tokens)
-        return out
+            layout.add(Group(len(q.tokens), n, q.max_tokens))
+            one = joining.setdefault(q.prompt_key, _Joining(q.tokens))
+            one.parts.append((i, first, n))
+            one.room = max(one.room, q.max_tokens)
+        return list(joining.values())
 
 
 @torch.inference_mode()
@@ -212,8 +228,8 @@ def sample(
 
     At most `max_tokens` positions are held in the caches at a time; at least one sequence always runs.
     """
-    decoding = (FusedDecoding if network.decoder is not None else CachedDecoding)(network, key)
-    queue = _Queue(requests, max_tokens, decoding.held)
+    decoding = (FusedDecoding if network.decoder is not None else CachedDecoding)(network, key, max_tokens)
+    queue = _Queue(requests, max_tokens, shares_prefixes=decoding.shares_prefixes)
     # Drawn for each request alone: what it samples does not depend on who shares its batch.
     draws = [np.random.default_rng(q.params.seed).random((q.num_samples, q.max_tokens)) for q in requests]
     answers: list[list] = [[None] * q.num_samples for q in requests]
@@ -223,15 +239,13 @@ def sample(
     step = 0
     while True:
         logits = [] if rows is None else [network.logits(decoding.step(tokens))]
-        if queue.waiting and decoding.can_join():
-            groups = _by_prompt(queue.take(_held(decoding, rows, requests)), requests)
-            if groups:
-                members = [sum(n for _, _, n in group) for group in groups]
-                prompts = [requests[group[0][0]].tokens for group in groups]
-                rooms = [max(requests[i].max_tokens for i, _, _ in group) for group in groups]
-                logits.append(network.logits(decoding.join(prompts, members, rooms)))
-                new = [(i, first + m) for group in groups for i, first, n in group for m in range(n)]
-                rows = _extended(rows, _Rows(new, requests, draws, tokenizer, network.device))
+        if queue.waiting and decoding.can_join() and (joining := queue.take(decoding.groups)):
+            members = [sum(n for _, _, n in j.parts) for j in joining]
+            logits.append(
+                network.logits(decoding.join([j.tokens for j in joining], members, [j.room for j in joining]))
+            )
+            new = [(i, first + m) for j in joining for i, first, n in j.parts for m in range(n)]
+            rows = _extended(rows, _Rows(new, requests, draws, tokenizer, network.device))
         tokens = rows.add(torch.cat(logits) if len(logits) > 1 else logits[0])
         step += 1
         if not on_cpu and step % 4:
@@ -256,26 +270,8 @@ def sample(
                     return answers
 
 
-def _held(decoding, rows: _Rows | None, requests: Sequence[SampleRequest]) -> int:
-    """Cache positions that are taken."""
-    if rows is None:
-        return 0
-    members: dict[int, int] = {}
-    for i, _ in rows.members:
-        members[i] = members.get(i, 0) + 1
-    return sum(decoding.held(len(requests[i].tokens), n, requests[i].max_tokens) for i, n in members.items())
-
-
 def _extended(rows: _Rows | None, joining: _Rows) -> _Rows:
     if rows is None:
         return joining
     rows.extend(joining)
     return rows
-
-
-def _by_prompt(let_in, requests: Sequence[SampleRequest]) -> list[list[tuple[int, int, int]]]:
-    """What is let in, grouped by equal prompts, which are run once."""
-    groups: dict[tuple, list] = {}
-    for entry in let_in:
-        groups.setdefault(requests[entry[0]].prompt_key, []).append(entry)
-    return list(groups.values())
