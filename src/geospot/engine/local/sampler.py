@@ -59,7 +59,8 @@ class _Rows:
         """members: (request, member) of each row; draws: the uniform numbers of each request, (members, max_tokens)."""
         self.members, self.requests = list(members), requests
         own = [requests[q] for q, _ in members]
-        longest, n = max(q.max_tokens for q in own), len(own)
+        # One column more than is asked for: what is still drawn for a finished row falls behind its end.
+        longest, n = max(q.max_tokens for q in own) + 1, len(own)
         uniforms = np.zeros((n, longest))
         for row, (q, member) in enumerate(members):
             uniforms[row, : requests[q].max_tokens] = draws[q][member]
@@ -123,14 +124,13 @@ class _Rows:
     def add(self, logits: torch.Tensor) -> torch.Tensor:
         """Draw a token for every row that goes on; returns the tokens (B,), of finished rows without meaning."""
         t = self.table
-        at = torch.minimum(t["length"], t["limit"] - 1)
+        at = t["length"]
         temperature = None if self.untempered else t["temperature"]
         truncation = None if self.untruncated else (t["top_k"], t["top_p"])
         tokens, logprobs = choose(logits, t["uniforms"].gather(1, at)[:, 0], temperature, truncation)
         going = ~t["done"]
-        for name, new in (("tokens", tokens), ("logprobs", logprobs)):
-            old = t[name].gather(1, at)
-            t[name].scatter_(1, at, torch.where(going, new[:, None].to(old.dtype), old))
+        t["tokens"].scatter_(1, at, tokens[:, None])
+        t["logprobs"].scatter_(1, at, logprobs[:, None])
         t["length"] += going
         hit = (tokens[:, None] == t["stop_ids"]).any(1, keepdim=True) & going
         t["stopped"] |= hit
