@@ -11,7 +11,9 @@ from geospot.engine.local.decoding import FusedDecoding
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.service import LocalServiceClient
 
-groups = st.lists(st.builds(Group, st.integers(1, 400), st.integers(1, 40), st.integers(1, 200)), min_size=1, max_size=9)
+groups = st.lists(
+    st.builds(Group, st.integers(1, 400), st.integers(1, 40), st.integers(1, 200)), min_size=1, max_size=9
+)
 
 
 @given(groups, st.integers(1, 20_000))

@@ -142,7 +142,7 @@ def test_tokens_are_drawn_in_proportion(size):
     weights = rng.gamma(0.3, size=size)
     weights[rng.random(size) < 0.5] = 0
     n = 40_000
-    drawn = draw(torch.from_numpy(weights.astype(np.float32)).expand(n, -1), torch.from_numpy(rng.random(n))).numpy()
+    drawn = draw(torch.from_numpy(weights.astype(np.float32)).expand(n, -1), torch.from_numpy(rng.random(n)))[0].numpy()
     assert (weights[drawn] > 0).all()
     expected = weights / weights.sum() * n
     common = expected > 5
@@ -158,4 +158,4 @@ def test_the_ends_of_the_distribution_are_drawn_from(size):
     weights[1, 3] = 1e-30
     weights[2, size - 1] = 1.0
     for u, want in ((0.0, [7, 3, size - 1]), (np.nextafter(1, 0), [size - 9, 3, size - 1])):
-        assert draw(weights, torch.full((3,), u, dtype=torch.float64)).tolist() == want
+        assert draw(weights, torch.full((3,), u, dtype=torch.float64))[0].tolist() == want

@@ -5,15 +5,17 @@ import torch
 _BLOCK = 256
 
 
-def draw(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Indices (B,) drawn in proportion to weights (B, V) >= 0 by uniform numbers u (B,) in [0, 1).
+def draw(weights: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices (B,) drawn in proportion to weights (B, V) >= 0 by uniform numbers u (B,) in [0, 1), and the weights'
+    sums (B,).
 
     The inverse of the cumulative distribution: one random number a row instead of one a token. The sums over blocks
     are searched first, then one block, so that the cumulative sum is taken over a small part of the vocabulary.
     """
     v = weights.shape[1]
     if v <= 4 * _BLOCK:
-        return _search(weights.cumsum(1, dtype=torch.float64), u)[0]
+        cumulative = weights.cumsum(1, dtype=torch.float64)
+        return _search(cumulative, u)[0], cumulative[:, -1]
     whole = v // _BLOCK * _BLOCK
     sums = [weights[:, :whole].unflatten(1, (-1, _BLOCK)).sum(-1)]
     if whole < v:
@@ -24,7 +26,7 @@ def draw(weights: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     inside = weights.gather(1, index.clamp(max=v - 1)) * (index < v)
     cumulative = inside.cumsum(1, dtype=torch.float64)
     within = torch.searchsorted(cumulative, _below(rest[:, None], cumulative), right=True)[:, 0]
-    return block * _BLOCK + within
+    return block * _BLOCK + within, sums[:, -1]
 
 
 def _search(cumulative: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,16 +66,15 @@ def choose(
     if temperature is None and truncation is None:
         # One pass fewer: what is drawn from is what the log-probability is measured against.
         weights = logits.sub_(logits.amax(1, keepdim=True)).exp_()
-        chosen = draw(weights, u)
-        total = weights.sum(1)
-        return chosen, (weights.gather(1, chosen[:, None])[:, 0] / total).log()
+        chosen, total = draw(weights, u)
+        return chosen, (weights.gather(1, chosen[:, None])[:, 0] / total.float()).log()
     logprobs = logits.log_softmax(-1)
     highest, likeliest = logits.max(1, keepdim=True)
     scale = 1.0 if temperature is None else temperature.clamp(min=1e-6)
     weights = ((logits - highest) / scale).exp()
     if truncation is not None:
         weights = truncated(weights / weights.sum(1, keepdim=True), *truncation)
-    chosen = draw(weights, u)
+    chosen, _ = draw(weights, u)
     if temperature is not None:
         chosen = torch.where(temperature[:, 0] == 0, likeliest[:, 0], chosen)
     return chosen, logprobs.gather(1, chosen[:, None])[:, 0]

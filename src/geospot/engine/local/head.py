@@ -45,13 +45,14 @@ class _FrozenHead(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             scores = F.linear(hidden[part], weight).float().index_fill_(1, banned, -torch.inf)
-            total = scores.logsumexp(-1, keepdim=True)
             target = targets[part, None]
-            out[part] = (scores.gather(1, target) - total)[:, 0]
+            highest = scores.amax(-1, keepdim=True)
+            chosen = scores.gather(1, target) - highest
+            likely = scores.sub_(highest).exp_()  # probabilities but for the total, which few numbers are divided by
+            total = likely.sum(-1, keepdim=True)
+            out[part] = (chosen - total.log())[:, 0]
             if slope is not None:
-                probs = scores.sub_(total).exp_().to(weight.dtype)
-                probs.scatter_add_(1, target, torch.full_like(target, -1, dtype=probs.dtype))
-                slope[part] = -(probs @ weight)
+                slope[part] = weight[targets[part]] - (likely.to(weight.dtype) @ weight) / total
         ctx.save_for_backward(slope)
         return out
 
