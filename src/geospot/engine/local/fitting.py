@@ -1,5 +1,6 @@
 """Work that is done in smaller parts where memory runs out, and stays so."""
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ def attempt(work: Callable, *args, **kwargs) -> tuple[Any, BaseException | None]
         if not _is_out_of_memory(error):
             raise
         failure = error.with_traceback(None)
+    gc.collect()  # objects that refer to themselves
     torch.cuda.empty_cache()
     return None, failure
 

@@ -54,6 +54,7 @@ class Network:
         self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
         self.decoder = Decoder.of(self.model) if options.fused_decoder else None
         self.budget = TokenBudget(options.max_batch_tokens)
+        self.max_sample_tokens = options.max_sample_tokens  # fewer once that has been too many for the memory
         self._training_weights = None
         self._sampling_weights: tuple[int, Any] | None = None
 
