@@ -109,7 +109,9 @@ class LocalServiceClient:
         """A training client; the first of a model is told what memory it will need."""
         if spec not in self._reported:
             self._reported.add(spec)
-            print(memory.report(self.network(spec), dtype=self._dtype(spec)))
+            network, own = self.network(spec), (spec.base_model, self._dtype(spec))
+            others = sum(base.n_bytes for key, base in self._bases.items() if key != own)
+            print(memory.report(network, dtype=own[1], beside=others))
         return LocalTrainingClient(self, spec, weights)
 
     def create_training_client_from_state(self, path: str) -> LocalFuture:
