@@ -66,14 +66,14 @@ class LocalServiceClient:
 
         Base weights are loaded once for each precision, and one network at a time has merged copies of them.
         """
+        for other in self._networks.values():
+            if other.spec != spec:
+                other.release()
         if spec not in self._networks:
             key = spec.base_model, self._dtype(spec)
             if key not in self._bases:
                 self._bases[key] = Base(spec.base_model, self.options, dtype=key[1])
             self._networks[spec] = Network(spec, self.options, self._bases[key])
-        for other in self._networks.values():
-            if other.spec != spec:
-                other.release()
         return self._networks[spec]
 
     def _dtype(self, spec: NetworkSpec) -> str:
