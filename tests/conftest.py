@@ -69,6 +69,17 @@ def service(tmp_path):
         yield client
 
 
+@pytest.fixture
+def make_service():
+    """Makes local engines with `LocalOptions`, and closes them."""
+    from contextlib import ExitStack
+
+    from geospot.engine.local.service import LocalOptions, LocalServiceClient
+
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(LocalServiceClient(LocalOptions(threads=1, **options)))
+
+
 @pytest.fixture(scope="session")
 def qwen_folder(tmp_path_factory) -> str:
     """The files of Qwen/Qwen2.5-VL-3B-Instruct with the real tokenizer and small tensors (see `qwen_small`)."""

@@ -12,7 +12,7 @@ from engine_reference import datum, params, train_a_little
 from tinker import types
 
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
-from geospot.engine.local.state import CheckpointError
+from geospot.engine.local.state import CheckpointError, read_optimizer
 from geospot.models.loading import ModelError
 from geospot.models.tiny import save_untrained
 
@@ -64,6 +64,12 @@ def test_a_resumed_run_goes_on_to_the_bit(service, tiny_folder, prompts, rank):
         assert answers(resumed.save_weights_and_get_sampling_client().result(), prompts) == final
         for name, w in weights(unbroken).items():
             assert torch.equal(weights(resumed)[name], w), name
+
+
+def test_adams_step_count_stays_off_the_device(saved):
+    """As in an optimizer that was never saved: on a GPU each step would wait for it."""
+    for moments in read_optimizer(saved[1], "meta").values():
+        assert (moments["step"].item(), moments["exp_avg"].device.type) == (2, "meta")
 
 
 def test_resuming_twice_gives_a_lora_that_counts_once(service, saved, prompts):

@@ -142,7 +142,7 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
         row = rows[i]
         new_prefixes = len(prefixes | {row.prefix_key})
         p, s = max(longest_prefix, row.split), max(longest_suffix, len(row.tokens) - row.split)
-        if current and new_prefixes * p + (len(current) + 1) * s > max_tokens:
+        if current and new_prefixes * p + (len(current) + 1) * s > max_tokens:  # as `padded_tokens` counts
             batches.append(current)
             current, prefixes = [], set()
             p, s = row.split, len(row.tokens) - row.split
@@ -150,6 +150,14 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
         prefixes.add(row.prefix_key)
         longest_prefix, longest_suffix = p, s
     return [*batches, current] if current else batches
+
+
+def padded_tokens(rows: Sequence[Row]) -> int:
+    """What a batch of `rows` counts: each different prefix once, and all that follows them, padded."""
+    longest_prefix, longest_suffix = (
+        max(n) for n in zip(*((r.split, len(r.tokens) - r.split) for r in rows), strict=True)
+    )
+    return len({row.prefix_key for row in rows}) * longest_prefix + len(rows) * longest_suffix
 
 
 def pad(rows: Sequence[np.ndarray], value: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,12 +1,16 @@
 """What a run needs of memory, from the model's shapes and the options, before anything is done."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import torch
 
+from geospot.engine.local.head import CHUNK, KEPT
 from geospot.engine.local.options import LocalOptions
 
 GIB = 1 << 30
+# Positions that an answer takes at least, of its own and of the prompt that it shares: logits are counted by these.
+_ROW = 64
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -15,7 +19,7 @@ class Shape:
     """The sizes of a model that its memory follows from; counts of numbers, not bytes."""
 
     parameters: int  # all of the base model's
-    decoder: int  # those of the decoder's matrices, which sampling merges into a copy
+    decoder: int  # those of the decoder's matrices, which are merged into a copy
     trained: int  # the adapter's, or all
     trains_base: bool  # without LoRA
     hidden: int
@@ -32,27 +36,29 @@ class Needs:
     """Bytes, by what they are for."""
 
     weights: int
-    sampling_weights: int
     trained: int
     optimizer: int
-    gradients: int
-    kv_cache: int
-    activations: int
     pictures: int
+    training_weights: int
+    gradients: int
+    activations: int
+    sampling_weights: int
+    kv_cache: int
+    logits: int
 
     @property
     def training(self) -> int:
-        """The most at once while training: caches are empty then."""
-        return self._always + self.gradients + self.activations
+        """The most at once while training: caches are empty then, and what sampling merged is gone."""
+        return self._always + self.training_weights + self.gradients + self.activations
 
     @property
     def sampling(self) -> int:
         """The most at once while sampling."""
-        return self._always + self.kv_cache
+        return self._always + self.sampling_weights + self.kv_cache + self.logits
 
     @property
     def _always(self) -> int:
-        return self.weights + self.sampling_weights + self.trained + self.optimizer + self.pictures
+        return self.weights + self.trained + self.optimizer + self.pictures
 
     @property
     def peak(self) -> int:
@@ -61,17 +67,7 @@ class Needs:
 
     def table(self) -> str:
         """For people."""
-        names = (
-            "weights",
-            "sampling_weights",
-            "trained",
-            "optimizer",
-            "gradients",
-            "kv_cache",
-            "activations",
-            "pictures",
-        )
-        parts = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name) / GIB:.2f}" for name in names)
+        parts = ", ".join(f"{f.name.replace('_', ' ')} {getattr(self, f.name) / GIB:.2f}" for f in fields(self))
         most = f"{self.training / GIB:.2f} at most in training, {self.sampling / GIB:.2f} in sampling"
         return f"memory, GiB: {most} ({parts})"
 
@@ -81,7 +77,8 @@ def shape_of(network) -> Shape:
     model, text = network.model, network.model.config.get_text_config()
     trained = sum(p.numel() for p in network.trainable.values())
     adapters = 0 if network.spec.lora_rank == 0 else trained
-    decoder = sum(p.numel() for n, p in model.named_parameters() if "language_model.layers" in n and "lora_" not in n)
+    named = model.named_parameters() if network.decoder is not None else ()  # transformers' own layers merge nothing
+    decoder = sum(p.numel() for n, p in named if "language_model.layers" in n and "lora_" not in n)
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()) - adapters,
         decoder=decoder,
@@ -97,57 +94,81 @@ def shape_of(network) -> Shape:
     )
 
 
-def needs(shape: Shape, options: LocalOptions, *, dtype: str) -> Needs:
-    """The model of memory.
+def needs(shape: Shape, options: LocalOptions, *, dtype: str, beside: int = 0) -> Needs:
+    """The model of memory. `beside`: bytes of other base weights that are loaded.
 
     Kept for a token's gradient in each layer: the inputs of its four matrix products, their outputs that the
     element-wise steps want again, and queries, keys, values and the attention's output; with gradient checkpointing the
-    layer's input alone, and one layer's rest at a time. Adam keeps two numbers for each trained one, in float32.
+    layer's input alone, and one layer's rest at a time. Where all weights are trained, so are those of q, k, v and of
+    gate, up side by side. Adam keeps two numbers for each trained one, in float32.
     """
     size, s = _BYTES[dtype], shape
     attention = (s.heads + 2 * s.kv_heads) * s.head_dim
     layer = size * (4 * s.hidden + 2 * attention + s.heads * s.head_dim + 4 * s.inner)
     kept = size * s.hidden * s.layers + layer if options.gradient_checkpointing else layer * s.layers
+    fused = size * s.hidden * (attention + 2 * s.inner) * (1 if options.gradient_checkpointing else s.layers)
     own = 4 * s.trained
-    merged = s.decoder if options.merge_lora or s.trains_base else 0
+    # In float32 an adapter is merged for training passes, too (`linear.WithLora`).
+    merged = size * s.decoder if dtype == "float32" and not s.trains_base else 0
+    # What the vocabulary projection works on: chunks, and where it is trained logits that are kept for its gradient.
+    head = 3 * 4 * CHUNK + (4 * KEPT if s.trains_base else 0)
+    positions = 2 * size * s.layers * s.kv_heads * s.head_dim * options.max_sample_tokens
     return Needs(
-        weights=size * s.parameters,
-        sampling_weights=size * merged,
-        # Trained weights have a float32 snapshot beside them; the base's own are among the weights.
-        trained=own if s.trains_base else 2 * own,
+        weights=size * s.parameters + beside,
+        trained=2 * own,  # the client's and a snapshot's; what they started from is among the weights
         optimizer=2 * own,
-        gradients=own,
-        kv_cache=2 * size * s.layers * s.kv_heads * s.head_dim * options.max_sample_tokens,
-        activations=kept * options.max_batch_tokens + 3 * 4 * (1 << 24),  # and the logits of a chunk
-        pictures=options.picture_cache_bytes,
+        pictures=0 if s.trains_base else options.picture_cache_bytes,  # a tower in training makes them anew
+        training_weights=merged,
+        gradients=2 * own,  # the sum so far with those of the next micro-batch, or with what Adam's step computes
+        activations=kept * options.max_batch_tokens + head + (fused if s.trains_base else 0),
+        sampling_weights=size * s.decoder if options.merge_lora else merged,
+        kv_cache=positions * 5 // 4,  # with the copies while the batch changes
+        logits=options.max_sample_tokens // _ROW * s.vocabulary * (size + 4),
     )
 
 
-def advice(shape: Shape, options: LocalOptions, *, dtype: str, available: int) -> list[str]:
-    """Settings (`key=value`) that make it fit, the least costly first; empty where it fits, None of them where none do.
+def advice(shape: Shape, options: LocalOptions, *, dtype: str, available: int, beside: int = 0) -> list[str]:
+    """Settings (`key=value`) that make it fit, the least costly first; empty where it fits. Where none do, a last entry
+    says what else would.
 
     Raises nothing: a run that will not fit is warned of, for the model of memory is not the machine.
     """
-    changes: list[str] = []
-    now = options
-    steps = (
-        ("picture_cache_mb=256", lambda o: replace(o, picture_cache_bytes=min(o.picture_cache_bytes, 256 << 20))),
-        ("max_sample_tokens", lambda o: replace(o, max_sample_tokens=max(4096, o.max_sample_tokens // 8))),
-        ("max_batch_tokens", lambda o: replace(o, max_batch_tokens=max(2048, o.max_batch_tokens // 8))),
-        ("gradient_checkpointing=true", lambda o: replace(o, gradient_checkpointing=True)),
-        ("merge_lora=false", lambda o: replace(o, merge_lora=False)),
-    )
-    for text, change in steps:
-        before = needs(shape, now, dtype=dtype).peak
-        if before <= available:
-            return changes
-        then = change(now)
-        if needs(shape, then, dtype=dtype).peak < before:
-            changes.append(text if "=" in text else f"{text}={getattr(then, text)}")
-            now = then
-    if needs(shape, now, dtype=dtype).peak > available:
-        changes.append("dtype=bfloat16, or a smaller model" if dtype == "float32" else "a smaller model")
+
+    def peak(o: LocalOptions) -> int:
+        return needs(shape, o, dtype=dtype, beside=beside).peak
+
+    now, done = options, []
+    while peak(now) > available:
+        tried = {name: replace(now, **{name: less(getattr(now, name))}) for name, less in _LESS.items()}
+        name = next((name for name, then in tried.items() if peak(then) < peak(now)), None)
+        if name is None:
+            break
+        done.append((name, getattr(now, name)))
+        now = tried[name]
+    for name, value in reversed(done):  # what a later step made needless
+        before = replace(now, **{name: value})
+        now = before if peak(before) <= available else now
+    changes = [_setting(name, getattr(now, name)) for name in _LESS if getattr(now, name) != getattr(options, name)]
+    if peak(now) > available:
+        instead = "lora_rank=32, or " if shape.trains_base else "dtype=bfloat16, or " if dtype == "float32" else ""
+        changes.append(f"{instead}a smaller model")
     return changes
+
+
+# Options that save memory, the least costly first, and the next value to try.
+_LESS = {
+    "picture_cache_bytes": lambda n: min(n, 256 << 20),
+    "max_sample_tokens": lambda n: max(4096, n // 2),
+    "max_batch_tokens": lambda n: max(2048, n // 2),
+    "gradient_checkpointing": lambda _: True,
+    "merge_lora": lambda _: False,
+}
+
+
+def _setting(name: str, value: int) -> str:
+    if name == "picture_cache_bytes":
+        return f"picture_cache_mb={value >> 20}"
+    return f"{name}={str(value).lower()}"
 
 
 def available_bytes(device: str) -> int | None:
@@ -156,22 +177,42 @@ def available_bytes(device: str) -> int | None:
         return torch.cuda.get_device_properties(device).total_memory
     try:
         with open("/proc/meminfo") as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return None
+    limited = free_in_cgroup()
+    return free if limited is None else min(free, limited)
 
 
-def report(network, *, dtype: str) -> str:
-    """What the run needs beside what the device has, with the mend where it will not fit."""
+def free_in_cgroup(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What is left of the memory that a container may use, of either version of cgroups; None where all of it may."""
+    for folder, limit, used, files in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            continue
+        return left + int(stat.get(files, 0))  # files that were read stay while nobody wants their place
+    return None
+
+
+def report(network, *, dtype: str, beside: int = 0) -> str:
+    """What the run needs beside what the device has, with the mend where it will not fit.
+
+    `beside`: bytes of other base weights that are loaded.
+    """
     shape, available = shape_of(network), available_bytes(network.device)
-    need = needs(shape, network.options, dtype=dtype)
+    need = needs(shape, network.options, dtype=dtype, beside=beside)
     text = need.table()
     if available is None:
         return text
     loaded = 0 if network.device.startswith("cuda") else need.weights  # of a computer's memory already taken
-    changes = advice(shape, network.options, dtype=dtype, available=available + loaded)
+    changes = advice(shape, network.options, dtype=dtype, available=available + loaded, beside=beside)
     if not changes:
         return f"{text}; {(available + loaded) / GIB:.1f} available"
-    return f"{text}\nWARNING: {available / GIB:.1f} GiB are available, and the run will want more; set " + ", ".join(
-        changes
+    return f"{text}\nWARNING: {(available + loaded) / GIB:.1f} GiB are available, and the run will want more; set " + (
+        ", ".join(changes)
     )

@@ -1,5 +1,6 @@
 """A model in this process: its trainable tensors, and the forward passes that training and sampling share."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from geospot.engine.local import head, passes
-from geospot.engine.local.decoder import Decoder
+from geospot.engine.local.decoder import Decoder, LayerWeights
 from geospot.engine.local.embedding import Embedded, embed
 from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, to_tokens
@@ -18,6 +19,7 @@ from geospot.models.loading import load_model, load_processing
 
 ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
+_PICTURES = 64  # that the vision tower takes at once
 LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
 
 
@@ -37,25 +39,58 @@ class NetworkSpec:
         return not (self.train_attn or self.train_mlp or self.train_unembed)
 
 
-class Network:
-    """Holds one copy of the base weights; `activate` puts one client's trainable tensors into it."""
+class Base:
+    """One copy of a model's weights, as it was published, and what is the same for all `Network`s that use it."""
 
-    def __init__(self, spec: NetworkSpec, options: LocalOptions, *, dtype: str):
-        self.spec, self.options, self.device = spec, options, options.device
-        self.processing = load_processing(spec.base_model)
-        self.model = load_model(self.processing, dtype=dtype, device=self.device)
+    def __init__(self, base_model: str, options: LocalOptions, *, dtype: str):
+        self.processing = load_processing(base_model)
+        self.model = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
+        # Of the frozen vision tower: one cache for all.
+        self.pictures = Pictures(
+            self.model, self.processing, frozen=True, cache_bytes=options.picture_cache_bytes, batch=_PICTURES
+        )
+
+    @property
+    def n_bytes(self) -> int:
+        """What the weights take."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    def modules(self, *, own_parameters: bool) -> torch.nn.Module:
+        """The model's modules once more, to be changed at will, around the same tensors.
+
+        With `own_parameters` each parameter may be pointed at another tensor; otherwise one that is laid out anew, to
+        stand side by side with others, is so for everybody.
+        """
+        memo: dict[int, Any] = {id(buffer): buffer for buffer in self.model.buffers()}
+        for p in self.model.parameters():
+            memo[id(p)] = torch.nn.Parameter(p.data, requires_grad=False) if own_parameters else p
+        return copy.deepcopy(self.model, memo)
+
+
+class Network:
+    """A model's modules around the base weights; `activate` puts one client's trainable tensors into them."""
+
+    def __init__(self, spec: NetworkSpec, options: LocalOptions, base: Base):
+        self.spec, self.options, self.device = spec, options, options.device
+        self.processing = base.processing
+        trains_base = spec.lora_rank == 0 and not spec.frozen
+        self.model = base.modules(own_parameters=trains_base)
         self.trainable = self._make_trainable()
-        self._base = {name: p.data for name, p in self.trainable.items()}
-        vision_frozen = not any("visual" in name or "vision" in name for name in self.trainable)
-        cache_bytes = options.picture_cache_bytes
-        self.pictures = Pictures(self.model, self.processing, frozen=vision_frozen, cache_bytes=cache_bytes, batch=64)
+        self._base = {name: p.data for name, p in self.trainable.items()} if trains_base else {}
+        vision_trained = any("visual" in name or "vision" in name for name in self.trainable)
+        self.pictures = (
+            Pictures(self.model, self.processing, frozen=False, batch=_PICTURES) if vision_trained else base.pictures
+        )
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
         self.decoder = Decoder.of(self.model) if options.fused_decoder else None
         self.budget = TokenBudget(options.max_batch_tokens)
-        self._training_weights = None
-        self._sampling_weights: tuple[int, Any] | None = None
+        self.max_sample_tokens = options.max_sample_tokens  # fewer once that has been too many for the memory
+        # Emptied, not only forgotten, before others are made: what sampled with them may not be collected yet.
+        self._training_weights: list[LayerWeights] = []
+        self._sampling_weights: list[LayerWeights] = []
+        self._sampling_key: int | None = None
 
     def _make_trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of what is trained; adds the LoRA layers."""
@@ -110,13 +145,18 @@ class Network:
         """Trainable tensors that leave the base model as it is."""
         if self.spec.lora_rank == 0:
             return self._base
-        return {name: torch.zeros_like(value) for name, value in self._base.items()}
+        return {name: torch.zeros_like(p) for name, p in self.trainable.items()}
 
     def activate(self, weights: dict[str, torch.Tensor]) -> None:
         """Let the model use these tensors, without copying them."""
         for name, parameter in self.trainable.items():
             parameter.data = weights[name].data
-        self._training_weights = None
+        self._training_weights.clear()
+
+    def release(self) -> None:
+        """Let go what was merged; it is made again when it is wanted."""
+        self._training_weights.clear()
+        self._sampling_weights.clear()
 
     def gradients(self, loss: torch.Tensor, into: dict[str, torch.Tensor]) -> None:
         """Add the gradient of a loss to `into`, by name: that of a pass that fails midway leaves nothing behind."""
@@ -154,20 +194,26 @@ class Network:
         return head.logprobs_of(self.model.lm_head, picked, targets, self.banned)
 
     @property
-    def training_weights(self):
-        """The decoder's layers for a pass with the active weights; made once an activation."""
-        if self._training_weights is None:
-            self._training_weights = self.decoder.training_weights()
+    def training_weights(self) -> list[LayerWeights]:
+        """The decoder's layers for a pass with the active weights; made once an activation.
+
+        Those for sampling go first, so that there is one merged copy at a time: before sampling comes again there is
+        an activation, and in a run nearly always another step's weights.
+        """
+        if not self._training_weights:
+            self._sampling_weights.clear()
+            self._training_weights += self.decoder.training_weights()
         return self._training_weights
 
-    def sampling_weights(self, key: int):
+    def sampling_weights(self, key: int) -> list[LayerWeights]:
         """The decoder's layers for sampling with the active weights, merged once for each `key`; the last are kept."""
         if not self.options.merge_lora:
             return self.training_weights
-        if self._sampling_weights is None or self._sampling_weights[0] != key:
-            self._sampling_weights = None  # before the next copy is made
-            self._sampling_weights = key, self.decoder.sampling_weights()
-        return self._sampling_weights[1]
+        if not self._sampling_weights or self._sampling_key != key:
+            self._sampling_weights.clear()
+            self._sampling_weights += self.decoder.sampling_weights()
+            self._sampling_key = key
+        return self._sampling_weights
 
     def in_batches(self, rows: Sequence[Row], work: Callable[[list[int]], None]) -> None:
         """Call `work` with the indices of rows that have something to score, in micro-batches that fit the memory."""

@@ -55,7 +55,7 @@ class LocalSamplingClient:
         answers: list = list(prompts)
         good = [i for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)]
         requests = [SampleRequest(prompts[i], *payloads[i][1:]) for i in good]
-        work = Sampling(requests, self._service.options.max_sample_tokens, self._snapshot.key)
+        work = Sampling(requests, self._snapshot.key)
         drawn = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
         for i, sequences in zip(good, drawn, strict=True):
             answers[i] = types.SampleResponse(sequences=sequences)

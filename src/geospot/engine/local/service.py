@@ -10,7 +10,7 @@ import torch
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import memory, state
-from geospot.engine.local.network import Network, NetworkSpec
+from geospot.engine.local.network import Base, Network, NetworkSpec
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
@@ -27,6 +27,7 @@ class LocalServiceClient:
     def __init__(self, options: LocalOptions | None = None):
         self.options = options or LocalOptions()
         self.scheduler = Scheduler(self.options.threads)
+        self._bases: dict[tuple[str, str], Base] = {}  # by model and precision
         self._networks: dict[NetworkSpec, Network] = {}
         self._base_snapshots: dict[str, Snapshot] = {}
         self._reported: set[NetworkSpec] = set()
@@ -61,9 +62,18 @@ class LocalServiceClient:
         return next(_KEYS)
 
     def network(self, spec: NetworkSpec) -> Network:
-        """The one copy of a model with these LoRA settings; to be called in the engine's thread."""
+        """The one model with these LoRA settings; to be called in the engine's thread.
+
+        Base weights are loaded once for each precision, and one network at a time has merged copies of them.
+        """
+        for other in self._networks.values():
+            if other.spec != spec:
+                other.release()
         if spec not in self._networks:
-            self._networks[spec] = Network(spec, self.options, dtype=self._dtype(spec))
+            key = spec.base_model, self._dtype(spec)
+            if key not in self._bases:
+                self._bases[key] = Base(spec.base_model, self.options, dtype=key[1])
+            self._networks[spec] = Network(spec, self.options, self._bases[key])
         return self._networks[spec]
 
     def _dtype(self, spec: NetworkSpec) -> str:
@@ -99,7 +109,9 @@ class LocalServiceClient:
         """A training client; the first of a model is told what memory it will need."""
         if spec not in self._reported:
             self._reported.add(spec)
-            print(memory.report(self.network(spec), dtype=self._dtype(spec)))
+            network, own = self.network(spec), (spec.base_model, self._dtype(spec))
+            others = sum(base.n_bytes for key, base in self._bases.items() if key != own)
+            print(memory.report(network, dtype=own[1], beside=others))
         return LocalTrainingClient(self, spec, weights)
 
     def create_training_client_from_state(self, path: str) -> LocalFuture:

@@ -71,9 +71,9 @@ def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.
 
 
 def read_optimizer(folder: str | Path, device: str) -> dict[str, dict[str, torch.Tensor]]:
-    """name -> Adam state of each parameter."""
+    """name -> Adam state of each parameter: its moments on `device`, its step on the CPU, where AdamW reads it."""
     out: dict[str, dict[str, torch.Tensor]] = {}
-    for flat, tensor in read_tensors(folder, "optimizer", device).items():
+    for flat, tensor in read_tensors(folder, "optimizer", "cpu").items():
         name, key = flat.rsplit("/", 1)
-        out.setdefault(name, {})[key] = tensor
+        out.setdefault(name, {})[key] = tensor if key == "step" else tensor.to(device)
     return out

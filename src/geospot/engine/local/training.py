@@ -78,7 +78,7 @@ class LocalTrainingClient:
         scored = self._service.run(self._spec, self._weights, self._key, work)
         for name, gradient in scored.gradients.items():  # all of a call's gradient or none
             owner = self._weights[name]
-            owner.grad = gradient if owner.grad is None else owner.grad + gradient
+            owner.grad = gradient if owner.grad is None else owner.grad.add_(gradient)
         return types.ForwardBackwardOutput(
             loss_fn_output_type="ArrayRecord",
             loss_fn_outputs=[{"logprobs": _tensor(o)} for o in scored.logprobs],

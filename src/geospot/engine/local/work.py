@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from tinker import types
 
+from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
+from geospot.engine.local.fitting import attempt
 from geospot.engine.local.inputs import Row
 from geospot.engine.local.losses import token_losses
 from geospot.engine.local.network import Network
@@ -84,14 +86,35 @@ class Sampling:
     """Answers to requests; `key` stands for the weights."""
 
     requests: Sequence[SampleRequest]
-    max_tokens: int
     key: int
 
     def run(self, network: Network) -> list[list[types.SampledSequence]]:
-        """With the active weights of `network`."""
-        if not self.requests:
-            return []
-        return sample(network, self.requests, max_tokens=self.max_tokens, key=self.key)
+        """With the active weights of `network`, all anew with smaller caches where memory runs out.
+
+        Each request's random numbers come from its own seed, so that the answers stay as they are. MemoryError where
+        not even the longest answer alone fits.
+        """
+        while self.requests:
+            limit = network.max_sample_tokens
+            answers, failure = attempt(sample, network, self.requests, max_tokens=limit, key=self.key)
+            if failure is None:
+                return answers
+            network.max_sample_tokens = self._fewer(network, limit, failure)
+        return []
+
+    def _fewer(self, network: Network, limit: int, failure: BaseException) -> int:
+        """Half of the cache positions that did not fit, and no less than one answer takes."""
+        held = (FusedDecoding if network.decoder is not None else CachedDecoding).held
+        alone = max(held(len(q.tokens), 1, q.max_tokens) for q in self.requests)
+        tokens = min(limit, sum(held(len(q.tokens), q.num_samples, q.max_tokens) for q in self.requests))
+        if tokens <= alone:
+            raise MemoryError(
+                f"one answer and its prompt, {alone} tokens, do not fit into memory (max_sample_tokens={limit}): set "
+                "merge_lora=false, or a smaller max_tokens, group_size, max_pixels or picture_cache_mb"
+            ) from failure
+        fewer = max(alone, tokens // 2)
+        print(f"sampling with {tokens} tokens in the caches ran out of memory: max_sample_tokens={fewer}")
+        return fewer
 
     def shares(self, n: int) -> tuple[list["Sampling"], list[list[int]]]:
         """One for each of n processes, and which requests each has."""
