@@ -14,7 +14,7 @@ import torch
 
 from geospot.engine.local import passes
 from geospot.engine.local.caches import Caches, Group, Layout
-from geospot.engine.local.decoder import Angles
+from geospot.engine.local.decoder import Angles, Decoder
 from geospot.engine.local.inputs import Tokens
 from geospot.engine.local.packing import Packing
 
@@ -82,9 +82,9 @@ class FusedDecoding:
         self.groups: list[Group] = []
         self.caches: list[Caches] = []
         self.angles = network.banned.new_zeros(2, 0, 0)  # cos and sin (2, positions, D)
-        self._forward = self._run
+        self._forward = _step
         if network.options.compile:
-            self._forward = _compiled(self._run)
+            self._forward = _compiled(_step)
             _stay_in_place(tensor for w in self.weights for tensor in w.tensors())
 
     def can_join(self) -> bool:
@@ -190,23 +190,24 @@ class FusedDecoding:
         cos, sin = self.angles.index_select(1, self.position.clamp(max=self.angles.shape[1] - 1))
         angles = Angles(cos, sin, self.shape)
         t = self.t.clamp(max=self.room - 1)
-        hidden = self._forward(ids, angles, self.every, t, self.unseen, self.caches, seen)
+        now = ids, angles, self.every, t, self.unseen, self.caches, seen
+        hidden = self._forward(self.decoder, self.weights, *now)
         self.age = self.age + 1
         self.t, self.position = self.t + 1, self.position + 1
         return hidden if self.in_order else hidden[self.slot]
 
-    def _run(self, ids, angles: Angles, every, t, unseen, caches: list[Caches], seen: int):
-        """A step of all slots: hidden states (C M, H). ids: (C M,); every, t: (C kv_heads M,)."""
-        decoder = self.decoder
-        x = decoder.text_model.embed_tokens(ids)
-        late = torch.arange(seen, device=x.device) > t[:, None, None]
-        late = torch.zeros(late.shape, device=x.device).masked_fill_(late, -torch.inf)  # (C kv_heads M, 1, seen)
-        for i, (w, cache) in enumerate(zip(self.weights, caches, strict=True)):
-            q, k, v = decoder.project_blocks(i, w, x, angles)
-            cache.own_k[every, :, t] = k.flatten(0, 2)
-            cache.own_v[every, t] = v.flatten(0, 2)
-            x = decoder.finish(w, x, _attention(q, cache, seen, unseen, late, decoder.scaling))
-        return decoder.final_norm(x)
+
+def _step(decoder: Decoder, weights, ids, angles: Angles, every, t, unseen, caches: list[Caches], seen: int):
+    """A step of all slots: hidden states (C M, H). ids: (C M,); every, t: (C kv_heads M,)."""
+    x = decoder.text_model.embed_tokens(ids)
+    late = torch.arange(seen, device=x.device) > t[:, None, None]
+    late = torch.zeros(late.shape, device=x.device).masked_fill_(late, -torch.inf)  # (C kv_heads M, 1, seen)
+    for i, (w, cache) in enumerate(zip(weights, caches, strict=True)):
+        q, k, v = decoder.project_blocks(i, w, x, angles)
+        cache.own_k[every, :, t] = k.flatten(0, 2)
+        cache.own_v[every, t] = v.flatten(0, 2)
+        x = decoder.finish(w, x, _attention(q, cache, seen, unseen, late, decoder.scaling))
+    return decoder.final_norm(x)
 
 
 def _attention(q, cache: Caches, seen: int, unseen, late, scale: float) -> torch.Tensor:

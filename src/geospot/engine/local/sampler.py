@@ -190,7 +190,7 @@ class _Queue:
 
     def __init__(self, requests: Sequence[SampleRequest], max_tokens: int, *, shares_prefixes: bool):
         self.requests, self.max_tokens = requests, max_tokens
-        self.largest = max((q.num_samples for q in requests), default=1) if shares_prefixes else 1
+        self.largest = _largest(requests, shares_prefixes)
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), i))
         self.waiting = deque((i, 0) for i in order)  # (request, members already let in)
 
@@ -200,7 +200,7 @@ class _Queue:
 
         def fit(q: SampleRequest, n: int) -> bool:
             # A prompt that several requests have is counted for each of them: too much rather than too little.
-            return layout.positions(Group(len(q.tokens), n, q.max_tokens)).min() <= self.max_tokens
+            return layout.positions(_group(q, n)).min() <= self.max_tokens
 
         while self.waiting:
             i, first = self.waiting[0]
@@ -213,11 +213,26 @@ class _Queue:
             self.waiting.popleft()
             if first + n < q.num_samples:
                 self.waiting.appendleft((i, first + n))
-            layout.add(Group(len(q.tokens), n, q.max_tokens))
+            layout.add(_group(q, n))
             one = joining.setdefault(q.prompt_key, _Joining(q.tokens))
             one.parts.append((i, first, n))
             one.room = max(one.room, q.max_tokens)
         return list(joining.values())
+
+
+def positions(requests: Sequence[SampleRequest], *, shares_prefixes: bool) -> int:
+    """Cache positions that requests take which run together."""
+    layout = Layout((_group(q, q.num_samples) for q in requests), _largest(requests, shares_prefixes))
+    return int(layout.positions().min())
+
+
+def _group(q: SampleRequest, members: int) -> Group:
+    return Group(len(q.tokens), members, q.max_tokens)
+
+
+def _largest(requests: Sequence[SampleRequest], shares_prefixes: bool) -> int:
+    """Slots of the largest block: one where each row has its prefix for itself."""
+    return max((q.num_samples for q in requests), default=1) if shares_prefixes else 1
 
 
 @torch.inference_mode()

@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from tinker import types
 
-from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
 from geospot.engine.local.fitting import attempt
 from geospot.engine.local.inputs import Row
 from geospot.engine.local.losses import token_losses
 from geospot.engine.local.network import Network
-from geospot.engine.local.sampler import SampleRequest, sample
+from geospot.engine.local.sampler import SampleRequest, positions, sample
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,8 @@ class Sampling:
 
     def _fewer(self, network: Network, limit: int, failure: BaseException) -> int:
         """Half of the cache positions that did not fit, and no less than one answer takes."""
-        held = (FusedDecoding if network.decoder is not None else CachedDecoding).held
-        alone = max(held(len(q.tokens), 1, q.max_tokens) for q in self.requests)
-        tokens = min(limit, sum(held(len(q.tokens), q.num_samples, q.max_tokens) for q in self.requests))
+        alone = max(len(q.tokens) + q.max_tokens for q in self.requests)
+        tokens = min(limit, positions(self.requests, shares_prefixes=network.decoder is not None))
         if tokens <= alone:
             raise MemoryError(
                 f"one answer and its prompt, {alone} tokens, do not fit into memory (max_sample_tokens={limit}): set "
