@@ -22,7 +22,7 @@ from geospot.files import RunFolderError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
-from geospot.runs import RunFolder, StopRequest, is_remote, read_checkpoints
+from geospot.runs import RunFolder, StopRequest, is_remote, last_checkpoint, read_checkpoints
 from geospot.runs.positions import load_position, prune_positions, save_position
 
 SAVING_SHARE = 0.05  # of the time, for save_every=0
@@ -112,8 +112,8 @@ class Loop:
 
     @staticmethod
     def _saved_position(run: Path) -> dict:
-        usable = [c for c in read_checkpoints(run) if c.kind == "state" and c.exists]
-        return load_position(run, usable[-1].loop_state["data"]) if usable else {}
+        last = last_checkpoint(run)
+        return load_position(run, last.loop_state["data"]) if last else {}
 
     def _load_eval_sets(self, sets: Sets) -> list[EvalSet]:
         config, bad = self.config, SkipCounter()
@@ -274,10 +274,9 @@ def find_checkpoint(path: str) -> str:
         return path
     folder = Path(path).expanduser()
     if (folder / "checkpoints.jsonl").is_file():
-        usable = [c for c in read_checkpoints(folder) if c.kind == "state" and c.exists]
-        if not usable:
+        if not (last := last_checkpoint(folder)):
             raise DataError(f"checkpoint={path!r}: the run has no checkpoint left; start it again to go on")
-        return usable[-1].path
+        return last.path
     if (folder / "state.json").is_file():
         return str(folder)
     raise DataError(
