@@ -37,7 +37,7 @@ from geospot.rollout import Asked, Rollouts, log_rows, request_seed, score
 from geospot.runs import read_checkpoints
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.update import per_token, update
+from geospot.update import answer_logprobs, per_token, update
 
 LOSSES = ("importance_sampling", "ppo", "cispo")
 # What the tiny model's warm start does not share with the run behind it.
@@ -255,7 +255,7 @@ def reward_metrics(
     """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
     rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
     km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
-    logprobs = np.concatenate([np.asarray(sequence.logprobs) for sequence in rollouts.sequences])
+    logprobs = np.concatenate([answer_logprobs(sequence) for sequence in rollouts.sequences])
     out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
     out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
     return out | {
@@ -268,7 +268,7 @@ def reward_metrics(
         "train/median_km": float(np.median(km)),
         "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
         "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
-        "entropy": float(-logprobs.mean()),
+        "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
         "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
         "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
     }
