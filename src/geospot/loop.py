@@ -53,11 +53,9 @@ class Loop:
         `start_from` is asked only where a run begins: one that goes on needs its own checkpoint alone.
         """
         loop = cls(config, command)
-        try:
+        with loop._stack:
             loop._open(start_from)
-        except BaseException:
-            loop._stack.close()
-            raise
+            loop._stack = loop._stack.pop_all()
         return loop
 
     def _open(self, start_from: Callable[[], str | None]) -> None:
@@ -144,7 +142,7 @@ class Loop:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stack.close()
+        self._stack.__exit__(*exc)  # an engine that is left by an error does no more than it is at
 
     def report_data(self) -> None:
         """Print what was skipped and what was found in the labels."""
