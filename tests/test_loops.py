@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from geospot.data.records import DataError
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
+from geospot.engine.errors import EngineError
+from geospot.loop import Loop
+from geospot.rollout import Asked
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
@@ -388,29 +392,44 @@ def test_training_from_a_hub_that_drops_connections_equals_training_from_the_dis
     assert position["revisions"]["train"] == commit
 
 
-def test_steps_are_not_lost_when_the_data_ends(common, tmp_path, monkeypatch):
-    """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
+@contextmanager
+def data_that_ends(after: int):
+    """A stream of which so many batches can be read."""
     from geospot.data.stream import SampleStream
 
-    taken = []
+    taken, original = [], SampleStream.take
 
     def take(stream, n):
         taken.append(n)
-        if len(taken) > 3:
+        if len(taken) > after:
             raise DataError("8 shards in a row could not be read")
         return original(stream, n)
 
-    original = SampleStream.take
-    monkeypatch.setattr(SampleStream, "take", take)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleStream, "take", take)
+        yield
+
+
+def test_steps_are_not_lost_when_the_data_ends(common):
+    """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
     settings = {**common, "max_steps": 6, "eval_data": "none", "save_every": 10, "log_path": "run"}
-    with pytest.raises(DataError, match="8 shards"):
+    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
         run_sft(SftConfig(**settings))
     assert read_checkpoints("run")[-1].step == 3
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
     run_sft(SftConfig(**settings))
     run_sft(SftConfig(**settings | {"log_path": "whole"}))
     assert metrics("run") == metrics("whole")
+
+
+def test_steps_are_not_lost_when_the_last_evaluation_fails(common, monkeypatch):
+    def fail(loop, step, sampler):
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(Loop, "is_eval_step", lambda loop, step: False)
+    monkeypatch.setattr(Loop, "evaluate", fail)
+    with pytest.raises(EngineError):
+        run_sft(SftConfig(**common | {"save_every": 10}, max_steps=3, log_path="run"))
+    assert read_checkpoints("run")[-1].step == 3
 
 
 # -- one step ahead ---------------------------------------------------------------------------------------------------
@@ -451,5 +470,38 @@ def test_a_stopped_overlapped_run_misses_no_batch(common, half_trained, tmp_path
         run_train(TrainConfig(**settings, log_path=stopped))
     monkeypatch.undo()
     run_train(TrainConfig(**settings, log_path=stopped))
-    keys = [[(row["step"], row["sample_key"]) for row in rollouts(tmp_path / name)] for name in ("whole", "stopped")]
-    assert keys[0] == keys[1]
+    assert keys(tmp_path / "whole") == keys(tmp_path / "stopped")
+
+
+def keys(folder) -> list[tuple]:
+    return [(row["step"], row["sample_key"]) for row in rollouts(folder)]
+
+
+def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained):
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
+    settings |= {"max_steps": 5, "save_every": 10}
+    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
+        run_train(TrainConfig(**settings, log_path="run"))
+    assert read_checkpoints("run")[-1].step == 3
+    run_train(TrainConfig(**settings, log_path="run"))
+    run_train(TrainConfig(**settings, log_path="whole"))
+    assert keys("run") == keys("whole")
+
+
+def test_an_overlapped_run_that_is_to_stop_asks_for_nothing_more(common, half_trained, monkeypatch):
+    asked, collect, init = [], Asked.collect, Asked.__init__
+
+    def counted(self, *args, **kwargs):
+        asked.append(None)
+        init(self, *args, **kwargs)
+
+    def interrupted(self, **kwargs):
+        if len(asked) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return collect(self, **kwargs)
+
+    monkeypatch.setattr(Asked, "__init__", counted)
+    monkeypatch.setattr(Asked, "collect", interrupted)
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
+    run_train(TrainConfig(**settings | {"save_every": 10}, max_steps=5, log_path="run"))
+    assert read_checkpoints("run")[-1].step == len(asked) == 2

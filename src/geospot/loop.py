@@ -156,12 +156,16 @@ class Loop:
             print(f"labels of the samples read in this session:\n{self.labels.report.summary()}")
 
     def steps(self) -> Iterator[int]:
-        """The steps to do. After each a checkpoint, if one is due; no more of them once somebody asks to stop."""
+        """The steps to do. After each a checkpoint, if one is due; no more of them once somebody asks to stop.
+
+        One is due after the last step, too: the evaluation behind it may fail.
+        """
         for step in range(self.first_step, self.config.max_steps):
             self._step, self._begun = step, False
             yield step
-            self.save(step + 1)
-            if self.stop.requested:
+            stopping = self.stop.requested  # looked at once: what is asked for while this one is saved stops the next
+            self.save(step + 1, forced=stopping or step + 1 == self.config.max_steps)
+            if stopping:
                 print(f"stopped after step {step}; the same command goes on from there")
                 return
 
@@ -246,10 +250,10 @@ class Loop:
         return evaluation
 
     def save(self, steps_done: int, *, final: bool = False, forced: bool = False) -> None:
-        """Take a checkpoint if one is due after `steps_done` steps, always at the end or when asked to stop."""
+        """Take a checkpoint if one is due after `steps_done` steps."""
         every, now = self.config.save_every, time.monotonic()
         due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
-        if not (due or final or forced or self.stop.requested):
+        if not (due or final or forced):
             return
         ttl = None if final else self.config.ttl_seconds
         path = self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path

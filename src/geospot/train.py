@@ -15,6 +15,7 @@ Where this departs from textbook GRPO (Shao et al., arXiv 2402.03300), and why:
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import chz
@@ -23,6 +24,7 @@ import numpy as np
 from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
 from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
+from geospot.data.records import DataError
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
@@ -171,7 +173,10 @@ def run(config: TrainConfig) -> list[Evaluation]:
             rollouts = asked.collect(min_share=config.min_group_share, on_progress=shows_requests)
             bar.show(sampled=None, in_flight=None)
             clock.lap("sample")
-            ahead = ask_ahead(sampler, loop, step + 1) if config.overlap and step + 1 < config.max_steps else None
+            ahead = None
+            if config.overlap and step + 1 < config.max_steps and not loop.stop.requested:
+                with suppress(DataError):  # the next step meets it again, once this one is done and can be saved
+                    ahead = ask_ahead(sampler, loop, step + 1)
             parts = score(rollouts, progress, reward_config)
             advantages_BG = group_advantages(
                 parts.total.reshape(-1, config.group_size),
