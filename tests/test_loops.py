@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import jpeg
 
+from geospot.config import default_log_path
 from geospot.data.records import DataError
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
@@ -27,7 +28,7 @@ from geospot.rollout import Asked
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.train import TrainConfig
+from geospot.train import TrainConfig, start_checkpoint
 from geospot.train import run as run_train
 
 CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24)]
@@ -373,6 +374,45 @@ def test_the_tiny_model_gets_a_warm_start_where_it_has_none(shards, tmp_path, mo
     assert "gets a short one first" in capsys.readouterr().out
     assert read_checkpoints("runs/sft-tiny")[-1].final
     assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000001")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_warm_start_that_was_stopped_is_finished_first(shards, tmp_path, monkeypatch, at):
+    """The same command goes on: what GRPO starts from does not depend on when somebody pressed Ctrl-C."""
+    from geospot import train
+
+    log = RunFolder.log
+
+    def stop(self, step, values):
+        if step == at and "loss" in values:
+            signal.raise_signal(signal.SIGINT)
+            if at == 0:
+                signal.raise_signal(signal.SIGINT)  # before the first checkpoint
+        return log(self, step, values)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "WARM_START", train.WARM_START | {"max_steps": 3, "batch_size": 2})
+    config = TrainConfig(
+        data=str(shards / "train.tar"), eval_data="none", batch_size=2, group_size=2, max_steps=1, max_tokens=4,
+        threads=1, device="cpu",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_train(config)
+    assert [c.step for c in read_checkpoints("runs/sft-tiny")] == [1, 2][: 2 * at]
+    run_train(config)
+    assert read_checkpoints("runs/sft-tiny")[-1].final
+    assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000003")
+
+
+def test_an_unfinished_sft_run_of_ones_own_is_started_from_as_it_is(common, capsys):
+    sft = default_log_path("sft", common["model_name"])
+    run_sft(SftConfig(**common | {"eval_data": "none"}, max_steps=2, log_path=sft))
+    lines = Path(sft, "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    Path(sft, "checkpoints.jsonl").write_text("".join(lines[:-1]))  # without the final one
+    assert start_checkpoint(TrainConfig(**common)).endswith("000002")
+    assert f"{sft}, which is not finished" in capsys.readouterr().out
 
 
 def test_training_from_a_hub_that_drops_connections_equals_training_from_the_disk(common, shards, monkeypatch):

@@ -23,7 +23,7 @@ import numpy as np
 
 from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
-from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
+from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, not_negative, positive, run_command
 from geospot.data.records import DataError
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
@@ -36,7 +36,7 @@ from geospot.optim import learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
 from geospot.rollout import Asked, Rollouts, log_rows, request_seed, score
-from geospot.runs import read_checkpoints
+from geospot.runs import last_checkpoint, plain_config, read_config
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.update import answer_logprobs, per_token, update
@@ -203,26 +203,41 @@ def start_checkpoint(config: TrainConfig) -> str | None:
         return None
     if config.checkpoint != "auto":
         return find_checkpoint(config.checkpoint)
-    sft = default_log_path("sft", config.model_name)
-    if not (Path(sft) / "checkpoints.jsonl").is_file():
-        if not is_tiny(config.model_name):
-            print(
-                f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form"
-            )
-            return None
+    sft, tiny = default_log_path("sft", config.model_name), is_tiny(config.model_name)
+    begun = (Path(sft) / "checkpoints.jsonl").is_file()
+    if not begun and not tiny:
+        print(f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form")
+        return None
+    if not begun:
         print(f"no SFT run in {sft}: {config.model_name} gets a short one first, or no answer could be read")
         warm_start(config, sft)
-    print(f"starting from the SFT run in {sft}")
+    elif tiny and not is_finished(sft) and is_warm_start(config, sft):
+        print(f"going on with the short SFT run in {sft}")
+        warm_start(config, sft)
+    print(f"starting from the SFT run in {sft}{'' if is_finished(sft) else ', which is not finished'}")
     return find_checkpoint(sft)
 
 
-def warm_start(config: TrainConfig, folder: str) -> None:
+def is_finished(run: str) -> bool:
+    """Whether the run has done all its steps."""
+    return (last := last_checkpoint(run)) is not None and last.final
+
+
+def is_warm_start(config: TrainConfig, run: str) -> bool:
+    """Whether the run is one that `warm_start(config)` has begun."""
+    there, wanted = read_config(run), plain_config(warm_start_settings(config))
+    return all(there.get(key) == wanted[key] for key in wanted.keys() - MAY_DIFFER - {"engine"})
+
+
+def warm_start_settings(config: TrainConfig) -> dict:
     """Eighty supervised steps for the tiny model, on the same data."""
-    shared = {
-        name: getattr(config, name) for name in LoopConfig.__chz_fields__ if name not in {*WARM_START, "log_path"}
-    }
-    run_sft(SftConfig(**shared, **WARM_START, log_path=folder))
-    if not read_checkpoints(folder)[-1].final:
+    return {name: getattr(config, name) for name in LoopConfig.__chz_fields__} | WARM_START
+
+
+def warm_start(config: TrainConfig, folder: str) -> None:
+    """Do them, or what is left of them."""
+    run_sft(SftConfig(**warm_start_settings(config) | {"log_path": folder}))
+    if not is_finished(folder):
         raise KeyboardInterrupt
 
 

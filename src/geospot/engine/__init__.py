@@ -88,9 +88,7 @@ def resolve_device(wanted: str) -> str:
     _, _, number = wanted.partition(":")
     if size > 1:
         if number:
-            raise ModelError(
-                f"device={wanted}: all {size} processes would share it; set device=cuda, a GPU for each"
-            )
+            raise ModelError(f"device={wanted}: all {size} processes would share it; set device=cuda, a GPU for each")
         if int(number := os.environ["LOCAL_RANK"]) >= gpus:
             raise ModelError(
                 f"device={wanted}: no GPU for process {number} (from 0) of this machine, torch sees {gpus}; set "
