@@ -16,6 +16,7 @@ import chz
 import numpy as np
 import pytest
 from conftest import jpeg
+from tinker import types
 
 from geospot.config import default_log_path
 from geospot.data.records import DataError
@@ -24,7 +25,7 @@ from geospot.data.tar import write_shard
 from geospot.earth.place import Place
 from geospot.engine.errors import EngineError
 from geospot.loop import Loop
-from geospot.rollout import Asked
+from geospot.rollout import Asked, ask_all
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
@@ -118,29 +119,36 @@ def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_p
     assert sum(one) == pytest.approx(0, abs=1e-9)
 
 
+class Sampler:
+    """Answers each request at once, with `given` sequences; `log` has what was asked and read, in order."""
+
+    def __init__(self, given: int):
+        self.given, self.log = given, []
+
+    def sample(self, prompt, num_samples, sampling_params):
+        self.log.append("sample")
+        return self
+
+    def future(self):
+        self.log.append("result")
+        sequence = types.SampledSequence("stop", "0", _tokens_list=[300], _logprobs_list=[-1.0])
+        inner = concurrent.futures.Future()
+        inner.set_result(types.SampleResponse(sequences=[sequence] * self.given))
+        return inner
+
+
 def test_every_request_is_in_flight_before_the_first_result_is_read(renderer, pictures):
-    from geospot.rollout import ask_all
+    sampler, samples = Sampler(given=3), [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
+    ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
+    assert sampler.log == ["sample"] * 4 + ["result"] * 4
 
-    log = []
 
-    class Answer:
-        sequences = ()
-
-    class Future:
-        def future(self):
-            log.append("result")
-            inner = concurrent.futures.Future()
-            inner.set_result(Answer())
-            return inner
-
-    class Sampler:
-        def sample(self, prompt, num_samples, sampling_params):
-            log.append("sample")
-            return Future()
-
-    samples = [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
-    ask_all(Sampler(), renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
-    assert log == ["sample"] * 4 + ["result"] * 4
+def test_a_group_that_is_not_whole_is_asked_for_again_and_never_shifts_the_others(renderer, pictures):
+    """Answers are told apart by their number: one too few would be scored against the next picture's place."""
+    sampler, samples = Sampler(given=2), [Sample("a", (pictures[0],), Place(0.0, 1.0))]
+    with pytest.raises(EngineError, match="2 answers where num_samples=3 were asked for"):
+        ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=[0], max_tokens=4)
+    assert sampler.log == ["sample", "result"] * 2
 
 
 def test_the_same_seed_gives_the_same_run(common, half_trained, tmp_path):
