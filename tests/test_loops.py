@@ -469,6 +469,20 @@ def test_steps_are_not_lost_when_the_data_ends(common):
     assert metrics("run") == metrics("whole")
 
 
+def test_a_loop_that_an_error_ends_waits_for_nothing_that_is_queued(common, monkeypatch):
+    ran = []
+
+    def interrupted(loop, steps_done, **how):
+        loop.service.scheduler.submit(lambda: time.sleep(0.2))
+        loop.service.scheduler.submit(lambda: ran.append("a minibatch"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(SftConfig(**common | {"eval_data": "none"}, max_steps=3, log_path="run"))
+    assert ran == []
+
+
 def test_steps_are_not_lost_when_the_last_evaluation_fails(common, monkeypatch):
     def fail(loop, step, sampler):
         raise EngineError("out of memory")
