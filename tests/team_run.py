@@ -1,24 +1,29 @@
 """What test_engine_team runs in one process and under torchrun in two: some steps, their numbers into a file."""
 
+import os
+import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 from conftest import jpeg
 from engine_reference import datum, params
 from tinker import types
 
-from geospot.engine import is_follower
+from geospot.engine import follow, is_follower, team_size
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
+from geospot.sft import SftConfig
 
 
 def main(folder: str, out: str) -> None:
     """Train three steps on answers of unequal length, sample and score in between."""
-    service = LocalServiceClient(LocalOptions(threads=1))
     if is_follower():
-        service.follow()
+        Path(f"{out}.pid").write_text(str(os.getpid()))
+        follow(SftConfig(device="cpu", threads=1))
         return
+    service = LocalServiceClient(LocalOptions(threads=1))
     renderer, rng, found = Renderer(load_processing(folder)), np.random.default_rng(0), {}
     prompts = [renderer.prompt([jpeg(i)], "Where?" * (i + 1)) for i in range(3)]
     with service:
@@ -33,6 +38,7 @@ def main(folder: str, out: str) -> None:
             stepped = training.optim_step(types.AdamParams(learning_rate=1e-2)).result()
             found[f"loss{step}"] = passed.result().metrics["loss:sum"]
             found[f"norm{step}"] = stepped.metrics["grad_norm"]
+            found["signals"] = signals_to_follower(f"{out}.pid")
         try:
             training.forward_backward([datum(prompts[0], [400], weights=1.0)], "ppo").result()
         except ValueError as error:
@@ -40,6 +46,15 @@ def main(folder: str, out: str) -> None:
         found |= {name: w.detach().numpy() for name, w in training._weights.items()}
         found["world"] = service.team.size if service.team else 1
     np.savez(out, **found)
+
+
+def signals_to_follower(pid_file: str) -> int:
+    """What Ctrl-C and a scheduler send to all processes; how many of them, 0 where there is no follower."""
+    pids = [int(Path(pid_file).read_text())] if team_size() > 1 else []
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    return 2 * len(pids)
 
 
 if __name__ == "__main__":

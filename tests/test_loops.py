@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
 
@@ -15,15 +16,20 @@ import chz
 import numpy as np
 import pytest
 from conftest import jpeg
+from tinker import types
 
+from geospot.config import default_log_path
 from geospot.data.records import DataError
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
+from geospot.engine.errors import EngineError
+from geospot.loop import Loop
+from geospot.rollout import Asked, ask_all
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.train import TrainConfig
+from geospot.train import TrainConfig, start_checkpoint
 from geospot.train import run as run_train
 
 CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24)]
@@ -113,29 +119,36 @@ def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_p
     assert sum(one) == pytest.approx(0, abs=1e-9)
 
 
+class Sampler:
+    """Answers each request at once, with `given` sequences; `log` has what was asked and read, in order."""
+
+    def __init__(self, given: int):
+        self.given, self.log = given, []
+
+    def sample(self, prompt, num_samples, sampling_params):
+        self.log.append("sample")
+        return self
+
+    def future(self):
+        self.log.append("result")
+        sequence = types.SampledSequence("stop", "0", _tokens_list=[300], _logprobs_list=[-1.0])
+        inner = concurrent.futures.Future()
+        inner.set_result(types.SampleResponse(sequences=[sequence] * self.given))
+        return inner
+
+
 def test_every_request_is_in_flight_before_the_first_result_is_read(renderer, pictures):
-    from geospot.rollout import ask_all
+    sampler, samples = Sampler(given=3), [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
+    ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
+    assert sampler.log == ["sample"] * 4 + ["result"] * 4
 
-    log = []
 
-    class Answer:
-        sequences = ()
-
-    class Future:
-        def future(self):
-            log.append("result")
-            inner = concurrent.futures.Future()
-            inner.set_result(Answer())
-            return inner
-
-    class Sampler:
-        def sample(self, prompt, num_samples, sampling_params):
-            log.append("sample")
-            return Future()
-
-    samples = [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
-    ask_all(Sampler(), renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
-    assert log == ["sample"] * 4 + ["result"] * 4
+def test_a_group_that_is_not_whole_is_asked_for_again_and_never_shifts_the_others(renderer, pictures):
+    """Answers are told apart by their number: one too few would be scored against the next picture's place."""
+    sampler, samples = Sampler(given=2), [Sample("a", (pictures[0],), Place(0.0, 1.0))]
+    with pytest.raises(EngineError, match="2 answers where num_samples=3 were asked for"):
+        ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=[0], max_tokens=4)
+    assert sampler.log == ["sample", "result"] * 2
 
 
 def test_the_same_seed_gives_the_same_run(common, half_trained, tmp_path):
@@ -371,6 +384,45 @@ def test_the_tiny_model_gets_a_warm_start_where_it_has_none(shards, tmp_path, mo
     assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000001")
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_warm_start_that_was_stopped_is_finished_first(shards, tmp_path, monkeypatch, at):
+    """The same command goes on: what GRPO starts from does not depend on when somebody pressed Ctrl-C."""
+    from geospot import train
+
+    log = RunFolder.log
+
+    def stop(self, step, values):
+        if step == at and "loss" in values:
+            signal.raise_signal(signal.SIGINT)
+            if at == 0:
+                signal.raise_signal(signal.SIGINT)  # before the first checkpoint
+        return log(self, step, values)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "WARM_START", train.WARM_START | {"max_steps": 3, "batch_size": 2})
+    config = TrainConfig(
+        data=str(shards / "train.tar"), eval_data="none", batch_size=2, group_size=2, max_steps=1, max_tokens=4,
+        threads=1, device="cpu",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_train(config)
+    assert [c.step for c in read_checkpoints("runs/sft-tiny")] == [1, 2][: 2 * at]
+    run_train(config)
+    assert read_checkpoints("runs/sft-tiny")[-1].final
+    assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000003")
+
+
+def test_an_unfinished_sft_run_of_ones_own_is_started_from_as_it_is(common, capsys):
+    sft = default_log_path("sft", common["model_name"])
+    run_sft(SftConfig(**common | {"eval_data": "none"}, max_steps=2, log_path=sft))
+    lines = Path(sft, "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    Path(sft, "checkpoints.jsonl").write_text("".join(lines[:-1]))  # without the final one
+    assert start_checkpoint(TrainConfig(**common)).endswith("000002")
+    assert f"{sft}, which is not finished" in capsys.readouterr().out
+
+
 def test_training_from_a_hub_that_drops_connections_equals_training_from_the_disk(common, shards, monkeypatch):
     from hub_server import Fault, serve, use_hub
 
@@ -388,29 +440,58 @@ def test_training_from_a_hub_that_drops_connections_equals_training_from_the_dis
     assert position["revisions"]["train"] == commit
 
 
-def test_steps_are_not_lost_when_the_data_ends(common, tmp_path, monkeypatch):
-    """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
+@contextmanager
+def data_that_ends(after: int):
+    """A stream of which so many batches can be read."""
     from geospot.data.stream import SampleStream
 
-    taken = []
+    taken, original = [], SampleStream.take
 
     def take(stream, n):
         taken.append(n)
-        if len(taken) > 3:
+        if len(taken) > after:
             raise DataError("8 shards in a row could not be read")
         return original(stream, n)
 
-    original = SampleStream.take
-    monkeypatch.setattr(SampleStream, "take", take)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleStream, "take", take)
+        yield
+
+
+def test_steps_are_not_lost_when_the_data_ends(common):
+    """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
     settings = {**common, "max_steps": 6, "eval_data": "none", "save_every": 10, "log_path": "run"}
-    with pytest.raises(DataError, match="8 shards"):
+    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
         run_sft(SftConfig(**settings))
     assert read_checkpoints("run")[-1].step == 3
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
     run_sft(SftConfig(**settings))
     run_sft(SftConfig(**settings | {"log_path": "whole"}))
     assert metrics("run") == metrics("whole")
+
+
+def test_a_loop_that_an_error_ends_waits_for_nothing_that_is_queued(common, monkeypatch):
+    ran = []
+
+    def interrupted(loop, steps_done, **how):
+        loop.service.scheduler.submit(lambda: time.sleep(0.2))
+        loop.service.scheduler.submit(lambda: ran.append("a minibatch"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(SftConfig(**common | {"eval_data": "none"}, max_steps=3, log_path="run"))
+    assert ran == []
+
+
+def test_steps_are_not_lost_when_the_last_evaluation_fails(common, monkeypatch):
+    def fail(loop, step, sampler):
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(Loop, "is_eval_step", lambda loop, step: False)
+    monkeypatch.setattr(Loop, "evaluate", fail)
+    with pytest.raises(EngineError):
+        run_sft(SftConfig(**common | {"save_every": 10}, max_steps=3, log_path="run"))
+    assert read_checkpoints("run")[-1].step == 3
 
 
 # -- one step ahead ---------------------------------------------------------------------------------------------------
@@ -451,5 +532,38 @@ def test_a_stopped_overlapped_run_misses_no_batch(common, half_trained, tmp_path
         run_train(TrainConfig(**settings, log_path=stopped))
     monkeypatch.undo()
     run_train(TrainConfig(**settings, log_path=stopped))
-    keys = [[(row["step"], row["sample_key"]) for row in rollouts(tmp_path / name)] for name in ("whole", "stopped")]
-    assert keys[0] == keys[1]
+    assert keys(tmp_path / "whole") == keys(tmp_path / "stopped")
+
+
+def keys(folder) -> list[tuple]:
+    return [(row["step"], row["sample_key"]) for row in rollouts(folder)]
+
+
+def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained):
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
+    settings |= {"max_steps": 5, "save_every": 10}
+    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
+        run_train(TrainConfig(**settings, log_path="run"))
+    assert read_checkpoints("run")[-1].step == 3
+    run_train(TrainConfig(**settings, log_path="run"))
+    run_train(TrainConfig(**settings, log_path="whole"))
+    assert keys("run") == keys("whole")
+
+
+def test_an_overlapped_run_that_is_to_stop_asks_for_nothing_more(common, half_trained, monkeypatch):
+    asked, collect, init = [], Asked.collect, Asked.__init__
+
+    def counted(self, *args, **kwargs):
+        asked.append(None)
+        init(self, *args, **kwargs)
+
+    def interrupted(self, **kwargs):
+        if len(asked) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return collect(self, **kwargs)
+
+    monkeypatch.setattr(Asked, "__init__", counted)
+    monkeypatch.setattr(Asked, "collect", interrupted)
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
+    run_train(TrainConfig(**settings | {"save_every": 10}, max_steps=5, log_path="run"))
+    assert read_checkpoints("run")[-1].step == len(asked) == 2

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from geospot.engine.errors import EngineGone
 from geospot.engine.local.scheduler import Scheduler
+from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
 
 @pytest.fixture
@@ -157,3 +159,38 @@ def test_close_finishes_what_was_asked(log):
     assert (step.result(), waiting.result()) == (1, "answer x")
     with pytest.raises(RuntimeError, match="closed"):
         operation(scheduler, log, "late")
+
+
+def test_close_without_finishing_waits_for_what_runs_and_fails_the_rest(log):
+    scheduler, started, go = Scheduler(), threading.Event(), threading.Event()
+
+    def slow(payloads):
+        started.set()
+        go.wait(5)
+        return payloads
+
+    running = scheduler.submit_sample("old weights", slow, "runs")
+    beside = sample(scheduler, log, "of other weights, due together")
+    asked = [operation(scheduler, log, "step"), sample(scheduler, log, "x")]
+    assert started.wait(5)
+    threading.Timer(0.05, go.set).start()
+    scheduler.close(finish=False)
+    assert running.result() == "runs"
+    for future in (beside, *asked):
+        with pytest.raises(EngineGone, match="closed before"):
+            future.result(timeout=5)
+    assert log == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_engine_that_is_left_by_an_error_drops_what_was_asked_for_later(log, tmp_path, error):
+    def leave():
+        with LocalServiceClient(LocalOptions(checkpoint_dir=str(tmp_path))) as service:
+            service.scheduler.submit(lambda: time.sleep(0.05))
+            sample(service.scheduler, log, "nobody waits for it")
+            operation(service.scheduler, log, "a minibatch")
+            raise error
+
+    with pytest.raises(error):
+        leave()
+    assert log == []

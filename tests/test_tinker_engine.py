@@ -23,7 +23,7 @@ from geospot.engine.tinker.checks import Server, check_model
 from geospot.eval import EvalConfig
 from geospot.eval import run as run_eval
 from geospot.rollout import Asked
-from geospot.runs import read_checkpoints, read_metrics
+from geospot.runs import RunFolder, read_checkpoints, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.train import TrainConfig
@@ -356,6 +356,30 @@ def test_auto_takes_the_service_where_it_has_the_model_and_there_is_a_key(tmp_pa
         out = capsys.readouterr().out
         assert "engine=local although TINKER_API_KEY is set" in out
         assert "owner/model" in out
+
+
+def test_auto_goes_where_the_checkpoint_is(tmp_path, monkeypatch):
+    def run_folder(name: str, path: str) -> str:
+        with RunFolder.create(tmp_path / name, {}) as run:
+            run.add_checkpoint(1, "tinker://older/weights/1" if "://" not in path else tmp_path, {})
+            run.add_checkpoint(2, path, {})
+        return str(tmp_path / name)
+
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "state.json").write_text("{}")
+    with Serving("owner/model", tmp_path / "served") as service:
+        monkeypatch.setenv("TINKER_BASE_URL", service.url)
+        monkeypatch.setenv("TINKER_API_KEY", "tml-test")
+
+        def chosen(checkpoint) -> str:
+            return choose(SftConfig(model_name="owner/model", checkpoint=checkpoint))
+
+        assert chosen(run_folder("here", str(tmp_path / "state"))) == "local"
+        assert chosen(run_folder("there", "tinker://a/weights/2")) == "tinker"
+        assert chosen(str(tmp_path / "state")) == "local"
+        monkeypatch.chdir(tmp_path / "state")
+        assert chosen("") == chosen(None) == "tinker", "no checkpoint is not the folder one stands in"
+    assert choose(SftConfig(model_name="owner/model", checkpoint=str(tmp_path / "there"))) == "tinker"
 
 
 def test_a_checkpoint_of_the_other_engine_is_refused_with_a_word(server, over_wire, common, tmp_path):  # noqa: F811

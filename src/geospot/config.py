@@ -1,5 +1,6 @@
 """What `sft` and `train` have in common to be configured, and how a command line becomes a configuration."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
@@ -9,7 +10,7 @@ import chz
 from geospot.data.fields import Columns
 from geospot.data.held_out import CellSplit
 from geospot.data.views import check_views
-from geospot.engine import follow, is_follower
+from geospot.engine import follow, is_follower, lead
 from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny
 from geospot.runs.sinks import SINKS, check_sinks
 
@@ -103,7 +104,7 @@ class EngineConfig:
             raise ValueError(
                 f"engine='local', base_url={self.base_url!r}: the local engine has no server; leave one out"
             )
-        if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
+        if self.device not in ("auto", "cpu", "cuda") and not re.fullmatch(r"cuda:\d+", self.device):
             raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
 
 
@@ -268,8 +269,10 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
     try:
         if isinstance(config, EngineConfig) and is_follower():
             follow(config)  # the first process runs the command; this one does shares of its passes
-        else:
-            main(config)
+            return
+        if isinstance(config, EngineConfig):
+            lead(config)
+        main(config)
     except SystemExit:  # before `user_errors`, which imports much
         raise
     except user_errors() as error:

@@ -22,7 +22,7 @@ from geospot.files import RunFolderError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
-from geospot.runs import RunFolder, StopRequest, is_remote, read_checkpoints
+from geospot.runs import RunFolder, StopRequest, is_remote, last_checkpoint, read_checkpoints
 from geospot.runs.positions import load_position, prune_positions, save_position
 
 SAVING_SHARE = 0.05  # of the time, for save_every=0
@@ -53,11 +53,9 @@ class Loop:
         `start_from` is asked only where a run begins: one that goes on needs its own checkpoint alone.
         """
         loop = cls(config, command)
-        try:
+        with loop._stack:
             loop._open(start_from)
-        except BaseException:
-            loop._stack.close()
-            raise
+            loop._stack = loop._stack.pop_all()
         return loop
 
     def _open(self, start_from: Callable[[], str | None]) -> None:
@@ -112,8 +110,8 @@ class Loop:
 
     @staticmethod
     def _saved_position(run: Path) -> dict:
-        usable = [c for c in read_checkpoints(run) if c.kind == "state" and c.exists]
-        return load_position(run, usable[-1].loop_state["data"]) if usable else {}
+        last = last_checkpoint(run)
+        return load_position(run, last.loop_state["data"]) if last else {}
 
     def _load_eval_sets(self, sets: Sets) -> list[EvalSet]:
         config, bad = self.config, SkipCounter()
@@ -144,7 +142,7 @@ class Loop:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stack.close()
+        self._stack.__exit__(*exc)  # an engine that is left by an error does no more than it is at
 
     def report_data(self) -> None:
         """Print what was skipped and what was found in the labels."""
@@ -158,12 +156,16 @@ class Loop:
             print(f"labels of the samples read in this session:\n{self.labels.report.summary()}")
 
     def steps(self) -> Iterator[int]:
-        """The steps to do. After each a checkpoint, if one is due; no more of them once somebody asks to stop."""
+        """The steps to do. After each a checkpoint, if one is due; no more of them once somebody asks to stop.
+
+        One is due after the last step, too: the evaluation behind it may fail.
+        """
         for step in range(self.first_step, self.config.max_steps):
             self._step, self._begun = step, False
             yield step
-            self.save(step + 1)
-            if self.stop.requested:
+            stopping = self.stop.requested  # looked at once: what is asked for while this one is saved stops the next
+            self.save(step + 1, forced=stopping or step + 1 == self.config.max_steps)
+            if stopping:
                 print(f"stopped after step {step}; the same command goes on from there")
                 return
 
@@ -248,10 +250,10 @@ class Loop:
         return evaluation
 
     def save(self, steps_done: int, *, final: bool = False, forced: bool = False) -> None:
-        """Take a checkpoint if one is due after `steps_done` steps, always at the end or when asked to stop."""
+        """Take a checkpoint if one is due after `steps_done` steps."""
         every, now = self.config.save_every, time.monotonic()
         due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
-        if not (due or final or forced or self.stop.requested):
+        if not (due or final or forced):
             return
         ttl = None if final else self.config.ttl_seconds
         path = self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
@@ -274,10 +276,9 @@ def find_checkpoint(path: str) -> str:
         return path
     folder = Path(path).expanduser()
     if (folder / "checkpoints.jsonl").is_file():
-        usable = [c for c in read_checkpoints(folder) if c.kind == "state" and c.exists]
-        if not usable:
+        if not (last := last_checkpoint(folder)):
             raise DataError(f"checkpoint={path!r}: the run has no checkpoint left; start it again to go on")
-        return usable[-1].path
+        return last.path
     if (folder / "state.json").is_file():
         return str(folder)
     raise DataError(

@@ -109,6 +109,8 @@ class Asked:
         for n, future in enumerate(as_completed(index), start=1):
             try:
                 sequences = list(future.result().sequences)
+                if len(sequences) != self.num_samples:
+                    raise EngineError(f"{len(sequences)} answers where num_samples={self.num_samples} were asked for")
             except EngineGone:
                 raise
             except Exception as error:

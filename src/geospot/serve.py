@@ -55,7 +55,7 @@ def run(config: ServeConfig) -> None:
             asyncio.run(_listen(server, config, keyed=key is not None))
     finally:
         print("stopping ...", flush=True)
-        thread = threading.Thread(target=service.close, daemon=True)
+        thread = threading.Thread(target=service.close, args=("interrupted",), daemon=True)
         thread.start()
         thread.join(CLOSE_S)
     print(f"stopped; checkpoints are in {config.checkpoint_dir}")

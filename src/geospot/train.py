@@ -15,6 +15,7 @@ Where this departs from textbook GRPO (Shao et al., arXiv 2402.03300), and why:
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import chz
@@ -22,7 +23,8 @@ import numpy as np
 
 from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
-from geospot.config import LoopConfig, default_log_path, not_negative, positive, run_command
+from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, not_negative, positive, run_command
+from geospot.data.records import DataError
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
@@ -34,10 +36,10 @@ from geospot.optim import learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
 from geospot.rollout import Asked, Rollouts, log_rows, request_seed, score
-from geospot.runs import read_checkpoints
+from geospot.runs import last_checkpoint, plain_config, read_config
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.update import per_token, update
+from geospot.update import answer_logprobs, per_token, update
 
 LOSSES = ("importance_sampling", "ppo", "cispo")
 # What the tiny model's warm start does not share with the run behind it.
@@ -171,7 +173,10 @@ def run(config: TrainConfig) -> list[Evaluation]:
             rollouts = asked.collect(min_share=config.min_group_share, on_progress=shows_requests)
             bar.show(sampled=None, in_flight=None)
             clock.lap("sample")
-            ahead = ask_ahead(sampler, loop, step + 1) if config.overlap and step + 1 < config.max_steps else None
+            ahead = None
+            if config.overlap and step + 1 < config.max_steps and not loop.stop.requested:
+                with suppress(DataError):  # the next step meets it again, once this one is done and can be saved
+                    ahead = ask_ahead(sampler, loop, step + 1)
             parts = score(rollouts, progress, reward_config)
             advantages_BG = group_advantages(
                 parts.total.reshape(-1, config.group_size),
@@ -198,26 +203,41 @@ def start_checkpoint(config: TrainConfig) -> str | None:
         return None
     if config.checkpoint != "auto":
         return find_checkpoint(config.checkpoint)
-    sft = default_log_path("sft", config.model_name)
-    if not (Path(sft) / "checkpoints.jsonl").is_file():
-        if not is_tiny(config.model_name):
-            print(
-                f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form"
-            )
-            return None
+    sft, tiny = default_log_path("sft", config.model_name), is_tiny(config.model_name)
+    begun = (Path(sft) / "checkpoints.jsonl").is_file()
+    if not begun and not tiny:
+        print(f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form")
+        return None
+    if not begun:
         print(f"no SFT run in {sft}: {config.model_name} gets a short one first, or no answer could be read")
         warm_start(config, sft)
-    print(f"starting from the SFT run in {sft}")
+    elif tiny and not is_finished(sft) and is_warm_start(config, sft):
+        print(f"going on with the short SFT run in {sft}")
+        warm_start(config, sft)
+    print(f"starting from the SFT run in {sft}{'' if is_finished(sft) else ', which is not finished'}")
     return find_checkpoint(sft)
 
 
-def warm_start(config: TrainConfig, folder: str) -> None:
+def is_finished(run: str) -> bool:
+    """Whether the run has done all its steps."""
+    return (last := last_checkpoint(run)) is not None and last.final
+
+
+def is_warm_start(config: TrainConfig, run: str) -> bool:
+    """Whether the run is one that `warm_start(config)` has begun."""
+    there, wanted = read_config(run), plain_config(warm_start_settings(config))
+    return all(there.get(key) == wanted[key] for key in wanted.keys() - MAY_DIFFER - {"engine"})
+
+
+def warm_start_settings(config: TrainConfig) -> dict:
     """Eighty supervised steps for the tiny model, on the same data."""
-    shared = {
-        name: getattr(config, name) for name in LoopConfig.__chz_fields__ if name not in {*WARM_START, "log_path"}
-    }
-    run_sft(SftConfig(**shared, **WARM_START, log_path=folder))
-    if not read_checkpoints(folder)[-1].final:
+    return {name: getattr(config, name) for name in LoopConfig.__chz_fields__} | WARM_START
+
+
+def warm_start(config: TrainConfig, folder: str) -> None:
+    """Do them, or what is left of them."""
+    run_sft(SftConfig(**warm_start_settings(config) | {"log_path": folder}))
+    if not is_finished(folder):
         raise KeyboardInterrupt
 
 
@@ -255,7 +275,7 @@ def reward_metrics(
     """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
     rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
     km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
-    logprobs = np.concatenate([np.asarray(sequence.logprobs) for sequence in rollouts.sequences])
+    logprobs = np.concatenate([answer_logprobs(sequence) for sequence in rollouts.sequences])
     out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
     out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
     return out | {
@@ -268,7 +288,7 @@ def reward_metrics(
         "train/median_km": float(np.median(km)),
         "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
         "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
-        "entropy": float(-logprobs.mean()),
+        "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
         "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
         "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
     }

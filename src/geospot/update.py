@@ -6,6 +6,7 @@ import numpy as np
 from tinker import types
 
 from geospot.datums import policy_datum, policy_diagnostics
+from geospot.engine.errors import EngineError
 from geospot.optim import adam
 from geospot.rollout import Rollouts
 
@@ -17,22 +18,44 @@ def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") 
     """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
 
     The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
+    EngineError where a log-probability is missing.
     """
     lengths = [len(sequence.tokens) for sequence in rollouts.sequences]
     per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
     if reference is None:
         return per_answer, {}
-    futures = []
+    futures = {}
     for i, sequence in enumerate(rollouts.sequences):
+        if not sequence.tokens:
+            continue  # a service may leave out the token that ends an answer: some are empty then
         prompt = rollouts.prompts[i // rollouts.group_size]
         chunk = types.EncodedTextChunk(tokens=list(sequence.tokens))
-        futures.append(reference.compute_logprobs(types.ModelInput(chunks=[*prompt.chunks, chunk])))
-    drift = []
-    for sequence, future, n in zip(rollouts.sequences, futures, lengths, strict=True):
-        drift.append(np.asarray(sequence.logprobs) - np.array(future.result()[-n:], dtype=np.float64))
-    mean = float(np.concatenate(drift).mean())
-    with_penalty = [a - config.kl_coef * (d - mean) for a, d in zip(per_answer, drift, strict=True)]
-    return with_penalty, {"kl_reference": mean}
+        futures[i] = reference.compute_logprobs(types.ModelInput(chunks=[*prompt.chunks, chunk]))
+    if not futures:
+        return per_answer, {}
+    drift = {}
+    for i, future in futures.items():
+        theirs = _whole(future.result()[-lengths[i] :], lengths[i], "the reference of kl_coef")
+        drift[i] = answer_logprobs(rollouts.sequences[i]) - theirs
+    mean = float(np.concatenate(list(drift.values())).mean())
+    for i, found in drift.items():
+        per_answer[i] = per_answer[i] - config.kl_coef * (found - mean)
+    return per_answer, {"kl_reference": mean}
+
+
+def answer_logprobs(sequence: types.SampledSequence) -> np.ndarray:
+    """The sampler's log-probabilities (T,) of an answer; EngineError where one is missing."""
+    return _whole(sequence.logprobs, len(sequence.tokens), "the sampler")
+
+
+def _whole(logprobs, n: int, who: str) -> np.ndarray:
+    found = np.array([] if logprobs is None else logprobs, dtype=np.float64)  # None becomes NaN
+    if (good := int(np.isfinite(found).sum())) != n or len(found) != n:
+        raise EngineError(
+            f"{who} gave no finite log-probability for {n - good} of {n} tokens of an answer, and the update needs "
+            "them all: take a server that gives them, or a lower learning_rate where the weights have diverged"
+        )
+    return found
 
 
 def update(
@@ -88,14 +111,14 @@ def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[
         if np.any(token_advantages[i]):
             sequence, prompt = rollouts.sequences[i], rollouts.prompts[i // rollouts.group_size]
             advantages = token_advantages[i] / n_tokens
-            data.append(policy_datum(prompt, list(sequence.tokens), np.asarray(sequence.logprobs), advantages))
+            data.append(policy_datum(prompt, list(sequence.tokens), answer_logprobs(sequence), advantages))
     return data
 
 
 def check_mismatch(kl: float, config: "TrainConfig") -> None:
     """Before the weights have moved, sampler and trainer must agree."""
     if not kl <= config.max_mismatch_kl:  # NaN is no agreement
-        raise RuntimeError(
+        raise EngineError(
             f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
             "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
         )

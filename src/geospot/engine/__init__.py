@@ -1,6 +1,7 @@
 """The one seam: training loops speak the Tinker API; what stands behind it is opened here."""
 
 import os
+import signal
 from typing import Any
 
 import chz
@@ -17,8 +18,14 @@ def settle_engine(config: Any):
 
         config = chz.replace(config, engine=choose(config))
     if config.engine == "tinker":
+        from geospot.engine.errors import EngineError
         from geospot.engine.tinker.checks import Server, check_lora_rank, check_model
 
+        if (size := team_size()) > 1:
+            raise EngineError(
+                f"engine=tinker with WORLD_SIZE={size}: the service does the work, and one process asks for it; "
+                "start it without torchrun, or set engine=local"
+            )
         server = Server.find(config.base_url)
         check_model(server, config.model_name)
         if hasattr(config, "rank"):
@@ -73,24 +80,60 @@ def resolve_device(wanted: str) -> str:
 
     from geospot.models.loading import ModelError
 
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    gpus, size = torch.cuda.device_count(), team_size()
+    if wanted == "cpu" or (wanted == "auto" and not gpus):
+        return "cpu"
+    if not gpus:
         raise ModelError(f"device={wanted}: torch sees no GPU here; device=cpu works everywhere")
-    if wanted == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        wanted = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        torch.cuda.set_device(wanted)
-    return wanted
+    _, _, number = wanted.partition(":")
+    if size > 1:
+        if number:
+            raise ModelError(f"device={wanted}: all {size} processes would share it; set device=cuda, a GPU for each")
+        if int(number := os.environ["LOCAL_RANK"]) >= gpus:
+            raise ModelError(
+                f"device={wanted}: no GPU for process {number} (from 0) of this machine, torch sees {gpus}; set "
+                f"--nproc-per-node {gpus}, or device=cpu"
+            )
+        return f"cuda:{number}"
+    if number and int(number) >= gpus:
+        raise ModelError(f"device={wanted}: torch sees {gpus} GPUs, from cuda:0; the last is cuda:{gpus - 1}")
+    return "cuda" if wanted == "auto" else wanted
+
+
+def team_size() -> int:
+    """How many processes torchrun or accelerate started for this command; EngineError where they cannot meet."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if size > 1 and missing:
+        from geospot.engine.errors import EngineError
+
+        raise EngineError(
+            f"WORLD_SIZE={size} without {', '.join(missing)}: start with torchrun, which sets them all, or unset "
+            "WORLD_SIZE for one process"
+        )
+    return size
 
 
 def is_follower() -> bool:
-    """Whether torchrun or accelerate started this process beside a first one, which runs the command."""
-    return int(os.environ.get("RANK", "0")) > 0
+    """Whether this process stands beside a first one, which runs the command."""
+    return team_size() > 1 and int(os.environ["RANK"]) > 0
+
+
+def lead(config: Any) -> None:
+    """In the first process of several, before all else: meet the others, which end when it ends, however it ends."""
+    if team_size() > 1:
+        from geospot.engine.local.team import Team
+
+        Team.of(resolve_device(config.device))
 
 
 def follow(config: Any) -> None:
     """Do a share of each pass of the first process until it ends (data parallel, see `engine.local.team`)."""
-    open_engine(config).follow()
+    service = local_engine(config)
+    # Sent to all processes, they ask the first to stop: it needs the others for the step that it finishes.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    service.follow()
 
 
 def weights_info(path: str, base_url: str | None = None):

@@ -3,7 +3,15 @@
 from geospot.files import RunFolderError, atomic_folder, read_jsonl, write_json_atomic
 from geospot.runs.config import MAY_DIFFER, plain_config
 from geospot.runs.control import StopRequest
-from geospot.runs.folder import Checkpoint, RunFolder, is_remote, read_checkpoints, read_config, read_metrics
+from geospot.runs.folder import (
+    Checkpoint,
+    RunFolder,
+    is_remote,
+    last_checkpoint,
+    read_checkpoints,
+    read_config,
+    read_metrics,
+)
 from geospot.runs.rollouts import RolloutRow, query_rollouts
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "StopRequest",
     "atomic_folder",
     "is_remote",
+    "last_checkpoint",
     "plain_config",
     "query_rollouts",
     "read_checkpoints",

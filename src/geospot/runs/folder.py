@@ -164,7 +164,7 @@ class RunFolder:
 
     def last_checkpoint(self, kind: CheckpointKind = "state") -> Checkpoint | None:
         """The newest checkpoint that can still be loaded, or None."""
-        return next((c for c in reversed(self.checkpoints()) if c.kind == kind and c.exists), None)
+        return last_checkpoint(self.path, kind)
 
     def rewind(self, step: int) -> None:
         """Forget `step` and everything after it (rollouts, metrics, checkpoints beyond it), to run it again.
@@ -241,6 +241,11 @@ def read_checkpoints(path: str | Path) -> list[Checkpoint]:
         where = line["path"] if is_remote(line["path"]) else str(folder / line["path"])
         records.append(Checkpoint(**(line | {"path": where})))
     return records
+
+
+def last_checkpoint(path: str | Path, kind: CheckpointKind = "state") -> Checkpoint | None:
+    """The newest checkpoint of a run folder that can still be loaded, or None."""
+    return next((c for c in reversed(read_checkpoints(path)) if c.kind == kind and c.exists), None)
 
 
 def _check_place(path: Path, resume: Resume) -> bool:

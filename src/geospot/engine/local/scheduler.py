@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from geospot.engine.errors import EngineGone
 from geospot.engine.futures import LocalFuture
 
 
@@ -29,7 +30,7 @@ class Scheduler:
         self._jobs: deque[_Job] = deque()
         self._by_future: dict[LocalFuture, _Job] = {}
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._dropping = False
         self._thread = threading.Thread(target=self._work, args=(threads,), name="geospot-engine", daemon=True)
         self._thread.start()
 
@@ -44,10 +45,11 @@ class Scheduler:
         """
         return self._add(_Job(LocalFuture(self._demand), None, batch_key, run_batch, payload))
 
-    def close(self) -> None:
-        """Finish what is queued, then stop the thread."""
+    def close(self, *, finish: bool = True) -> None:
+        """Finish what is queued, then stop the thread; without `finish` wait for what is running and fail the rest."""
         with self._changed:
             self._closed = True
+            self._dropping = not finish
             self._changed.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -93,13 +95,14 @@ class Scheduler:
                     self._by_future.pop(job.future)
             self._run(due)
 
-    @staticmethod
-    def _run(due: list[_Job]) -> None:
+    def _run(self, due: list[_Job]) -> None:
         groups: dict[Hashable, list[_Job]] = {}
         for job in due:
             groups.setdefault(job.batch_key, []).append(job)
         for jobs in groups.values():
             try:
+                if self._dropping:
+                    raise EngineGone("the engine was closed before this was its turn")
                 if jobs[0].run is not None:
                     results = [jobs[0].run()]
                 else:

@@ -36,12 +36,12 @@ class LocalServiceClient:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exc):
-        self.close()
+    def __exit__(self, kind, *exc):
+        self.close("success" if kind is None else "errored")
 
     def close(self, status: str = "success", detail: str | None = None) -> None:
-        """Finish what was asked and stop the engine's thread."""
-        self.scheduler.close()
+        """Finish what was asked (after an error: only what is running) and stop the engine's thread."""
+        self.scheduler.close(finish=status == "success")
 
     def follow(self) -> None:
         """In a process that another leads (see `Team`): do shares of its work until it ends."""

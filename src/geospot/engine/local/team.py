@@ -7,13 +7,16 @@ gradient of the whole.
 """
 
 import atexit
-import os
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed as dist
+
+from geospot.engine import team_size
+from geospot.engine.errors import EngineGone
 
 if TYPE_CHECKING:
     from geospot.engine.local.network import Network, NetworkSpec
@@ -26,31 +29,33 @@ class Team:
     """This process's place among the others: one a process, for all engines that it opens."""
 
     def __init__(self, device: str):
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
         self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
         self._objects = dist.new_group(backend="gloo", timeout=_PATIENCE)  # headers and shares are no tensors
         self._sent: dict = {}
-
         if self.rank == 0:
             atexit.register(self.close)
 
     @staticmethod
     def of(device: str) -> "Team | None":
         """This process's team, where torchrun or accelerate started more than one process."""
-        return _team(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+        return _team(device) if team_size() > 1 else None
 
     def execute(self, spec: "NetworkSpec", network: "Network", weights: dict, key: int, work):
         """The first process's side of a pass: send weights that changed and shares, do one's own, join the results."""
         shares, where = work.shares(self.size)
         is_new = self._sent.get(spec) != key
         header = {"spec": spec, "names": list(weights) if is_new else None, "close": False}
-        dist.broadcast_object_list([header], group=self._objects)
-        if is_new:
-            for name in weights:
-                dist.broadcast(weights[name].data.contiguous(), 0)
-            self._sent[spec] = key
         mine = [None]
-        dist.scatter_object_list(mine, shares, group=self._objects)
+        with self._together():
+            dist.broadcast_object_list([header], group=self._objects)
+            if is_new:
+                for name in weights:
+                    dist.broadcast(weights[name].data.contiguous(), 0)
+                self._sent[spec] = key
+            dist.scatter_object_list(mine, shares, group=self._objects)
         results, gradients = self._do(network, weights, mine[0])
         failures = [r for r in results if isinstance(r, BaseException)]
         if failures:
@@ -61,19 +66,21 @@ class Team:
         """A follower's whole life: do shares until the first process closes. `network_of(spec)` is the model."""
         held: dict = {}
         while True:
-            box = [None]
-            dist.broadcast_object_list(box, group=self._objects)
+            box, share = [None], [None]
+            with self._together():
+                dist.broadcast_object_list(box, group=self._objects)
             header = box[0]
             if header["close"]:
                 return
             network = network_of(header["spec"])
             if header["names"] is not None:
                 weights = {name: torch.empty_like(network.trainable[name]) for name in header["names"]}
-                for name in weights:
-                    dist.broadcast(weights[name], 0)
+                with self._together():
+                    for name in weights:
+                        dist.broadcast(weights[name], 0)
                 held[header["spec"]] = weights
-            share = [None]
-            dist.scatter_object_list(share, None, group=self._objects)
+            with self._together():
+                dist.scatter_object_list(share, None, group=self._objects)
             self._do(network, held[header["spec"]], share[0])
 
     def _do(self, network: "Network", weights: dict, work) -> tuple[list, dict]:
@@ -87,7 +94,8 @@ class Team:
         if gradients or getattr(work, "backward", False):
             result = result if isinstance(result, BaseException) else type(result)(result.logprobs, result.loss, {})
         results = [None] * self.size
-        dist.all_gather_object(results, (result, list(gradients)), group=self._objects)
+        with self._together():
+            dist.all_gather_object(results, (result, list(gradients)), group=self._objects)
         names = {name for _, found in results for name in found}
         results = [result for result, _ in results]
         summed = {}
@@ -95,14 +103,27 @@ class Team:
             for name in [n for n in network.trainable if n in names]:  # in everybody's same order
                 total = gradients.get(name)
                 total = torch.zeros_like(network.trainable[name]) if total is None else total.contiguous()
-                dist.reduce(total, 0)
+                with self._together():
+                    dist.reduce(total, 0)
                 summed[name] = total
         return results, summed
+
+    @contextmanager
+    def _together(self):
+        """EngineGone where another process is no more: what they do together cannot go on."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise EngineGone(
+                f"process {self.rank} (from 0) of {self.size} lost the others: one has ended, and says why where it "
+                f"could. The same command goes on from the last checkpoint ({str(error).splitlines()[0]})"
+            ) from error
 
     def close(self) -> None:
         """Let the followers go, when the first process ends."""
         if self.rank == 0:
-            dist.broadcast_object_list([{"close": True}], group=self._objects)
+            with suppress(EngineGone), self._together():
+                dist.broadcast_object_list([{"close": True}], group=self._objects)
         dist.destroy_process_group()
 
 
