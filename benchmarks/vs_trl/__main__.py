@@ -135,12 +135,12 @@ def scaling(args, model: str) -> list[dict]:
         floor = gflop(**shape) / matmul_gflops(args.threads)
         name = next(iter(change))
         rows.append({"varied": name, **shape, **{f"{k}_s": v for k, v in least.items()}, "floor_s": floor})
-        print(table([{
+        lines = table([{
             "varied": name, "prompts": shape["prompts"], "group": shape["group"], "tokens": shape["new_tokens"],
             "step s": f"{least['step']:.3f}", "sample s": f"{least['sample']:.3f}", "floor s": f"{floor:.3f}",
             "step / floor": f"{least['step'] / floor:.1f}",
-        }]).splitlines()[-1] if rows[1:] else "varied, prompts, group, tokens, step s, sample s, floor s, step / floor",
-            flush=True)  # fmt: skip
+        }]).splitlines()  # fmt: skip
+        print("\n".join(lines if len(rows) == 1 else lines[-1:]), flush=True)
     return rows
 
 
