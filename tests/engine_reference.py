@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from tinker import types
 from transformers import AutoModelForImageTextToText
 
+from geospot.engine.local.service import LocalOptions, LocalServiceClient
+
 LORA_ALPHA = 32
 
 
@@ -115,3 +117,37 @@ def plain_gradients(folder, processing, training, group_data) -> dict[str, torch
         ratio = (lp - torch.tensor(q, dtype=torch.float32)).exp()
         (-ratio * torch.tensor(advantages, dtype=torch.float32)).sum().backward()
     return {name: t.grad for name, t in tensors.items() if t.grad is not None}
+
+
+def bfloat16_errors(folder, processing, prompts) -> tuple[float, float, float]:
+    """Mean distance of log-probabilities in bfloat16 from those of transformers in float32: the engine's trainer, its
+    sampler, and transformers' own forward in bfloat16."""
+    with LocalServiceClient(LocalOptions(threads=1, dtype="bfloat16")) as service:
+        training = service.create_lora_training_client(folder, rank=4, seed=1).result()  # the adapter is 0
+        sampler = training.save_weights_and_get_sampling_client().result()
+        futures = [sampler.sample(p, 4, params(max_tokens=6, seed=i)) for i, p in enumerate(prompts)]
+        sampled = [(p, s) for p, f in zip(prompts, futures, strict=True) for s in f.result().sequences]
+        data = [datum(p, s.tokens, logprobs=s.logprobs, advantages=1.0) for p, s in sampled]
+        out = training.forward(data, "ppo").result()
+    plain = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    exact, errors = load_reference(folder), []
+    for i, (prompt, s) in enumerate(sampled):
+        with torch.no_grad():
+            own = gather(reference_logprobs(plain, processing, prompt, s.tokens).float(), s.tokens).numpy()
+            true = gather(reference_logprobs(exact, processing, prompt, s.tokens), s.tokens).numpy()
+        errors.append([np.abs(x - true) for x in (logprobs_of(out, i, len(s.tokens)), s.logprobs, own)])
+    return tuple(float(np.concatenate(part).mean()) for part in zip(*errors, strict=True))
+
+
+def bfloat16_cosine(folder, prompts) -> float:
+    """Cosine between a client's gradients in float32 and in bfloat16."""
+    rng = np.random.default_rng(0)
+    answers = [(p, rng.integers(300, 900, n), rng.normal(size=n)) for p in prompts for n in (4, 2)]
+    data = [datum(p, t, weights=w) for p, t, w in answers]
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        with LocalServiceClient(LocalOptions(threads=1, dtype=dtype)) as service:
+            training = service.create_lora_training_client(folder, rank=4, seed=1).result()
+            training.forward_backward(data, "cross_entropy").result()
+            found.append(torch.cat([w.grad.flatten() for w in training._weights.values() if w.grad is not None]))
+    return float(torch.nn.functional.cosine_similarity(*found, dim=0))

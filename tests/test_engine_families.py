@@ -6,6 +6,8 @@ import torch
 import vlm_families
 from conftest import jpeg
 from engine_reference import (
+    bfloat16_cosine,
+    bfloat16_errors,
     datum,
     gather,
     load_reference,
@@ -82,3 +84,15 @@ def test_gradients_are_those_of_transformers(family, trained):
     for name, value in expected.items():
         scale = value.abs().max().item()
         torch.testing.assert_close(got[name], value, rtol=0, atol=1e-4 * scale + 1e-7)
+
+
+def test_bfloat16_is_no_further_off_than_transformers_own(family):
+    _, folder, processing, prompts = family
+    trainer, sampler, own = bfloat16_errors(folder, processing, prompts)
+    assert trainer < 1.5 * own + 0.01
+    assert sampler < 1.5 * own + 0.01
+
+
+def test_bfloat16_gradients_point_where_those_of_float32_do(family):
+    _, folder, _, prompts = family
+    assert bfloat16_cosine(folder, prompts) > 0.98

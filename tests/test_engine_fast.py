@@ -5,18 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from engine_reference import (
-    datum,
-    forward_inputs,
-    gather,
-    load_reference,
-    logprobs_of,
-    params,
-    reference_logprobs,
-    train_a_little,
-)
+from engine_reference import bfloat16_cosine, bfloat16_errors, params, train_a_little
 from scipy.stats import chisquare
-from transformers import AutoModelForImageTextToText
 
 from geospot.engine.local.drawing import draw
 from geospot.engine.local.options import LocalOptions
@@ -93,47 +83,15 @@ def test_the_decoding_step_is_compiled_for_all_shapes(tiny_folder, prompts, monk
     assert 1 <= len(graphs) <= 3  # with and without prompts of different lengths
 
 
-def test_bfloat16_agrees_with_transformers_in_bfloat16(tiny_folder, prompts, renderer, tmp_path):
-    """Tolerances for logits of this size (a spread of about 8): 0.1 on average, where bfloat16 itself is 0.1 off."""
-    options = LocalOptions(threads=1, dtype="bfloat16", checkpoint_dir=str(tmp_path))
-    rng = np.random.default_rng(0)
-    with LocalServiceClient(options) as service:
-        training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()  # the adapter is 0
-        sampler = training.save_weights_and_get_sampling_client().result()
-        futures = [sampler.sample(p, 4, params(max_tokens=6, seed=i)) for i, p in enumerate(prompts)]
-        sampled = [(p, s) for p, f in zip(prompts, futures, strict=True) for s in f.result().sequences]
-        data = [datum(p, s.tokens, logprobs=s.logprobs, advantages=rng.normal()) for p, s in sampled]
-        out = training.forward(data, "ppo").result()
-    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder, dtype=torch.bfloat16).eval()
-    exact, processing = load_reference(tiny_folder), renderer.processing
-    ours, sampler_off, own_error = [], [], []
-    for i, (prompt, s) in enumerate(sampled):
-        with torch.no_grad():
-            want = gather(reference_logprobs(plain, processing, prompt, s.tokens).float(), s.tokens).numpy()
-            true = gather(reference_logprobs(exact, processing, prompt, s.tokens), s.tokens).numpy()
-        ours.append(np.abs(logprobs_of(out, i, len(s.tokens)) - true))
-        sampler_off.append(np.abs(s.logprobs - true))
-        own_error.append(np.abs(want - true))
-    ours, sampler_off, own_error = (float(np.mean(x)) for x in (ours, sampler_off, own_error))
-    # No further from float32 than transformers' own bfloat16 forward is.
-    assert ours < 1.5 * own_error + 0.01, (ours, own_error)
-    assert sampler_off < 1.5 * own_error + 0.01, (sampler_off, own_error)
-    assert own_error < 0.2
-    assert forward_inputs(processing, prompts[0])  # the same inputs as above
+def test_bfloat16_is_no_further_off_than_transformers_own(tiny_folder, prompts, renderer):
+    trainer, sampler, own = bfloat16_errors(tiny_folder, renderer.processing, prompts)
+    assert trainer < 1.5 * own + 0.01
+    assert sampler < 1.5 * own + 0.01
+    assert own < 0.2  # of logits with a spread of about 8
 
 
 def test_bfloat16_gradients_point_where_those_of_float32_do(tiny_folder, prompts):
-    rng = np.random.default_rng(0)
-    answers = [(p, rng.integers(300, 900, n), rng.normal(size=n)) for p in prompts for n in (4, 2)]
-    data = [datum(p, t, weights=w) for p, t, w in answers]
-    found = {}
-    for dtype in ("float32", "bfloat16"):
-        with LocalServiceClient(LocalOptions(threads=1, dtype=dtype)) as service:
-            training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
-            training.forward_backward(data, "cross_entropy").result()
-            found[dtype] = torch.cat([w.grad.flatten() for w in training._weights.values() if w.grad is not None])
-    cosine = torch.nn.functional.cosine_similarity(found["float32"], found["bfloat16"], dim=0)
-    assert cosine > 0.98
+    assert bfloat16_cosine(tiny_folder, prompts) > 0.98
 
 
 @pytest.mark.parametrize("size", [50, 5000])
