@@ -239,7 +239,7 @@ def _whole(length: int, device: str) -> int:
 
 
 def _compiled(run):
-    # One program for all shapes: rows leave and join, prefixes differ. On a GPU each shape gets a CUDA graph of it.
+    # Few programs for all shapes: rows leave and join, prefixes differ. On a GPU each shape gets a CUDA graph.
     return torch.compile(run, dynamic=True, mode="reduce-overhead" if torch.cuda.is_available() else None)
 
 
