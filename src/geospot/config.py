@@ -90,7 +90,7 @@ class EngineConfig:
     merge_lora: bool = chz.field(
         default=True, doc="sample with the adapter merged into a copy of the weights; false: less memory, slower"
     )
-    compile: bool = chz.field(default=False, doc="torch.compile the sampling step, for a GPU (not measured there); slower on a CPU")
+    compile: bool = chz.field(default=False, doc="torch.compile the sampling step: for GPUs; slower on a CPU")
     max_pixels: int = chz.field(default=512 * 512, doc="larger pictures are scaled down to this many pixels")
     max_tokens: int = chz.field(default=64, doc="longest answer, in tokens")
     region: bool = chz.field(default=False, doc="ask for a Region line, too")
