@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.earth.distance import EARTH_RADIUS_KM
 from geospot.metrics import Predictions, intervals, paired_differences, resample
 from geospot.progress import Progress, table

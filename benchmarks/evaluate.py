@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.earth.gazetteer import Gazetteer
 from geospot.metrics import difference, intervals, resample, summarize
 from geospot.metrics.bootstrap import N_RESAMPLES

@@ -20,7 +20,7 @@ from PIL import Image
 from geospot import cli
 from geospot.data import pack as packing
 from geospot.data.pack import PackSettings, pack
-from geospot.data.records import DataError, Skip
+from geospot.data.records import Skip
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.shard_writer import UniqueKeys
 from geospot.data.sources import open_source
@@ -28,6 +28,7 @@ from geospot.data.stream import read_all
 from geospot.data.tar import pack_samples, write_shard
 from geospot.earth.distance import haversine_km
 from geospot.earth.place import Place
+from geospot.errors import DataError
 
 
 @pytest.fixture(scope="module")

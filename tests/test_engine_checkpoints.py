@@ -12,8 +12,8 @@ from engine_reference import datum, params, train_a_little
 from tinker import types
 
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
-from geospot.engine.local.state import CheckpointError, read_optimizer
-from geospot.models.loading import ModelError
+from geospot.engine.local.state import read_optimizer
+from geospot.errors import ModelError, RunError
 from geospot.models.tiny import save_untrained
 
 
@@ -108,7 +108,7 @@ def test_sampler_weights_answer_as_the_live_ones_did(service, tiny_folder, promp
     live = answers(training.save_weights_and_get_sampling_client().result(), prompts)
     train_a_little(training, prompts, steps=1)
     assert answers(service.create_sampling_client(model_path=path).result(), prompts) == live
-    with pytest.raises(CheckpointError, match=r"lacks optimizer.safetensors: sampler weights cannot resume training"):
+    with pytest.raises(RunError, match=r"lacks optimizer.safetensors: sampler weights cannot resume training"):
         service.create_training_client_from_state_with_optimizer(path).result()
 
 
@@ -124,10 +124,10 @@ def test_saving_does_not_disturb_training(service, saved, prompts, tiny_folder):
 
 
 def test_a_missing_checkpoint_is_named(service, tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere is not a checkpoint of the local engine: no such folder"):
+    with pytest.raises(RunError, match=r"nowhere is not a checkpoint of the local engine: no such folder"):
         service.create_training_client_from_state(str(tmp_path / "nowhere")).result()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"empty is not a checkpoint of the local engine: it has no state.json"):
+    with pytest.raises(RunError, match=r"empty is not a checkpoint of the local engine: it has no state.json"):
         service.create_sampling_client(model_path=str(tmp_path / "empty")).result()
 
 
@@ -135,7 +135,7 @@ def test_a_missing_checkpoint_is_named(service, tmp_path):
 def test_a_file_cut_short_is_named(service, saved, name):
     file = saved[1] / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match=rf"{name}.safetensors cannot be read .*take an earlier checkpoint"):
+    with pytest.raises(RunError, match=rf"{name}.safetensors cannot be read .*take an earlier checkpoint"):
         service.create_training_client_from_state_with_optimizer(str(saved[1])).result()
 
 
@@ -149,7 +149,7 @@ def test_a_file_cut_short_is_named(service, saved, name):
 )
 def test_a_damaged_state_file_is_named(service, saved, text, message):
     (saved[1] / "state.json").write_text(text)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(RunError, match=message):
         service.create_training_client_from_state(str(saved[1])).result()
 
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_of_another_model_is_refused(service, saved, tmp_path):
     other = save_untrained(tmp_path / "other", hidden=64, layers=1, vision_hidden=64, vision_layers=1)
     edit_base_model(saved[1], str(other))
     for create in (service.create_training_client_from_state, service.create_sampling_client):
-        with pytest.raises(CheckpointError, match=r"holds other tensors than .*other has: is the model the same\?"):
+        with pytest.raises(RunError, match=r"holds other tensors than .*other has: is the model the same\?"):
             create(str(saved[1])).result()
 
 

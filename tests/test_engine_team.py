@@ -12,8 +12,7 @@ import team_run
 import torch
 
 from geospot.engine import is_follower, resolve_device, settle_engine
-from geospot.engine.errors import EngineError
-from geospot.models.loading import ModelError
+from geospot.errors import EngineError, ModelError
 from geospot.sft import SftConfig
 
 HERE = Path(__file__).parent

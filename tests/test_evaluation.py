@@ -16,7 +16,7 @@ from geospot import cli
 from geospot.asking import AnswerLog, Question, ask_set
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.files import RunFolderError
+from geospot.errors import RunError
 
 
 def run_cli(*words) -> None:
@@ -130,14 +130,14 @@ def test_answers_are_asked_for_once_and_do_not_depend_on_where_one_stopped(tiny_
         assert again == whole
         assert all(len(texts) == 2 for texts in whole)
         changed = [Sample("other", s.pictures, s.place) if i == 1 else s for i, s in enumerate(samples(7))]
-        with pytest.raises(RunFolderError, match="picture 1 of eval was 'k1' and is 'other' now"):
+        with pytest.raises(RunError, match="picture 1 of eval was 'k1' and is 'other' now"):
             ask("parts", changed, 4)
 
 
 def test_answers_to_other_questions_do_not_mix(tmp_path):
     with AnswerLog(tmp_path, {"model": "a", "data": "x"}) as log:
         log.add("eval", [(0, "k", ["lone \ud800 surrogate"])])
-    with pytest.raises(RunFolderError, match=r"model='a', and this is model='b'.*resume=never"):
+    with pytest.raises(RunError, match=r"model='a', and this is model='b'.*resume=never"):
         AnswerLog(tmp_path, {"model": "b", "data": "x"})
     with AnswerLog(tmp_path, {"model": "a", "data": "x"}) as log:
         assert log.get("eval", 0, "k") == ["lone ? surrogate"]

@@ -15,7 +15,7 @@ from geospot.config import run_command
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
-from geospot.engine.errors import EngineError
+from geospot.errors import EngineError
 from geospot.export import ExportConfig, run
 from geospot.models.loading import decode_image
 from geospot.rollout import Asked

@@ -15,8 +15,9 @@ from PIL import Image
 
 from geospot.answer import Answer
 from geospot.earth.distance import MAX_DISTANCE_KM, destination, haversine_km
+from geospot.errors import RunError
 from geospot.guessing.answers import guesses_of_texts
-from geospot.guessing.calibration import Calibration, CalibrationError, Subject, calibrate
+from geospot.guessing.calibration import Calibration, Subject, calibrate
 from geospot.guessing.circle import circle_rings
 from geospot.guessing.cluster import gather
 from geospot.guessing.guess import make_guess
@@ -109,9 +110,9 @@ def test_a_calibration_is_kept_whole_and_refuses_what_is_none(tmp_path):
     assert found.radius_km(10.0, 0.999) == MAX_DISTANCE_KM  # 50 places cannot tell: the whole Earth
     (tmp_path / "d.json").write_text("{}")
     for bad in ("d.json", "nowhere.json"):
-        with pytest.raises(CalibrationError, match=bad):
+        with pytest.raises(RunError, match=bad):
             Calibration.load(tmp_path / bad)
-    with pytest.raises(CalibrationError, match="3 places are too few"):
+    with pytest.raises(RunError, match="3 places are too few"):
         calibrate([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], np.arange(3), SUBJECT, "few")
 
 

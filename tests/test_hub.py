@@ -16,7 +16,7 @@ from geospot.data.http import RetryPolicy, open_url
 from geospot.data.hub import find_files, hub_headers, is_hub
 from geospot.data.lists import find_web_files, read_list
 from geospot.data.patterns import Pattern, expand_braces, has_pattern, parse_list
-from geospot.data.records import DataError
+from geospot.errors import DataError
 
 SOON = RetryPolicy(first_s=0.002, longest_s=0.01, stall_s=0.3, connect_s=1.0)
 FILES = {

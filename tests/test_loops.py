@@ -19,11 +19,10 @@ from conftest import jpeg
 from tinker import types
 
 from geospot.config import default_log_path
-from geospot.data.records import DataError
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
-from geospot.engine.errors import EngineError
+from geospot.errors import DataError, EngineError
 from geospot.loop import Loop
 from geospot.rollout import Asked, ask_all
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
@@ -241,14 +240,14 @@ def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(com
 
 
 def test_a_run_whose_checkpoints_are_gone_is_refused_and_not_wiped(common, tmp_path):
-    from geospot.files import RunFolderError
+    from geospot.errors import RunError
 
     folder = tmp_path / "run"
     config = SftConfig(**common | {"eval_data": "none"}, max_steps=1, log_path=str(folder))
     run_sft(config)
     before = (folder / "metrics.jsonl").read_bytes()
     shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(RunFolderError, match="checkpoints of this run are gone"):
+    with pytest.raises(RunError, match="checkpoints of this run are gone"):
         run_sft(config)
     assert (folder / "metrics.jsonl").read_bytes() == before
 
@@ -288,9 +287,9 @@ def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):
 
 
 def test_another_configuration_in_the_same_folder_is_refused_by_key(common, tmp_path, sft_run):
-    from geospot.files import RunFolderError
+    from geospot.errors import RunError
 
-    with pytest.raises(RunFolderError, match="learning_rate"):
+    with pytest.raises(RunError, match="learning_rate"):
         run_sft(SftConfig(**common | {"learning_rate": 1e-5}, log_path=str(sft_run[0]), max_steps=90))
 
 

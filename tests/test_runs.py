@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geospot.errors import RunError
 from geospot.files import JsonLines, remove_leftovers
 from geospot.runs import (
     RunFolder,
-    RunFolderError,
     StopRequest,
     atomic_folder,
     query_rollouts,
@@ -107,10 +107,10 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_resume_modes(tmp_path):
-    with pytest.raises(RunFolderError, match="holds no run"):
+    with pytest.raises(RunError, match="holds no run"):
         RunFolder.create(tmp_path / "run", CONFIG, resume="must")
     RunFolder.create(tmp_path / "run", CONFIG, resume="never").close()
-    with pytest.raises(RunFolderError, match="holds a run already"):
+    with pytest.raises(RunError, match="holds a run already"):
         RunFolder.create(tmp_path / "run", CONFIG, resume="never")
     with RunFolder.create(tmp_path / "run", CONFIG, resume="must") as run:
         assert run.resumed
@@ -122,7 +122,7 @@ def test_another_config_is_refused_with_the_keys_and_nothing_is_lost(tmp_path):
     with RunFolder.create(tmp_path, CONFIG) as run:
         run.log(0, {"reward": 0.5})
     other = CONFIG | {"seed": 8, "max_steps": 40, "reward": {"tau_km": [2000.0, 50.0]}, "new": True}
-    with pytest.raises(RunFolderError) as caught:
+    with pytest.raises(RunError) as caught:
         RunFolder.create(tmp_path, other)
     message = str(caught.value)
     assert "seed: 7 there, 8 asked for" in message
@@ -139,7 +139,7 @@ def test_another_config_is_refused_with_the_keys_and_nothing_is_lost(tmp_path):
 
 def test_logs_without_a_config_are_not_adopted(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
-    with pytest.raises(RunFolderError, match=r"metrics\.jsonl but no config"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl but no config"):
         RunFolder.create(tmp_path, CONFIG)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 0}\n'
 
@@ -179,12 +179,12 @@ def test_lock_names_the_pid_and_falls_with_its_process(tmp_path):
     holder = start("run = RunFolder.create(sys.argv[1], {}); print('open', flush=True); time.sleep(60)", tmp_path)
     try:
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(RunFolderError, match=rf"another process \(pid {holder.pid} on "):
+        with pytest.raises(RunError, match=rf"another process \(pid {holder.pid} on "):
             RunFolder.create(tmp_path, {})
     finally:
         holder.kill()
         holder.communicate()
-    with RunFolder.create(tmp_path, {}), pytest.raises(RunFolderError, match="already open in this process"):
+    with RunFolder.create(tmp_path, {}), pytest.raises(RunError, match="already open in this process"):
         RunFolder.create(tmp_path, {})
     RunFolder.create(tmp_path, {}).close()
 
@@ -261,7 +261,7 @@ def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
 
 def test_a_broken_line_in_the_middle_is_an_error_with_its_number(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\nhello\n{"step": 2}\n')
-    with pytest.raises(RunFolderError, match="line 2 is not a JSON object"):
+    with pytest.raises(RunError, match="line 2 is not a JSON object"):
         read_metrics(tmp_path)
 
 

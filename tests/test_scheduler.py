@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from geospot.engine.errors import EngineGone
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
+from geospot.errors import EngineGone
 
 
 @pytest.fixture

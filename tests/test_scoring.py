@@ -12,10 +12,11 @@ from geospot import score
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.score import map_diagonal_km, score_decay_km
+from geospot.errors import TableError
 from geospot.metrics.interval import linear_interval
 from geospot.scoring.breakdown import confusions, group_names, group_tables
 from geospot.scoring.guesses import Guesses
-from geospot.scoring.join import NOT_GIVEN, JoinError, join, swapped_notes
+from geospot.scoring.join import NOT_GIVEN, join, swapped_notes
 from geospot.scoring.judge import judge
 from geospot.scoring.references import published_rows, reference_rows
 from geospot.scoring.truths import Truths
@@ -179,7 +180,7 @@ def test_a_picture_without_an_answer_is_a_failed_answer_and_is_named():
     assert "'9.png'" in text
     assert "without folders and endings" in text
     assert judge(joined, found).summary["failure_rate"] == pytest.approx(1 / 3)
-    with pytest.raises(JoinError, match=r"'x' against 'a/1\.jpg'"):
+    with pytest.raises(TableError, match=r"'x' against 'a/1\.jpg'"):
         join(truth, Guesses("m", ["x"], np.zeros(1), np.zeros(1), (None,)))
 
 

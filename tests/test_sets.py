@@ -8,13 +8,13 @@ import pytest
 from conftest import jpeg
 
 from geospot.config import LoopConfig
-from geospot.data.records import DataError
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import eval_options, held_out_sets, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream, read_all
 from geospot.data.tar import write_shard
 from geospot.earth.distance import haversine_km
 from geospot.earth.place import Place
+from geospot.errors import DataError
 from geospot.eval import EvalConfig
 
 

@@ -10,9 +10,10 @@ import pytest
 from conftest import jpeg
 
 from geospot.data.fields import Columns, read_place
-from geospot.data.records import DataError, Record, Skip
+from geospot.data.records import Record, Skip
 from geospot.data.sources import kept, mp16, open_source
 from geospot.data.sources.pieces import Pieces
+from geospot.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geospot.data.fields import Columns
-from geospot.data.records import DataError, Record, Skip
+from geospot.data.records import Record, Skip
 from geospot.data.sources import open_source
 from geospot.data.sources.csvscan import Dialect, find_rows
 from geospot.data.sources.csvtable import CsvTable
+from geospot.errors import DataError
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "open_streetview"
 

@@ -5,9 +5,10 @@ from conftest import jpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geospot.data.records import DataError, Skip
+from geospot.data.records import Skip
 from geospot.data.sources import open_source
 from geospot.data.sources.names import parse_name
+from geospot.errors import DataError
 
 LATS = st.floats(-90, 90).map(lambda x: round(x, 6))
 LONS = st.floats(-180, 180).map(lambda x: round(x, 6))

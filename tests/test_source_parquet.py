@@ -10,8 +10,9 @@ import pytest
 from conftest import jpeg
 
 from geospot.data.fields import Columns, read_place
-from geospot.data.records import DataError, Record, Skip
+from geospot.data.records import Record, Skip
 from geospot.data.sources import open_source
+from geospot.errors import DataError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -10,9 +10,10 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from geospot.data import heif
-from geospot.data.records import DataError, Record, Skip
+from geospot.data.records import Record, Skip
 from geospot.data.sources import exif, open_source
 from geospot.data.sources.exif import NoPosition, position_of, read_position
+from geospot.errors import DataError
 
 
 def dms(degrees: float) -> tuple:

@@ -9,8 +9,8 @@ from conftest import jpeg
 from test_source_photos import gps, photo
 
 from geospot.data.fields import Columns
-from geospot.data.records import DataError
 from geospot.data.sources import open_source
+from geospot.errors import DataError
 
 BY_HAND = Columns.parse("lat=Y,lon=X")
 

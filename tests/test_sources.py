@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import jpeg
 
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.sources import KINDS, _module, open_source
+from geospot.errors import DataError
 
 
 def make_csv(folder: Path) -> str:

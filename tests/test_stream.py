@@ -15,13 +15,13 @@ import pytest
 from conftest import jpeg
 from PIL import Image
 
-from geospot.data.records import DataError
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sources import open_source
 from geospot.data.sources.webdataset import Shards, find_shards
 from geospot.data.stream import SampleStream, read_all
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
+from geospot.errors import DataError
 
 
 def sample(i: int, lat: float = 10.0) -> Sample:

@@ -13,7 +13,6 @@ import pytest
 from conftest import jpeg
 from hub_server import Fault, plan_faults, serve, use_hub
 
-from geospot.data.records import DataError
 from geospot.data.retry import RetryPolicy
 from geospot.data.samples import Sample
 from geospot.data.sources import open_source
@@ -21,6 +20,7 @@ from geospot.data.sources.webdataset import Shards
 from geospot.data.stream import SampleStream
 from geospot.data.tar import pack_samples
 from geospot.earth.place import Place
+from geospot.errors import DataError
 
 QUICK = RetryPolicy(first_s=0.01, longest_s=0.05, retry_after_s=0.1, connect_s=2.0, stall_s=0.3)
 IMPATIENT = RetryPolicy(retries=2, first_s=0.01, longest_s=0.02, connect_s=2.0, stall_s=0.3)

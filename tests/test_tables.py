@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geospot.tables import TableError, read_guesses, read_table_truths
+from geospot.errors import TableError
+from geospot.tables import read_guesses, read_table_truths
 from geospot.tables.columns import parse_columns
 from geospot.tables.evaluations import evaluate_file
 from geospot.tables.predictions import NOT_NUMBERS, OUT_OF_RANGE

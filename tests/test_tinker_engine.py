@@ -18,8 +18,8 @@ from geospot.datums import supervised_datum
 from geospot.earth.place import Place
 from geospot.engine import open_engine, settle_engine
 from geospot.engine.choose import choose
-from geospot.engine.errors import EngineError, EngineGone
 from geospot.engine.tinker.checks import Server, check_model
+from geospot.errors import EngineError, EngineGone
 from geospot.eval import EvalConfig
 from geospot.eval import run as run_eval
 from geospot.rollout import Asked

@@ -9,7 +9,7 @@ from tinker import types
 from geospot.answer import parse_answer
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.engine.errors import EngineError
+from geospot.errors import EngineError
 from geospot.rollout import Rollouts
 from geospot.train import TrainConfig
 from geospot.update import answer_logprobs, minibatch, per_token

@@ -8,7 +8,8 @@ when they are first used, so that `import geospot` costs nothing.
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from geospot._version import __version__
+
 __all__ = ["Guesser", "__version__", "score"]
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from geospot.data.samples import Sample
-from geospot.files import FolderLock, JsonLines, RunFolderError, write_json_atomic
+from geospot.errors import RunError
+from geospot.files import FolderLock, JsonLines, write_json_atomic
 from geospot.models.prompt import Renderer
 from geospot.rollout import ask_all, request_seed
 
@@ -47,7 +48,7 @@ class AnswerLog:
             before = json.loads(path.read_text(encoding="utf-8"))
             for key in [*before, *settings]:
                 if before.get(key) != settings.get(key):
-                    raise RunFolderError(
+                    raise RunError(
                         f"out={self.folder}: holds the answers to {key}={before.get(key)!r}, and this is "
                         f"{key}={settings.get(key)!r}; give another folder, or resume=never to ask anew"
                     )
@@ -66,12 +67,12 @@ class AnswerLog:
         return len(self._answers)
 
     def get(self, set_name: str, i: int, key: str) -> list[str] | None:
-        """The answers to picture i of a set; RunFolderError where another picture stood there."""
+        """The answers to picture i of a set; RunError where another picture stood there."""
         found = self._answers.get((set_name, i))
         if found is None:
             return None
         if found[0] != key:
-            raise RunFolderError(
+            raise RunError(
                 f"out={self.folder}: picture {i} of {set_name} was {found[0]!r} and is {key!r} now: the data has "
                 "changed; give another folder, or resume=never to ask anew"
             )

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from geospot import __version__
+from geospot._version import __version__
 
 COMMANDS = {
     "demo": "the whole recipe on the tiny model, with a table and a report",

@@ -9,7 +9,7 @@ from pathlib import Path
 import chz
 import numpy as np
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.config import fail, run_command
 from geospot.earth.score import parse_scale
 from geospot.evaluation_report import draw_figures, published_notes, published_section

@@ -11,6 +11,7 @@ from geospot.data.fields import Columns
 from geospot.data.held_out import CellSplit
 from geospot.data.views import check_views
 from geospot.engine import follow, is_follower, lead
+from geospot.errors import GeospotError
 from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny
 from geospot.runs.sinks import SINKS, check_sinks
 
@@ -273,25 +274,8 @@ def run_command(command: str, config_class: type, main: Callable, argv: Sequence
         if isinstance(config, EngineConfig):
             lead(config)
         main(config)
-    except SystemExit:  # before `user_errors`, which imports much
-        raise
-    except user_errors() as error:
+    except (GeospotError, OSError) as error:
         fail(command, str(error))
     except KeyboardInterrupt:
         print(f"geospot {command}: stopped; what was saved is whole", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def user_errors() -> tuple[type[BaseException], ...]:
-    """Errors whose message says what is wrong and what to do: shown without a traceback."""
-    from geospot.data.records import DataError
-    from geospot.engine.errors import EngineError
-    from geospot.engine.local.state import CheckpointError
-    from geospot.files import RunFolderError
-    from geospot.guessing.calibration import CalibrationError
-    from geospot.models.loading import ModelError
-    from geospot.scoring.join import JoinError
-    from geospot.tables.formats import TableError
-
-    own = (DataError, EngineError, CheckpointError, RunFolderError, ModelError, CalibrationError, JoinError, TableError)
-    return (*own, OSError)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import chz
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.files import write_json_atomic
 from geospot.metrics import Predictions
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report

@@ -9,11 +9,12 @@ import chz
 from geospot.answer import prompt_text
 from geospot.asking import AnswerLog, Question, ask_set
 from geospot.config import SOURCES, EngineConfig, SourceConfig, not_negative, positive, run_command
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.samples import SkipCounter
 from geospot.data.world import WorldConfig
 from geospot.earth.score import parse_scale
 from geospot.engine import open_engine
+from geospot.errors import DataError
 from geospot.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
 from geospot.evaluation_report import Gallery, report_evaluations
 from geospot.guessing.answers import guesses_of_texts

@@ -6,12 +6,13 @@ from contextlib import closing
 from itertools import islice
 
 from geospot.data.fields import Columns
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sets import held_out_sets, worker_count
 from geospot.data.sources.webdataset import Shards
 from geospot.data.stream import read_all, read_places
 from geospot.earth.place import Place
+from geospot.errors import DataError
 
 
 def eval_sources(config, zoom_km: float) -> dict[str, Source]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from geospot.answer import prompt_text
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.stream import read_all
+from geospot.errors import DataError
 from geospot.metrics import Predictions
 from geospot.models.prompt import Renderer
 from geospot.rollout import Rollouts, ask_all, log_rows

@@ -10,7 +10,7 @@ from pathlib import Path
 import chz
 import numpy as np
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.data.samples import Sample
 from geospot.guessing.answers import read_draws
 from geospot.metrics import Group

@@ -10,7 +10,7 @@ import chz
 
 from geospot.config import run_command
 from geospot.engine import weights_info
-from geospot.engine.errors import EngineError
+from geospot.errors import EngineError
 from geospot.files import write_bytes_atomic
 from geospot.loop import find_checkpoint
 from geospot.model_card import model_card

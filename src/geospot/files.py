@@ -15,13 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from geospot.errors import RunError
+
 _SPACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LEFTOVER = re.compile(r"^(?P<name>.+)\.(?P<kind>tmp|old)-\d+$")
 _LOCKED_HERE: set[Path] = set()  # POSIX locks do not exclude within one process: this does
-
-
-class RunFolderError(RuntimeError):
-    """A run folder cannot be used as asked; the message says why and what to do."""
 
 
 def cache_folder() -> Path:
@@ -251,7 +249,7 @@ def _parse_lines(data: bytes, path: Path) -> tuple[list[dict], int]:
         except ValueError as error:
             if number == len(lines):
                 break
-            raise RunFolderError(
+            raise RunError(
                 f"{path} line {number} is not a JSON object ({error}): {line[:80]!r}. Only the last line may be cut "
                 "off by a kill; repair or delete this line by hand"
             ) from error
@@ -268,10 +266,10 @@ class FolderLock:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Take the lock or raise RunFolderError with the holder's pid."""
+        """Take the lock or raise RunError with the holder's pid."""
         self.path = Path(folder).resolve() / "lock"
         if self.path in _LOCKED_HERE:
-            raise RunFolderError(f"{folder} is already open in this process (pid {os.getpid()}); close() it first")
+            raise RunError(f"{folder} is already open in this process (pid {os.getpid()}); close() it first")
         self._file = open(self.path, "a+")  # noqa: SIM115  held open as long as the lock
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -280,10 +278,8 @@ class FolderLock:
             holder = self._file.read().strip() or "unknown pid"
             self._file.close()
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise RunFolderError(
-                    f"{folder}: this file system takes no locks ({error}); use a local disk"
-                ) from error
-            raise RunFolderError(
+                raise RunError(f"{folder}: this file system takes no locks ({error}); use a local disk") from error
+            raise RunError(
                 f"{folder} is being written by another process ({holder}); wait for it, stop it, or use another folder"
             ) from error
         _LOCKED_HERE.add(self.path)

@@ -12,13 +12,12 @@ import chz
 
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path
 from geospot.data.labels import LabelFiller
-from geospot.data.records import DataError
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
 from geospot.engine import open_engine, settle_engine, weights_info
+from geospot.errors import DataError, RunError
 from geospot.evaluate import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
-from geospot.files import RunFolderError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
@@ -75,7 +74,7 @@ class Loop:
         )
         last = self.run.last_checkpoint()
         if last is None and self.run.checkpoints():
-            raise RunFolderError(
+            raise RunError(
                 f"{self.run.path}: the checkpoints of this run are gone, and going on would begin it anew and wipe "
                 "what it logged; put one back, or use another log_path"
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.evaluate import LOGGED
 from geospot.models.loading import is_tiny
 from geospot.runs import read_config, read_metrics

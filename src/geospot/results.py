@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.files import write_bytes_atomic, write_json_atomic
 from geospot.metrics import Group
 from geospot.scoring.breakdown import Confusion

@@ -10,7 +10,7 @@ from tinker import types
 
 from geospot.answer import Answer, parse_answer
 from geospot.data.samples import Sample
-from geospot.engine.errors import EngineError, EngineGone
+from geospot.errors import EngineError, EngineGone
 from geospot.models.prompt import Renderer
 from geospot.reward import RewardConfig, RewardParts, reward_parts
 

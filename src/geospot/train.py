@@ -24,10 +24,10 @@ import numpy as np
 from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, not_negative, positive, run_command
-from geospot.data.records import DataError
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
+from geospot.errors import DataError
 from geospot.estimate import grpo_estimate
 from geospot.evaluate import Evaluation
 from geospot.loop import Batch, Loop, find_checkpoint, shown

@@ -6,7 +6,7 @@ import numpy as np
 from tinker import types
 
 from geospot.datums import policy_datum, policy_diagnostics
-from geospot.engine.errors import EngineError
+from geospot.errors import EngineError
 from geospot.optim import adam
 from geospot.rollout import Rollouts
 

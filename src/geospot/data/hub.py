@@ -15,8 +15,8 @@ from huggingface_hub.errors import EntryNotFoundError, HfUriError
 from geospot.data.http import open_url
 from geospot.data.hub_client import Asker, hub_headers
 from geospot.data.patterns import Pattern, has_pattern, parse_list
-from geospot.data.records import DataError
 from geospot.data.retry import PATIENT, RetryPolicy, without_secrets
+from geospot.errors import DataError
 
 __all__ = ["HubFile", "HubFiles", "Lines", "find_files", "hub_headers", "is_hub"]
 

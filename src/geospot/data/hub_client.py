@@ -18,8 +18,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
-from geospot.data.records import DataError
 from geospot.data.retry import PATIENT, Attempts, RemoteError, RetryPolicy, asked_wait_s, is_passing
+from geospot.errors import DataError
 
 CONNECTION_RETRIES = 2  # without a network nobody wants to wait for two minutes
 

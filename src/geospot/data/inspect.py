@@ -18,10 +18,11 @@ from geospot.data.decode import decode_in_order
 from geospot.data.facts import Facts, digest, fact_decoder
 from geospot.data.fields import USUAL, Columns
 from geospot.data.lanes import Lanes
-from geospot.data.records import DataError, Record, Source
+from geospot.data.records import Record, Source
 from geospot.data.samples import BadSample, SkipCounter
 from geospot.earth.place import Place
 from geospot.earth.truth import LEVELS, LabelReport, normalise_truths
+from geospot.errors import DataError
 
 LABEL_BATCH = 512  # places that are located together
 REMOTE_PARTS = 8  # read at once over a network

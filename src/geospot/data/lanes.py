@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.samples import SkipCounter
+from geospot.errors import DataError
 
 BATCH_RECORDS = 32
 BATCH_BYTES = 4 << 20

@@ -7,8 +7,8 @@ from urllib.parse import urljoin, urlsplit
 from geospot.data.http import open_url
 from geospot.data.hub import HubFile, Lines, hub_headers
 from geospot.data.patterns import expand_braces, parse_list
-from geospot.data.records import DataError
 from geospot.data.retry import PATIENT, RetryPolicy, without_secrets
+from geospot.errors import DataError
 
 
 def find_web_files(

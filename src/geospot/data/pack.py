@@ -15,18 +15,19 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from geospot import __version__
+from geospot._version import __version__
 from geospot.data.fields import Columns
 from geospot.data.held_out import REASONS, CellSplit
 from geospot.data.in_order import PART, InOrder
 from geospot.data.inspect import finished
 from geospot.data.labels import LabelFiller
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.shard_writer import ShardWriter, UniqueKeys
 from geospot.data.stream import SampleStream
 from geospot.earth.place import Place
 from geospot.earth.truth import LEVELS
+from geospot.errors import DataError
 from geospot.files import FolderLock, write_bytes_atomic, write_json_atomic
 
 SAFE_S = 10.0  # seconds between two states

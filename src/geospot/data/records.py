@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-
-class DataError(RuntimeError):
-    """A data source cannot be used; the message names it, the reason and the mend."""
+from geospot.errors import DataError
 
 
 class StoredPicture(Protocol):

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from geospot.data.facts import digest
-from geospot.data.records import DataError
 from geospot.data.samples import Sample
 from geospot.data.tar import pack_samples, read_groups
+from geospot.errors import DataError
 from geospot.files import is_space_error, write_error
 
 END = bytes(tarfile.BLOCKSIZE * 2)  # two blocks of zeros end a tar; tarfile pads it to a whole record

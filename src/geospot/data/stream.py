@@ -23,10 +23,11 @@ import numpy as np
 from geospot.data.decode import Decoder, decode_in_order, sample_decoder
 from geospot.data.fields import Columns, read_fields, read_place
 from geospot.data.lanes import Lanes, ReadAhead, Watch
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.samples import BadSample, ReadOptions, Sample, SkipCounter
 from geospot.data.views import check_views, choose_views, split_views, with_views
 from geospot.earth.place import Place
+from geospot.errors import DataError
 
 FIRST_FILL = 64  # records in the buffer before the first is drawn; it grows by one a draw to its full size
 DECODE_BATCH = 8

@@ -18,8 +18,8 @@ def settle_engine(config: Any):
 
         config = chz.replace(config, engine=choose(config))
     if config.engine == "tinker":
-        from geospot.engine.errors import EngineError
         from geospot.engine.tinker.checks import Server, check_lora_rank, check_model
+        from geospot.errors import EngineError
 
         if (size := team_size()) > 1:
             raise EngineError(
@@ -78,7 +78,7 @@ def resolve_device(wanted: str) -> str:
     """The device behind "auto"; ModelError for a GPU that is not there. Of several processes each has its own GPU."""
     import torch
 
-    from geospot.models.loading import ModelError
+    from geospot.errors import ModelError
 
     gpus, size = torch.cuda.device_count(), team_size()
     if wanted == "cpu" or (wanted == "auto" and not gpus):
@@ -105,7 +105,7 @@ def team_size() -> int:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if size > 1 and missing:
-        from geospot.engine.errors import EngineError
+        from geospot.errors import EngineError
 
         raise EngineError(
             f"WORLD_SIZE={size} without {', '.join(missing)}: start with torchrun, which sets them all, or unset "

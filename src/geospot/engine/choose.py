@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from geospot.engine.errors import EngineError
+from geospot.errors import EngineError
 from geospot.models.loading import is_tiny
 from geospot.runs import is_remote, last_checkpoint
 

@@ -15,16 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from geospot.earth.distance import MAX_DISTANCE_KM
+from geospot.errors import RunError
 from geospot.files import write_json_atomic
 
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95)
 LEAST_PLACES = 20
 _FOLDS = 5
 _KNOTS = 201
-
-
-class CalibrationError(RuntimeError):
-    """A calibration cannot be made or used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
-        """Read one; CalibrationError where the file is none."""
+        """Read one; RunError where the file is none."""
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
             value = {field.name: value[field.name] for field in fields(cls)}
@@ -89,22 +86,20 @@ class Calibration:
             value["quantiles"] = tuple(np.inf if q is None else q for q in value["quantiles"])
             return cls(**value)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CalibrationError(
-                f"calibration={path}: no calibration ({error}); make one by geospot calibrate"
-            ) from None
+            raise RunError(f"calibration={path}: no calibration ({error}); make one by geospot calibrate") from None
 
 
 def calibrate(distance_km, spread_km, place, subject: Subject, data: str) -> Calibration:
     """Learn from N held-out pictures: distances (N,) from answer to truth, spreads (N,); NaN where the answer failed.
 
     `place` (N,) numbers the places: pictures of one place stay together when the reliability is found, by
-    cross-validation. CalibrationError for fewer than LEAST_PLACES places.
+    cross-validation. RunError for fewer than LEAST_PLACES places.
     """
     distance_km, spread_km = np.asarray(distance_km, np.float64), np.asarray(spread_km, np.float64)
     place = np.unique(place, return_inverse=True)[1].ravel()
     n_places = int(place.max()) + 1 if len(place) else 0
     if n_places < LEAST_PLACES:
-        raise CalibrationError(f"{n_places} places are too few to calibrate on; give {LEAST_PLACES} or more, best 500")
+        raise RunError(f"{n_places} places are too few to calibrate on; give {LEAST_PLACES} or more, best 500")
     slope, levels, quantiles = _fit(distance_km, spread_km, place)
     plain = Calibration(subject, data, len(distance_km), slope, levels, quantiles)
     return Calibration(subject, data, len(distance_km), slope, levels, quantiles,

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from geospot.asking import Question
+from geospot.errors import RunError
 from geospot.files import cache_folder
-from geospot.guessing.calibration import Calibration, CalibrationError, Subject
+from geospot.guessing.calibration import Calibration, Subject
 from geospot.subject import Subject as Asked
 
 
@@ -41,7 +42,7 @@ def find_calibration(wanted: str, asked: Asked, question: Question) -> Calibrati
             for name in ("model_name", "checkpoint", "step", "samples", "temperature", "region")
             if getattr(found.subject, name) != getattr(subject, name)
         ]
-        raise CalibrationError(
+        raise RunError(
             f"calibration={path}: it is of {', '.join(differ)}: its radius would be wrong. Make one by geospot "
             "calibrate, or say calibration=none"
         )

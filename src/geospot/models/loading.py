@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from geospot.errors import ModelError
+
 TINY = "geospot/tiny"
 TINY_UNTRAINED = "geospot/tiny-untrained"
 TINY_FOLDER = "tiny_base"
@@ -21,10 +23,6 @@ _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "
 def is_tiny(model_name: str) -> bool:
     """Whether it is one of the built-in models."""
     return model_name in (TINY, TINY_UNTRAINED)
-
-
-class ModelError(RuntimeError):
-    """A model cannot be loaded; the message names it, the reason and the mend."""
 
 
 @dataclass(frozen=True)

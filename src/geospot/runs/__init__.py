@@ -1,6 +1,7 @@
 """The run folder: what a training run writes, how it resumes exactly, and how others read it meanwhile."""
 
-from geospot.files import RunFolderError, atomic_folder, read_jsonl, write_json_atomic
+from geospot.errors import RunError
+from geospot.files import atomic_folder, read_jsonl, write_json_atomic
 from geospot.runs.config import MAY_DIFFER, plain_config
 from geospot.runs.control import StopRequest
 from geospot.runs.folder import (
@@ -18,8 +19,8 @@ __all__ = [
     "MAY_DIFFER",
     "Checkpoint",
     "RolloutRow",
+    "RunError",
     "RunFolder",
-    "RunFolderError",
     "StopRequest",
     "atomic_folder",
     "is_remote",

@@ -22,10 +22,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
+from geospot.errors import RunError
 from geospot.files import (
     FolderLock,
     JsonLines,
-    RunFolderError,
     is_space_error,
     read_jsonl,
     remove_leftovers,
@@ -252,12 +252,12 @@ def _check_place(path: Path, resume: Resume) -> bool:
     """Whether a run is there; raises if `resume` does not allow what is found."""
     exists = (path / "config.json").exists()
     if exists and resume == "never":
-        raise RunFolderError(f'{path} holds a run already; use another folder, or resume="auto" to go on with it')
+        raise RunError(f'{path} holds a run already; use another folder, or resume="auto" to go on with it')
     if not exists and resume == "must":
-        raise RunFolderError(f'{path} holds no run (no config.json) to resume; check the path, or use resume="auto"')
+        raise RunError(f'{path} holds no run (no config.json) to resume; check the path, or use resume="auto"')
     strays = [n for n in ("metrics.jsonl", "checkpoints.jsonl", "rollouts.sqlite") if (path / n).exists()]
     if not exists and strays:
-        raise RunFolderError(f"{path} has {', '.join(strays)} but no config.json; use another folder or restore it")
+        raise RunError(f"{path} has {', '.join(strays)} but no config.json; use another folder or restore it")
     return exists
 
 
@@ -274,7 +274,7 @@ def _write_config(path: Path, config: dict, may_differ: Collection[str], command
         begun = any((path / name).is_file() and (path / name).stat().st_size for name in _LOGS)
         if begun and (bad := refused(changed, may_differ)):
             lines = "\n".join(f"  {key}: {changed[key][0]!r} there, {changed[key][1]!r} asked for" for key in bad)
-            raise RunFolderError(
+            raise RunError(
                 f"{path} holds a run with another configuration:\n{lines}\n"
                 f"Set these back to go on with it, or use another folder. Free to differ: "
                 + ", ".join(sorted(may_differ))
@@ -292,7 +292,7 @@ def _read_config_file(path: Path) -> dict:
         document = json.loads((path / "config.json").read_text(encoding="utf-8"))
         return {"sessions": [], "run_id": document["run_id"], "config": dict(document["config"])} | document
     except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path / 'config.json'} is no run's config ({error!r}); use another folder") from error
+        raise RunError(f"{path / 'config.json'} is no run's config ({error!r}); use another folder") from error
 
 
 def _whole_step(step: int) -> int:

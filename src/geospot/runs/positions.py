@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from geospot.files import RunFolderError, write_bytes_atomic
+from geospot.errors import RunError
+from geospot.files import write_bytes_atomic
 
 FOLDER = "positions"
 
@@ -17,11 +18,11 @@ def save_position(run: Path, step: int, position: dict) -> str:
 
 
 def load_position(run: Path, name: str) -> dict:
-    """What `save_position` wrote; RunFolderError where it is gone."""
+    """What `save_position` wrote; RunError where it is gone."""
     try:
         return json.loads((run / name).read_bytes())
     except (OSError, ValueError) as error:
-        raise RunFolderError(
+        raise RunError(
             f"{run / name}: the data's position at the last checkpoint cannot be read ({error}); put the file back, or "
             "start a new run from the checkpoint's weights"
         ) from error

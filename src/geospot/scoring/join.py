@@ -6,16 +6,13 @@ import numpy as np
 
 from geospot.earth.distance import haversine_km
 from geospot.earth.gazetteer import Gazetteer
+from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.truths import Truths
 
 NOT_GIVEN = "no answer in the file"
 # Points of a set that are looked up to see whether it lies on land.
 _LOOKED_UP = 2000
-
-
-class JoinError(RuntimeError):
-    """Truths and guesses do not belong together; the message shows keys of both."""
 
 
 def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
@@ -31,7 +28,7 @@ def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
         if any(shorten(key) in place for key in truths.keys):
             break
     else:
-        raise JoinError(
+        raise TableError(
             f"{guesses.name}: none of its {len(guesses):,} keys is in the truths: keys such as {guesses.keys[0]!r} "
             f"against {truths.keys[0]!r}. Give the column of the key by prediction_columns=key=..."
         )

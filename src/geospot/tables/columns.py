@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from geospot.tables.formats import RawTable, TableError
+from geospot.errors import TableError
+from geospot.tables.formats import RawTable
 
 # The thing itself; `_TRUE` or `_SAID` before or behind it tells whose it is.
 _THINGS = {

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import join, swapped_notes
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.truths import Truths
 from geospot.tables.columns import parse_columns
-from geospot.tables.formats import TableError
 from geospot.tables.predictions import read_guesses, read_table_truths
 
 

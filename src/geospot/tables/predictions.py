@@ -8,10 +8,11 @@ import numpy as np
 from geospot.answer import Answer, parse_answer
 from geospot.earth.distance import wrap_longitude
 from geospot.earth.text import is_blank
+from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.truths import LABELS, Truths
 from geospot.tables.columns import find_columns, missing_columns
-from geospot.tables.formats import RawTable, TableError, read_raw
+from geospot.tables.formats import RawTable, read_raw
 from geospot.tables.numbers import read_numbers
 
 NOT_NUMBERS = "coordinates are not numbers"

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from geospot.data.fields import Columns
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.sources.listing import describe
+from geospot.errors import DataError
 
 # The name a user can put before a spec (`csv:/x/y.csv`) and the module; the first that matches is taken, so those whose
 # files look like another kind's (a folder of tars and a table, names that carry coordinates) stand before it.

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from geospot.data.fields import Columns
 from geospot.data.pictures import PICTURE_SUFFIXES
-from geospot.data.records import DataError, Skip
+from geospot.data.records import Skip
 from geospot.data.sources.listing import is_picture
 from geospot.data.stored import StoredFile
+from geospot.errors import DataError
 
 Located = tuple[tuple[StoredFile, ...], tuple[str, ...]]
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
+from geospot.errors import DataError
 
 # Tables are often sorted (by country, by time). Parts are what is shuffled over the whole set, so small ones mix it;
 # of 64 rows, one seek in the table serves 64 records, and 5 million rows are 78,000 parts.

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.records import DataError, Skip
+from geospot.data.records import Skip
 from geospot.data.sources.blocks import BLOCK_ROWS
 from geospot.data.sources.csvscan import Dialect, find_rows, scan
 from geospot.data.sources.kept import file_facts, kept_index
+from geospot.errors import DataError
 from geospot.progress import Progress
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")

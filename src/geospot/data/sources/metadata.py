@@ -10,10 +10,11 @@ import numpy as np
 import orjson
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.records import DataError, Skip, Source
+from geospot.data.records import Skip, Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.listing import local_path
 from geospot.data.sources.rows import TableSource, check_columns, probe_rows
+from geospot.errors import DataError
 
 EXAMPLE = "metadata.json ({images: [{image_path, lat, lng, country}]} or a list of objects), or .jsonl; or its folder"
 NAMES = ("metadata.json", "metadata.jsonl")

@@ -13,13 +13,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.csvtable import SUFFIXES, CsvTable, read_columns
 from geospot.data.sources.kept import find_sorted, kept_index, text_hash
 from geospot.data.sources.listing import files_in, is_picture, local_path
 from geospot.data.sources.pieces import Pieces, find_pieces
 from geospot.data.sources.rows import check_columns, coordinates_mend, has_coordinates
 from geospot.data.tar import BLOCK, read_members
+from geospot.errors import DataError
 
 EXAMPLE = "a folder with MP16-Pro's CSV (IMG_ID, LAT, LON, ...) and its tar, whole or in pieces (.tar.aa, .tar.00, ...)"
 PART_BYTES = 16 << 20  # about 300 pictures: small enough for shuffled parts to mix well

@@ -6,11 +6,12 @@ from itertools import groupby
 from pathlib import Path, PurePath
 
 from geospot.data.fields import USUAL, BadSample, Columns, read_coordinates
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.blocks import BlockSource
 from geospot.data.sources.listing import local_path, pictures_under, some_pictures
 from geospot.data.sources.photos import digest_of
 from geospot.data.stored import StoredFile
+from geospot.errors import DataError
 
 EXAMPLE = "a folder of pictures called LAT,LON.jpg or LAT_LON_anything.jpg (or in folders called so)"
 

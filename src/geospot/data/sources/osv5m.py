@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.records import DataError, Skip, Source
+from geospot.data.records import Skip, Source
 from geospot.data.sources.csvtable import CsvTable, read_columns
 from geospot.data.sources.listing import is_picture
 from geospot.data.sources.rows import TableSource, check_columns
 from geospot.data.sources.stems import PictureStems
+from geospot.errors import DataError
 
 EXAMPLE = "osv5m/train: the split `train` of a folder osv5m with train.csv and images/train/*.zip (or unpacked)"
 SPLITS = ("train", "test")

@@ -7,11 +7,12 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.listing import files_in, local_path
 from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import TableSource, check_columns, probe_rows
+from geospot.errors import DataError
 
 EXAMPLE = "train.parquet, 'data/train-*.parquet', or a folder of them (pictures in the rows, or beside the file)"
 _SPLITS = re.compile(r"(?:^|[^a-z])(train|test|validation|valid|val|dev)(?:[^a-z]|$)", re.IGNORECASE)

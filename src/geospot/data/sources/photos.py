@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geospot.data.fields import USUAL, BadSample, Columns, read_coordinates
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.blocks import BlockSource
 from geospot.data.sources.exif import NoPosition, read_position
 from geospot.data.sources.listing import is_picture, local_path, pictures_under, some_pictures
 from geospot.data.stored import StoredFile
+from geospot.errors import DataError
 
 EXAMPLE = "a folder of photos with GPS in their EXIF (JPEG, PNG, WebP; HEIC with the extra `heic`)"
 _NO_GPS = "These photos carry no GPS in their EXIF: name them LAT,LON.jpg, or give a CSV with columns lat, lon, image."

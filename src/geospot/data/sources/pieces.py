@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from geospot.data.records import DataError
+from geospot.errors import DataError
 
 _PIECE = re.compile(r"(?P<base>.+\.tar)[._-]?(?:part)?[._-]?(?P<number>[a-z]{2,4}|\d+)", re.IGNORECASE)
 _PACKED = (

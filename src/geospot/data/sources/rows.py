@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from geospot.data.fields import SPELLINGS, BadSample, Columns, read_coordinates, read_fields
-from geospot.data.records import DataError, Record, Skip
+from geospot.data.records import Record, Skip
 from geospot.data.sources.blocks import BLOCK_ROWS, BlockSource
+from geospot.errors import DataError
 
 PROBE_BLOCKS = 5
 _SHOWN_KEYS, _SHOWN_CHARS = 12, 30

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from geospot.data.pictures import PICTURE_SUFFIXES
-from geospot.data.records import DataError
 from geospot.data.sources.kept import file_facts, find_sorted, kept_index, text_hash
 from geospot.data.sources.listing import is_picture
 from geospot.data.stored import DEFLATED, STORED, StoredFile, ZipMember
+from geospot.errors import DataError
 from geospot.progress import Progress
 
 _LAYOUT = 1

@@ -4,11 +4,12 @@ import warnings
 from pathlib import Path
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.records import DataError, Source
+from geospot.data.records import Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.csvtable import SUFFIXES, CsvTable, read_columns
 from geospot.data.sources.listing import files_in, local_path
 from geospot.data.sources.rows import TableSource, check_columns, has_coordinates, probe_rows
+from geospot.errors import DataError
 
 EXAMPLE = "photos.csv, or a folder with a CSV that names its pictures (columns lat, lon, image)"
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geospot.data.fields import Columns
-from geospot.data.records import DataError
 from geospot.data.sources.csvtable import SUFFIXES, read_columns
 from geospot.data.sources.listing import PICTURE_SUFFIXES, files_in
 from geospot.data.sources.metadata import LINES, JsonTable
 from geospot.data.sources.rows import check_columns
+from geospot.errors import DataError
 
 _MOST = 5  # tables that are looked at
 _JSON_BYTES = 64 << 20  # a larger one would take seconds to read

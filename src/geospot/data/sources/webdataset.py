@@ -10,11 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.patterns import expand_braces, parse_list
-from geospot.data.records import DataError, Record, Skip, Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.retry import FileChanged, RemoteError, RetryPolicy
 from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import coordinates_mend
 from geospot.data.tar import read_group, read_groups
+from geospot.errors import DataError
 
 EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://datasets/OWNER/NAME/FOLDER/*.tar"
 READ_BYTES = 1 << 20

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from geospot.engine.errors import EngineGone
 from geospot.engine.futures import LocalFuture
+from geospot.errors import EngineGone
 
 
 @dataclass

@@ -132,9 +132,7 @@ class LocalServiceClient:
     def _read_weights(self, spec: NetworkSpec, path: str) -> dict[str, torch.Tensor]:
         weights, wanted = state.read_tensors(path, "weights", self.options.device), self.network(spec).trainable
         if weights.keys() != wanted.keys() or any(weights[k].shape != p.shape for k, p in wanted.items()):
-            raise state.CheckpointError(
-                f"{path} holds other tensors than {spec.base_model} has: is the model the same?"
-            )
+            raise state.RunError(f"{path} holds other tensors than {spec.base_model} has: is the model the same?")
         return {name: weights[name] for name in wanted}  # in the model's order: sums over tensors round the same
 
     def create_sampling_client(self, model_path: str | None = None, base_model: str | None = None) -> LocalFuture:

@@ -14,13 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from geospot.engine.local.network import NetworkSpec
+from geospot.errors import RunError
 from geospot.files import atomic_folder, write_bytes_atomic
 
 FORMAT = 1
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read; the message names it, the reason and the mend."""
 
 
 def save_checkpoint(folder: str | Path, spec: NetworkSpec, weights, optimizer_state, n_steps: int) -> Path:
@@ -48,14 +45,14 @@ def read_spec(folder: str | Path) -> tuple[NetworkSpec, int]:
     path = Path(folder) / "state.json"
     if not path.is_file():
         have = "no such folder" if not Path(folder).is_dir() else "it has no state.json"
-        raise CheckpointError(f"{folder} is not a checkpoint of the local engine: {have}")
+        raise RunError(f"{folder} is not a checkpoint of the local engine: {have}")
     try:
         meta = json.loads(path.read_text())
         if meta["format"] != FORMAT:
-            raise CheckpointError(f"{folder}: checkpoint format {meta['format']!r}; this version reads {FORMAT}")
+            raise RunError(f"{folder}: checkpoint format {meta['format']!r}; this version reads {FORMAT}")
         return NetworkSpec(**meta["spec"]), int(meta["n_steps"])
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error!r}); take an earlier checkpoint") from error
+        raise RunError(f"{path} cannot be read ({error!r}); take an earlier checkpoint") from error
 
 
 def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.Tensor]:
@@ -63,11 +60,11 @@ def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.
     path = Path(folder) / f"{name}.safetensors"
     if not path.is_file():
         why = "sampler weights cannot resume training" if name == "optimizer" else "the checkpoint is incomplete"
-        raise CheckpointError(f"{folder} lacks {path.name}: {why}; take one that save_state wrote")
+        raise RunError(f"{folder} lacks {path.name}: {why}; take one that save_state wrote")
     try:
         return load_file(path, device=device)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); take an earlier checkpoint") from error
+        raise RunError(f"{path} cannot be read ({error}); take an earlier checkpoint") from error
 
 
 def read_optimizer(folder: str | Path, device: str) -> dict[str, dict[str, torch.Tensor]]:

@@ -16,7 +16,7 @@ import torch
 from torch import distributed as dist
 
 from geospot.engine import team_size
-from geospot.engine.errors import EngineGone
+from geospot.errors import EngineGone
 
 if TYPE_CHECKING:
     from geospot.engine.local.network import Network, NetworkSpec

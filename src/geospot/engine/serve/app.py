@@ -12,13 +12,12 @@ from starlette.routing import Route
 from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
-from geospot.engine.local.state import CheckpointError
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
 from geospot.engine.serve.sampling import SamplingRoutes
 from geospot.engine.serve.training import TrainingRoutes
 from geospot.engine.serve.weights import WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_json, read_model
-from geospot.models.loading import ModelError
+from geospot.errors import ModelError, RunError
 
 log = logging.getLogger(__name__)
 PREFIX = "/api/v1"
@@ -115,7 +114,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
                 response = await handler(request)
             except Refused as error:
                 response = JSONResponse({"detail": str(error)}, status_code=error.status)
-            except (ValueError, ModelError, CheckpointError, OSError) as error:  # of the request's model or checkpoint
+            except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
                 response = JSONResponse({"detail": str(error)}, status_code=422)
             took_ms = 1000 * (time.monotonic() - started)
             log.debug("%s %s %d %.0f ms", request.method, request.url.path, response.status_code, took_ms)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local.state import CheckpointError, read_spec
+from geospot.engine.local.state import read_spec
 from geospot.engine.serve.wire import Refused
+from geospot.errors import RunError
 from geospot.files import write_json_atomic
 
 SESSION_TIMEOUT_S = 600.0  # a client sends a heartbeat every ten seconds
@@ -125,7 +126,7 @@ class Checkpoints:
         """What the checkpoint belongs to."""
         try:
             return read_spec(self.find(path))[0]
-        except CheckpointError as error:
+        except RunError as error:
             raise Refused(422, str(error)) from None
 
     def note(self, folder: str | Path, ttl_seconds: int | None, user_metadata: dict | None) -> None:

@@ -12,9 +12,9 @@ import tinker
 from tinker import types
 from tinker.lib.base_url import resolve_base_url
 
-from geospot.engine.errors import EngineError
 from geospot.engine.tinker.errors import translate
 from geospot.engine.tinker.watch import Watch
+from geospot.errors import EngineError
 
 START_S = 15.0  # how long a start waits for a first sign of life
 # Families that take pictures, among the names that the service lists without saying what they take.

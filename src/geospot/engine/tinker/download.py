@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 
-from geospot.engine.errors import EngineError
 from geospot.engine.tinker.checks import Server
 from geospot.engine.tinker.service import TinkerOptions, TinkerServiceClient
+from geospot.errors import EngineError
 from geospot.files import atomic_folder
 from geospot.progress import Progress
 

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 
 import tinker
 
-from geospot.engine.errors import EngineError
+from geospot.errors import EngineError
 
 _TAIL = re.compile(r" for self\.request_id=.*$", re.DOTALL)
 _KEY = re.compile(r"\btml-[\w.-]+")

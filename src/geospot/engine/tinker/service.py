@@ -15,10 +15,10 @@ import tinker
 from tinker import types
 from tinker.lib.retry_handler import RetryConfig
 
-from geospot.engine.errors import EngineError
 from geospot.engine.tinker.checks import Server, check_lora_rank
 from geospot.engine.tinker.compress import compressing_client
 from geospot.engine.tinker.watch import Watch, WatchedFuture
+from geospot.errors import EngineError
 
 # Loggers of the SDK that print a line for each failed request; what failed is counted and said once by the run.
 _LOUD = ("tinker.lib.retry_handler",)

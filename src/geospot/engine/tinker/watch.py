@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import tinker
 
-from geospot.engine.errors import EngineGone
 from geospot.engine.tinker.errors import translate
+from geospot.errors import EngineGone
 
 PING_EVERY_S, PING_TIMEOUT_S = 3.0, 8.0  # a dead server is noticed at most their sum after the limit
 

@@ -1,0 +1,3 @@
+"""The version, on the ground floor: every room may read it."""
+
+__version__ = "0.1.0"
