@@ -14,8 +14,8 @@ from scipy import stats
 
 from geospot._version import __version__
 from geospot.earth.distance import EARTH_RADIUS_KM
-from geospot.metrics import Predictions, intervals, paired_differences, resample
 from geospot.progress import Progress, table
+from geospot.scoring.metrics import Predictions, intervals, paired_differences, resample
 
 RESAMPLES, PLACES = 2000, 200
 DEGREE_KM = EARTH_RADIUS_KM * np.pi / 180

@@ -20,14 +20,14 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.earth.gazetteer import Gazetteer
-from geospot.metrics import difference, intervals, resample, summarize
-from geospot.metrics.bootstrap import N_RESAMPLES
 from geospot.progress import table
 from geospot.scoring.breakdown import confusions, group_names, group_tables
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import judge
+from geospot.scoring.metrics import difference, intervals, resample, summarize
+from geospot.scoring.metrics.bootstrap import N_RESAMPLES
+from geospot.scoring.tables.evaluations import read_pair
 from geospot.scoring.truths import Truths
-from geospot.tables.evaluations import read_pair
 
 LOOPS = 20
 

@@ -26,7 +26,6 @@ import torch
 from PIL import Image
 from tinker import types
 
-from geospot.datums import policy_datum
 from geospot.engine.local.memory import shape_of
 from geospot.engine.local.options import LocalOptions
 from geospot.engine.local.service import LocalServiceClient
@@ -34,6 +33,7 @@ from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.models.tiny import SPECIAL_TOKENS, build_tokenizer
 from geospot.progress import table
+from geospot.training.datums import policy_datum
 
 QUESTION = "Where was this photo taken? Answer with the city, the country, the latitude and the longitude."
 # Dense bf16 peak (10^12 operations a second) and memory bandwidth (10^9 bytes a second), by a part of the GPU's name.

@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from tinker import types
 
-from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
-from geospot.data.bluemarble import encode_jpeg, label_places
 from geospot.data.samples import Sample
-from geospot.data.world import BlueMarble
+from geospot.data.world.bluemarble import encode_jpeg, label_places
+from geospot.data.world.mosaic import BlueMarble
 from geospot.engine import open_engine
 from geospot.models.loading import TINY, decode_image, load_model, load_processing
 from geospot.models.prompt import Renderer
-from geospot.optim import adam
 from geospot.progress import table
-from geospot.rollout import ask_all, score
 from geospot.train import Clock, TrainConfig, update
+from geospot.training.advantages import group_advantages
+from geospot.training.optim import adam
+from geospot.training.rollout import ask_all, score
 
 
 def samples_of(n: int, first: int) -> list[Sample]:

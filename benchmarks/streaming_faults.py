@@ -19,15 +19,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from hub_server import Fault, plan_faults, serve_apart
+from servers.hub import Fault, plan_faults, serve_apart
 from streaming import make_picture
 
-from geospot.data.retry import RetryPolicy
 from geospot.data.samples import ReadOptions, Sample
 from geospot.data.sources import open_source
 from geospot.data.stream import SampleStream
 from geospot.data.tar import pack_samples
 from geospot.earth.place import Place
+from geospot.net.retry import RetryPolicy
 
 SHARDS, EACH, FAULTS = 40, 50, 100
 CUT, DAMAGED, CHANGED, GONE = 3, 11, 19, 27

@@ -170,15 +170,15 @@ def measure(args, url: str) -> dict:
     import httpx
 
     from geospot.data.samples import Sample
-    from geospot.datums import policy_datum
     from geospot.earth.place import Place
     from geospot.engine.tinker.checks import Server
     from geospot.engine.tinker.service import TinkerOptions, TinkerServiceClient
     from geospot.models.loading import load_processing
     from geospot.models.prompt import Renderer
-    from geospot.optim import adam
-    from geospot.rollout import Asked
     from geospot.train import TrainConfig
+    from geospot.training.datums import policy_datum
+    from geospot.training.optim import adam
+    from geospot.training.rollout import Asked
 
     samples = [Sample(str(i), (picture(i),), Place(1.0, 2.0)) for i in range(args.pictures)]
     total = sum(len(sample.pictures[0]) for sample in samples)

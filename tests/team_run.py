@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from conftest import jpeg
 from engine_reference import datum, params
+from made import jpeg
 from tinker import types
 
 from geospot.engine import follow, is_follower, team_size

@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import jpeg
-from test_loops import common, sft_run, shards  # noqa: F401
+from made import jpeg
 
 from geospot import cli, sft, train
-from geospot.results import finite
+from geospot.scoring.results import finite
 
 
 def refused(capsys, main, *argv: str) -> str:
@@ -91,7 +90,7 @@ def test_missing_data_and_models_are_named_without_a_traceback(capsys, tmp_path,
     assert "neither a run folder" in refused(capsys, train.main, "checkpoint=nothing")
 
 
-def test_eval_prints_the_table_and_writes_every_answer(sft_run, shards, tiny_folder, tmp_path, capsys):  # noqa: F811
+def test_eval_prints_the_table_and_writes_every_answer(sft_run, shards, tiny_folder, tmp_path, capsys):
     cli.main([
         "eval", f"model_name={tiny_folder}", f"checkpoint={sft_run[0]}", f"data={shards}/eval.tar",
         f"out={tmp_path}/out", "threads=1", "max_tokens=16", "device=cpu",
@@ -107,7 +106,7 @@ def test_eval_prints_the_table_and_writes_every_answer(sft_run, shards, tiny_fol
     assert json.loads(lines[0])["text"].startswith("City: Lyon")
 
 
-def test_guess_answers_photos_and_names_those_it_cannot_read(sft_run, tiny_folder, tmp_path, capsys):  # noqa: F811
+def test_guess_answers_photos_and_names_those_it_cannot_read(sft_run, tiny_folder, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(jpeg(0))
     (tmp_path / "photos" / "b.jpg").write_bytes(b"no picture")
@@ -123,7 +122,7 @@ def test_guess_answers_photos_and_names_those_it_cannot_read(sft_run, tiny_folde
     assert "b.jpg: unreadable image" in err
 
 
-def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path, capsys, monkeypatch):
     """No model_name is needed with a checkpoint, and another model than its own is refused."""
     monkeypatch.chdir(tmp_path)
     words = ["eval", f"checkpoint={sft_run[0]}", f"data={shards}/eval.tar", "threads=1", "max_tokens=16", "device=cpu"]
@@ -132,9 +131,9 @@ def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path,
     assert "set model_name=" in refused(capsys, cli.main, *words, "model_name=geospot/tiny")
 
 
-def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):  # noqa: F811
-    from geospot.loop import find_checkpoint
-    from geospot.subject import run_setting
+def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):
+    from geospot.asking.subject import run_setting
+    from geospot.training.loop import find_checkpoint
 
     checkpoint = find_checkpoint(str(sft_run[0]))
     assert run_setting(checkpoint, "max_steps", 0) == 90
@@ -164,8 +163,8 @@ def test_scoring_needs_neither_torch_nor_tinker():
     assert done.returncode == 0, done.stderr
 
 
-def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_path, capsys, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("geospot.guessing.calibration.LEAST_PLACES", 3)
+def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("geospot.asking.calibration.LEAST_PLACES", 3)
     words = [f"checkpoint={sft_run[0]}", "threads=1", "max_tokens=16", "device=cpu", "samples=3"]
     path = tmp_path / "c.json"
     cli.main(["calibrate", *words, f"data={shards}/train.tar", f"out={tmp_path}/cal", f"file={path}"])
@@ -177,7 +176,7 @@ def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_pa
     assert "it is of samples 3 (here 2)" in refused(capsys, cli.main, *other)
 
 
-def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):  # noqa: F811
+def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):
     from geospot import Guesser, score
 
     (tmp_path / "a.jpg").write_bytes(jpeg(0))

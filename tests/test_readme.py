@@ -1,7 +1,6 @@
 """The README holds: its example prints what it says, its commands have the keys they use, its table lists what is."""
 
 import contextlib
-import importlib
 import io
 import re
 import shlex
@@ -11,7 +10,7 @@ import chz
 import pytest
 
 from geospot import cli
-from geospot.eval import model_words
+from geospot.commands.eval import model_words
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,7 +50,7 @@ def test_every_command_is_shown():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_readme_is_understood(line):
     command, *words = line.partition("#")[0].split()
-    module = importlib.import_module(f"geospot.{cli.MODULES.get(command, command)}")
+    module = cli.command_module(command)
     config_class = getattr(module, CONFIGS[f"{command} {words[0]}" if command == "data" else command])
     words = model_words([word for word in shlex.split(" ".join(words)) if "=" in word])
     chz.Blueprint(config_class).make_from_argv(words)

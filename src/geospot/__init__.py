@@ -13,17 +13,17 @@ from geospot._version import __version__
 __all__ = ["Guesser", "__version__", "score"]
 
 if TYPE_CHECKING:
-    from geospot.api import score
-    from geospot.guessing.guesser import Guesser
+    from geospot.asking.guesser import Guesser
+    from geospot.scoring.api import score
 
 
 def __getattr__(name: str):
     if name == "Guesser":
-        from geospot.guessing.guesser import Guesser
+        from geospot.asking.guesser import Guesser
 
         return Guesser
     if name == "score":
-        from geospot.api import score
+        from geospot.scoring.api import score
 
         return score
     raise AttributeError(f"module 'geospot' has no attribute {name!r}")

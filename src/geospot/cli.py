@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from geospot._version import __version__
 
@@ -18,7 +19,7 @@ COMMANDS = {
     "serve": "the local engine over the protocol of the Tinker SDK",
     "export": "a checkpoint as a PEFT adapter or merged weights, with a model card",
 }
-MODULES = {"data": "data_command"}  # where a command's module is not called as its word
+RECIPE = ("sft", "train")  # the two commands that are modules of the top floor; the others are in `commands`
 
 
 def usage() -> str:
@@ -36,6 +37,11 @@ def usage() -> str:
     )
 
 
+def command_module(command: str) -> ModuleType:
+    """The module of a command; it has a `main(argv)`."""
+    return importlib.import_module(f"geospot.{command}" if command in RECIPE else f"geospot.commands.{command}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Dispatch to a command's `main`."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -49,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"geospot: no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     try:
-        module = importlib.import_module(f"geospot.{MODULES.get(words[0], words[0])}")
+        module = command_module(words[0])
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "geospot":
             raise

@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn
 import chz
 
 from geospot.data.fields import Columns
-from geospot.data.held_out import CellSplit
+from geospot.data.splits import CellSplit
 from geospot.data.views import check_views
 from geospot.engine import follow, is_follower, lead
 from geospot.errors import GeospotError

@@ -21,25 +21,25 @@ from pathlib import Path
 import chz
 import numpy as np
 
-from geospot.advantages import group_advantages
 from geospot.answer import prompt_text
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, not_negative, positive, run_command
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
 from geospot.engine.losses import LOSS_CONFIG
 from geospot.errors import DataError
-from geospot.estimate import grpo_estimate
-from geospot.evaluate import Evaluation
-from geospot.loop import Batch, Loop, find_checkpoint, shown
 from geospot.models.loading import is_tiny
-from geospot.optim import learning_rate_at, peak_learning_rate
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
-from geospot.rollout import Asked, Rollouts, log_rows, request_seed, score
 from geospot.runs import last_checkpoint, plain_config, read_config
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.update import answer_logprobs, per_token, update
+from geospot.training.advantages import group_advantages
+from geospot.training.estimate import grpo_estimate
+from geospot.training.held_out import Evaluation
+from geospot.training.loop import Batch, Loop, find_checkpoint, shown
+from geospot.training.optim import learning_rate_at, peak_learning_rate
+from geospot.training.rollout import Asked, Rollouts, log_rows, request_seed, score
+from geospot.training.update import answer_logprobs, per_token, update
 
 LOSSES = ("importance_sampling", "ppo", "cispo")
 # What the tiny model's warm start does not share with the run behind it.

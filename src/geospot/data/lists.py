@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from geospot.data.http import open_url
-from geospot.data.hub import HubFile, Lines, hub_headers
-from geospot.data.patterns import expand_braces, parse_list
-from geospot.data.retry import PATIENT, RetryPolicy, without_secrets
 from geospot.errors import DataError
+from geospot.net.http import open_url
+from geospot.net.hub import HubFile, Lines, hub_headers
+from geospot.net.patterns import expand_braces, parse_list
+from geospot.net.retry import PATIENT, RetryPolicy, without_secrets
 
 
 def find_web_files(

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from geospot._version import __version__
 from geospot.data.fields import Columns
-from geospot.data.held_out import REASONS, CellSplit
 from geospot.data.in_order import PART, InOrder
 from geospot.data.inspect import finished
 from geospot.data.labels import LabelFiller
 from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.shard_writer import ShardWriter, UniqueKeys
+from geospot.data.splits import REASONS, CellSplit
 from geospot.data.stream import SampleStream
 from geospot.earth.place import Place
 from geospot.earth.truth import LEVELS

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geospot.data.bluemarble import ensure_shards
 from geospot.data.fields import Columns
-from geospot.data.held_out import CellSplit, NearHeldOut, OneSide
 from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sources import open_source
+from geospot.data.splits import CellSplit, NearHeldOut, OneSide
 from geospot.data.stream import read_places
-from geospot.data.world import WorldConfig
+from geospot.data.world.bluemarble import ensure_shards
+from geospot.data.world.mosaic import WorldConfig
 from geospot.errors import DataError
 
 MAX_WORKERS = 8

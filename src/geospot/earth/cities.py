@@ -9,7 +9,7 @@ import numpy as np
 
 from geospot.earth.cities_table import BETWEEN, read_table
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
-from geospot.earth.text import fold
+from geospot.earth.folding import fold
 from geospot.earth.trees import tree_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 
 from geospot.earth.aliases import COUNTRY_ALIASES, SHARED_NAMES, TERRITORY_OF
-from geospot.earth.text import MAX_NAME_CHARS, fold
+from geospot.earth.folding import MAX_NAME_CHARS, fold
 
 # Codes of states that are no more, which GeoNames still lists: the Netherlands Antilles, Serbia and Montenegro.
 _FORMER = frozenset({"AN", "CS"})

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from geospot.earth.distance import EARTH_RADIUS_KM, destination, unit_vectors
+from geospot.earth.folding import MAX_NAME_CHARS, fold
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
-from geospot.earth.text import MAX_NAME_CHARS, fold
 from geospot.earth.truth import TruthLabels, resolve_truths
 
 # Text that names something farther than this from the answer's own coordinates contradicts them.

@@ -5,7 +5,7 @@ import re
 from functools import cached_property, lru_cache
 from importlib.resources import files
 
-from geospot.earth.text import fold
+from geospot.earth.folding import fold
 
 _KINDS = (
     "state|province|region|county|department|district|governorate|oblast|krai|prefecture|municipality|parish|canton|"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from geospot.earth.distance import chord, unit_vectors
+from geospot.earth.folding import fold, is_blank
 from geospot.earth.gazetteer import Gazetteer, Located
 from geospot.earth.place import Place
-from geospot.earth.text import fold, is_blank
 
 # A named place this near to the true city, or to where the picture was taken, is the same place.
 SAME_PLACE_KM = 5.0

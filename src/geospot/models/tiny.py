@@ -7,7 +7,7 @@ the real one.
 from pathlib import Path
 
 from geospot.answer import prompt_text
-from geospot.data.anchors import anchor_cities, country_names
+from geospot.earth.anchors import anchor_cities, country_names
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

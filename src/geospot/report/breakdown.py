@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from geospot.metrics import Difference, Group
-from geospot.report.text import MISSING, escape, kilometres, percent, points
+from geospot.report.html import MISSING, escape, kilometres, percent, points
+from geospot.scoring.metrics import Difference, Group
 
 _GROUP_COLUMNS = (
     ("Median km", "median_km", kilometres),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geospot.report.text import escape
+from geospot.report.html import escape
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 36  # margins around the plot, in the units of WIDTH

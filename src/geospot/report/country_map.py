@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geospot.report.atlas import WORLD_WIDTH, country_paths, y_of
-from geospot.report.text import escape
+from geospot.report.html import escape
 
 # From poor to good, in steps of the value's range; the classes c0 to c6 of the style sheet.
 STEPS = 7

@@ -11,9 +11,9 @@ import numpy as np
 from geospot.data.fields import BadSample, read_fields, read_place
 from geospot.data.inspect import Inspection
 from geospot.data.records import Record
+from geospot.report.html import coordinates, escape
 from geospot.report.inspection import Section
 from geospot.report.page import write_page
-from geospot.report.text import coordinates, escape
 from geospot.report.world_map import dots_map_html
 
 THUMBNAIL_PX = 240

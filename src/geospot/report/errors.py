@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from geospot.earth.distance import MAX_DISTANCE_KM
-from geospot.metrics import Predictions
 from geospot.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, linear_ticks, tick_label
-from geospot.report.text import escape
+from geospot.report.html import escape
+from geospot.scoring.metrics import Predictions
 
 LOW_KM, HIGH_KM = 1.0, MAX_DISTANCE_KM
 BINS = 26

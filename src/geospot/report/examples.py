@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geospot.report.text import coordinates, distance_class, escape, kilometres
+from geospot.report.html import coordinates, distance_class, escape, kilometres
 
 # How a file of each kind starts, and its media type; a picture is embedded as it is, never fetched.
 MAGIC = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))

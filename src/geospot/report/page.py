@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from geospot.metrics import Predictions
 from geospot.report.charts import Chart, chart_html
 from geospot.report.examples import Example, example_html
+from geospot.report.html import escape
 from geospot.report.tables import Table, table_html
-from geospot.report.text import escape
 from geospot.report.world_map import world_map_html
+from geospot.scoring.metrics import Predictions
 
 # Belt and braces: all text is escaped, and a browser is told to run and fetch nothing in case some is not.
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geospot.report.text import MISSING, escape, kilometres, percent, points
+from geospot.report.html import MISSING, escape, kilometres, percent, points
 
 # (group heading, column heading, key of `metrics.summarize`, format, whether less is better or None for no contest)
 COLUMNS = (

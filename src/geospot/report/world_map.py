@@ -5,16 +5,16 @@ from functools import cache
 
 import numpy as np
 
-from geospot.metrics import Predictions
 from geospot.report.atlas import WORLD_WIDTH, country_paths, polyline, x_of, y_of
 from geospot.report.great_circle import great_circle, split_at_date_line
-from geospot.report.text import (
+from geospot.report.html import (
     DISTANCE_NAMES,
     coordinates,
     distance_class,
     escape,
     kilometres,
 )
+from geospot.scoring.metrics import Predictions
 
 # The map shows at least these latitudes and more where a line or a dot needs it; Antarctica is mostly empty.
 SHOWN_LAT = (-58.0, 84.0)

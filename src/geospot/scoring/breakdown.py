@@ -12,8 +12,8 @@ from geospot.earth.people import (
     income_group,
     population_density,
 )
-from geospot.metrics import Group, by_group
 from geospot.scoring.judge import Evaluation
+from geospot.scoring.metrics import Group, by_group
 from geospot.scoring.truths import Truths
 
 GROUPINGS = ("continent", "population density", "income group", "country")

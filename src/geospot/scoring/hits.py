@@ -8,8 +8,8 @@ level counts only within the right country, an area only within the right region
 import numpy as np
 
 from geospot.earth.areas import area_names
+from geospot.earth.folding import fold
 from geospot.earth.gazetteer import Gazetteer, Located
-from geospot.earth.text import fold
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.truths import Truths
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from geospot.earth.labels import score_labels
 from geospot.earth.score import score_decay_km
-from geospot.metrics import Predictions, bootstrap_intervals, summarize
-from geospot.metrics.coverage import RadiusReport, radius_report
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.hits import geocoded_hits
+from geospot.scoring.metrics import Predictions, bootstrap_intervals, summarize
+from geospot.scoring.metrics.coverage import RadiusReport, radius_report
 from geospot.scoring.truths import Truths
 
 
@@ -41,7 +41,7 @@ class Evaluation:
         return radius_report(self.predictions, self.guesses.radius_km, self.guesses.probability)
 
     def __str__(self) -> str:
-        from geospot.scoring.text import metrics_table
+        from geospot.report.terminal import metrics_table
 
         return metrics_table([self])
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from geospot.earth.gazetteer import Gazetteer
-from geospot.metrics import best_constant_place
-from geospot.metrics.baselines import PUBLISHED, Published
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
+from geospot.scoring.metrics import best_constant_place
+from geospot.scoring.metrics.baselines import PUBLISHED, Published
 from geospot.scoring.truths import Truths
 
 REFERENCES = ("constant", "country", "population", "published")

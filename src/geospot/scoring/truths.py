@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from geospot.earth.areas import area_names
+from geospot.earth.folding import fold, is_blank
 from geospot.earth.gazetteer import Gazetteer, Located
 from geospot.earth.place import Place
-from geospot.earth.text import fold, is_blank
 
 LABELS = ("country", "region", "area", "city")
 # Pictures nearer than this show one place: 0.00001 degrees, a metre.

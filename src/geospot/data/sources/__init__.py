@@ -53,7 +53,7 @@ def open_source(spec: str, columns: Columns = Columns(), revision: str | None = 
 def _shown(spec: str) -> str:
     if "://" not in spec:
         return repr(spec)
-    from geospot.data.retry import without_secrets
+    from geospot.net.retry import without_secrets
 
     return repr(without_secrets(spec))
 

@@ -31,8 +31,8 @@ def _picture_column(schema, columns: Columns) -> str | None:
 
 def _files(spec: str, revision: str | None, retries: Counter) -> tuple[list, str | None]:
     """The files behind a spec, and of the hub's the commit."""
-    from geospot.data.hub import HubFile, find_files, is_hub
     from geospot.data.lists import find_web_files
+    from geospot.net.hub import HubFile, find_files, is_hub
 
     pinned = None
     if is_hub(spec):

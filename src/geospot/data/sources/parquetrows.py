@@ -10,12 +10,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from geospot.data.fields import Columns
-from geospot.data.hub import HubFile
 from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import coordinates_mend, record_key
 from geospot.data.stored import StoredFile
 from geospot.errors import DataError
+from geospot.net.hub import HubFile
 from geospot.progress import Progress
 
 _FOOTER_THREADS = 16

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from geospot.data.retry import PATIENT, RetryPolicy
+from geospot.net.retry import PATIENT, RetryPolicy
 
 WEB = ("http://", "https://")
 
@@ -22,9 +22,9 @@ class RemoteFiles:
 
     @contextmanager
     def open(self, url: str, size: int | None = None, policy: RetryPolicy = PATIENT) -> Iterator:
-        """A `geospot.data.http.RemoteFile`, until the end of the block or `close`."""
-        from geospot.data.http import open_url
-        from geospot.data.hub import hub_headers
+        """A `geospot.net.http.RemoteFile`, until the end of the block or `close`."""
+        from geospot.net.http import open_url
+        from geospot.net.hub import hub_headers
 
         with open_url(url, headers=hub_headers(url), counts=self._retries, size=size, policy=policy) as file:
             with self._lock:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from geospot.data.fields import USUAL, Columns
-from geospot.data.patterns import expand_braces, parse_list
 from geospot.data.records import Record, Skip, Source
-from geospot.data.retry import FileChanged, RemoteError, RetryPolicy
 from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import coordinates_mend
 from geospot.data.tar import read_group, read_groups
 from geospot.errors import DataError
+from geospot.net.patterns import expand_braces, parse_list
+from geospot.net.retry import FileChanged, RemoteError, RetryPolicy
 
 EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://datasets/OWNER/NAME/FOLDER/*.tar"
 READ_BYTES = 1 << 20
@@ -35,7 +35,7 @@ def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None
     """The shards; DataError where there are none."""
     retries: Counter = Counter()
     if _is_hub(spec):
-        from geospot.data.hub import find_files
+        from geospot.net.hub import find_files
 
         found = find_files(spec, revision, counts=retries)
         if all(file.name.endswith(".parquet") for file in found.files):
@@ -53,13 +53,13 @@ def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None
 def _is_hub(spec: str) -> bool:
     if "://" not in spec:
         return False
-    from geospot.data.hub import is_hub
+    from geospot.net.hub import is_hub
 
     return is_hub(spec)
 
 
 class Shard(NamedTuple):
-    """url: an address, or a path on this machine. size: bytes, where it is known. As `geospot.data.hub.HubFile`."""
+    """url: an address, or a path on this machine. size: bytes, where it is known. As `geospot.net.hub.HubFile`."""
 
     name: str
     url: str

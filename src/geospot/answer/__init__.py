@@ -1,0 +1,43 @@
+"""Text and places: the prompt, the target text, and the parser that reads what a model wrote."""
+
+from geospot.answer.parse import (
+    CONTRADICTION,
+    EMPTY,
+    ERRORS,
+    FIELDS,
+    LATITUDE_RANGE,
+    LONGITUDE_RANGE,
+    MAX_CHARS,
+    NO_COORDINATES,
+    NO_LATITUDE,
+    NO_LONGITUDE,
+    NOT_A_NUMBER,
+    ONLY_THINKING,
+    TOO_LONG,
+    Answer,
+    format_answer,
+    parse_answer,
+    prompt_text,
+    read_answer,
+)
+
+__all__ = [
+    "CONTRADICTION",
+    "EMPTY",
+    "ERRORS",
+    "FIELDS",
+    "LATITUDE_RANGE",
+    "LONGITUDE_RANGE",
+    "MAX_CHARS",
+    "NOT_A_NUMBER",
+    "NO_COORDINATES",
+    "NO_LATITUDE",
+    "NO_LONGITUDE",
+    "ONLY_THINKING",
+    "TOO_LONG",
+    "Answer",
+    "format_answer",
+    "parse_answer",
+    "prompt_text",
+    "read_answer",
+]

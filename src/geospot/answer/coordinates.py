@@ -1,0 +1,161 @@
+"""Reads coordinates as people and models write them: "48.9 N", 48°51'24"N, "48,8566", "(48.85, 2.35)".
+
+Only the grammar of one coordinate or one pair; `geospot.answer.parse` decides which of them is the answer. No pattern
+here can backtrack over an unbounded run (possessive quantifiers, bounded gaps), so reading takes linear time.
+"""
+
+import math
+import re
+
+NOT_A_NUMBER = "not a number"
+CONTRADICTION = "sign and hemisphere contradict"
+LATITUDE_RANGE = "latitude out of range"
+LONGITUDE_RANGE = "longitude out of range"
+
+
+def _one_for_one() -> dict[int, str]:
+    """Characters that mean the same as an ASCII one. Each maps to exactly one, so positions stay valid."""
+    table = {0xFF01 + i: chr(0x21 + i) for i in range(94)}  # full-width forms of ! to ~
+    for zero in (0x0660, 0x06F0, 0x0966):  # Arabic-Indic, Persian, Devanagari digits
+        table |= {zero + i: str(i) for i in range(10)}
+    groups = {
+        "-": "−–—‒‐‑﹣",
+        "'": "’‘′ʹʼ",
+        '"': "”“″〃",
+        "°": "º˚",
+        ".": "٫",
+        ",": "、",
+        "\n": "\r\x0b\x0c\x85\u2028\u2029",
+    }
+    groups[" "] = (
+        "\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u3000\u200b\u200e\ufeff"
+    )
+    return table | {ord(c): plain for plain, chars in groups.items() for c in chars}
+
+
+_PLAIN = _one_for_one()
+
+
+def plain(text: str) -> str:
+    """The text with full-width digits, Unicode dashes, primes and spaces as ASCII; same length as the input."""
+    return text.translate(_PLAIN)
+
+
+_NUMBER = r"(?>(?:[0-9]++(?:[{point}][0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)"
+_HEMISPHERE = r"(?:[NSEWnsew]|(?i:north|south|east|west))(?![A-Za-z])"
+_CAPITAL = r"(?:[NSEW]|(?i:north|south|east|west))(?![A-Za-z])"
+_DEGREE = r"[ \t]{0,2}(?:°|(?i:degrees?|degs?)|d(?=[ \t]?[0-9]))"
+# Single letters are case-sensitive: "24s" are seconds, "24S" is south.
+_MINUTE = r"[ \t]{0,2}(?:\\?'(?!')|(?i:minutes?|mins?)|m(?![a-z]))"
+_SECOND = r"""[ \t]{0,2}(?:\\?"|''|(?i:seconds?|secs?)|s(?![a-z]))"""
+
+
+def _coordinate(tag: str, point: str) -> str:
+    """Pattern of one coordinate; its groups are named with `tag`, `point` are the decimal separators.
+
+    It is atomic, so that the minutes of a single coordinate are never taken for the second half of a pair.
+    """
+    number = _NUMBER.format(point=point)
+    return rf"""(?>(?:(?P<{tag}pre>{_HEMISPHERE})[ \t]{{0,2}})?(?P<{tag}sign>[+-])?[ \t]?(?P<{tag}deg>{number})
+        (?:{_DEGREE}(?:[ \t]{{0,2}}(?P<{tag}min>{number}){_MINUTE}
+            (?:[ \t]{{0,2}}(?P<{tag}sec>{number}){_SECOND})?)?)?
+        (?({tag}pre)|(?:[ \t]{{0,2}}\(?(?P<{tag}post>{_HEMISPHERE}))?))"""
+
+
+# A comma with no space behind it is a decimal comma in the first pattern and the separator in the second.
+_BETWEEN_COMMAS = r"""(?:\s{0,4}(?:[;/|&]|(?i:and\b))\s{0,4}|\s{0,4},\s{1,20}|\s{1,4},|(?<=[A-Za-z°'"]),|[ \t]{1,4})"""
+_ONE = re.compile(_coordinate("a", ".,"), re.VERBOSE)
+_PAIRS = (
+    re.compile(_coordinate("a", ".,") + _BETWEEN_COMMAS + _coordinate("b", ".,"), re.VERBOSE),
+    re.compile(_coordinate("a", ".") + r"\s{0,4},\s{0,20}" + _coordinate("b", "."), re.VERBOSE),
+)
+# What must not follow: the rest of a number ("1.2.3"), another value (a range is a hedge), a second hemisphere.
+_REST = re.compile(rf"[.,]?[0-9]|[A-Za-z]|[ \t]?(?:-|/|to\b|or\b)?[ \t]?[0-9]|[ \t]{{1,2}}{_CAPITAL}")
+_GAP = re.compile(
+    r"""[\s"'*_`\\~≈$:=|(\[{]{0,40}"""
+    r"""(?:(?i:is|are|at|of|about|around|approximately|approx\.?|roughly|circa|ca\.)[\s:*_`~≈(]{1,6}){0,3}"""
+)
+
+
+def _bare_half() -> str:
+    digits = r"[0-9]++(?:[.,][0-9]++)?+"
+    middle = rf"[+-]?{digits}(?:{_DEGREE}(?:[ \t]{{0,2}}{digits}{_MINUTE}(?:[ \t]{{0,2}}{digits}{_SECOND})?)?)?"
+    return rf"(?:{_CAPITAL}[ \t]{{0,2}}{middle}|{middle}[ \t]{{0,2}}{_CAPITAL})"
+
+
+# A pair that needs no word in front of it: both hemispheres written, or a line that holds nothing but two decimals.
+BARE_PAIR = rf"(?<![\w.,+-]){_bare_half()}\s{{0,3}}(?:[,;/|&]|and\b)?\s{{0,3}}{_bare_half()}"
+LINE_PAIR = r"[+-]?[0-9]{1,3}\.[0-9]++°?[ \t]{0,3}[,;][ \t]{0,3}[+-]?[0-9]{1,3}\.[0-9]++°?(?=[)\]}*`. \t]{0,6}$)"
+
+
+def wrap_longitude(lon: float) -> float:
+    """The same meridian in [-180, 180). A longitude already there is returned untouched, digit for digit."""
+    if -180.0 <= lon < 180.0:
+        return lon
+    wrapped = (lon + 180.0) % 360.0 - 180.0
+    return wrapped if wrapped < 180.0 else -180.0  # the modulo of a tiny negative number rounds up to 360
+
+
+def _in_range(value: float, axis: str) -> float | str:
+    """The value as a latitude or longitude in range, or the reason why it is none."""
+    if not math.isfinite(value):
+        return NOT_A_NUMBER
+    if axis == "lat":
+        return value + 0.0 if abs(value) <= 90.0 else LATITUDE_RANGE  # + 0.0 turns -0.0 into 0.0
+    return wrap_longitude(value) + 0.0 if abs(value) <= 360.0 else LONGITUDE_RANGE
+
+
+def _hemisphere(match: re.Match, tag: str) -> str:
+    return (match[tag + "pre"] or match[tag + "post"] or "")[:1].upper()
+
+
+def _value(match: re.Match, tag: str, axis: str, note: str = "") -> float | str:
+    """Signed degrees of a matched coordinate, or the reason why it has none.
+
+    Minus with S or W says the same thing twice and is read once; a sign that contradicts the hemisphere
+    ("-33.9 N", "+33.9 S") or a hemisphere of the other axis ("Latitude: 5 E") is refused rather than guessed.
+    """
+    degrees, minutes, seconds = (match[tag + part] for part in ("deg", "min", "sec"))
+    # Only the last part given may have a fraction, and sixty minutes are a degree.
+    whole = [part for part in (degrees, minutes, seconds) if part][:-1]
+    parts = [float((part or "0").replace(",", ".")) for part in (degrees, minutes, seconds)]
+    if not all(part.isdigit() for part in whole) or parts[1] >= 60 or parts[2] >= 60:
+        return NOT_A_NUMBER
+    size, sign, hemisphere = parts[0] + parts[1] / 60 + parts[2] / 3600, match[tag + "sign"], _hemisphere(match, tag)
+    if not hemisphere:
+        return _in_range(-size if sign == "-" or (not sign and note in ("S", "W")) else size, axis)
+    negative = hemisphere in "SW"
+    if hemisphere not in ("NS" if axis == "lat" else "EW") or (sign and (sign == "-") != negative):
+        return CONTRADICTION
+    return _in_range(-size if negative else size, axis)
+
+
+def read_coordinate(text: str, axis: str, note: str = "") -> float | str | None:
+    """The coordinate at the start of `text` (plain): degrees, or a reason (str), or None where there is nothing.
+
+    `axis` is "lat" or "lon"; `note` is a hemisphere that stood beside the field's name, as in "Longitude (W)".
+    """
+    start = _GAP.match(text).end()
+    match = _ONE.match(text, start)
+    if match is None:
+        return NOT_A_NUMBER if text[start:].strip(" \t\n*_`\"'.,;|-)]}") else None
+    return NOT_A_NUMBER if _REST.match(text, match.end()) else _value(match, "a", axis, note)
+
+
+def read_pair(text: str, lon_first: bool = False) -> tuple[float | str, float | str] | None:
+    """The pair at the start of `text` (plain) as (lat, lon), each degrees or a reason; None where there is no pair.
+
+    Hemisphere letters decide the order where they are written; otherwise it is (lat, lon) unless `lon_first`.
+    """
+    start = _GAP.match(text).end()
+    match = next((m for m in (pattern.match(text, start) for pattern in _PAIRS) if m), None)
+    if match is None:
+        return None
+    # "48,85,2,35" has no separator to tell from its decimal commas, and "1.2.3" is no number.
+    if re.compile(r"\.?[0-9]" if "." in match[0] else r"[.,]?[0-9]").match(text, match.end()):
+        return NOT_A_NUMBER, NOT_A_NUMBER
+    first, second = _hemisphere(match, "a"), _hemisphere(match, "b")
+    if first or second:
+        lon_first = first in ("E", "W") or second in ("N", "S")
+    lat, lon = ("b", "a") if lon_first else ("a", "b")
+    return _value(match, lat, "lat"), _value(match, lon, "lon")

@@ -1,0 +1,1 @@
+"""Asking a model about pictures: requests, the log of answers, consensus, calibrated radii, the Guesser."""

@@ -1,0 +1,50 @@
+"""Answer texts, one or several a picture -> guesses with a radius."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from geospot.answer import Answer, parse_answer
+from geospot.asking.calibration import Calibration
+from geospot.asking.cluster import Draws, gather
+from geospot.scoring.guesses import Guesses
+
+
+def read_draws(texts: Sequence[str]) -> Draws:
+    """What the answers to one picture say together."""
+    return gather([parse_answer(text) for text in texts])
+
+
+def guesses_of_texts(
+    name: str,
+    keys: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    calibration: Calibration | None = None,
+    probability: float = 0.9,
+) -> tuple[Guesses, np.ndarray]:
+    """The guess for each picture's answers, and how far they lie apart (N,), see `Draws.spread_km`.
+
+    With one answer it is the guess; of several the first candidate is. With a calibration each guess has the radius
+    that holds the truth with `probability`.
+    """
+    draws = [read_draws(group) for group in texts]
+    spread = np.array([d.spread_km for d in draws])
+    answers = [_answer(d) for d in draws]
+    found = Guesses.of_answers(name, keys, answers, [_shown(group) for group in texts])
+    radius = None if calibration is None else calibration.radius_km(spread, probability)
+    guesses = Guesses(
+        name, found.keys, found.lat, found.lon, found.failures, found.labels, found.texts, radius,
+        None if calibration is None else probability,
+    )  # fmt: skip
+    return guesses, spread
+
+
+def _answer(draws: Draws) -> Answer:
+    if not draws.candidates:
+        return Answer(None, None, error=draws.failures[0])
+    first = draws.candidates[0]
+    return Answer(first.lat, first.lon, first.city, first.region, first.country)
+
+
+def _shown(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else "\n---\n".join(texts)

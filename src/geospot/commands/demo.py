@@ -1,0 +1,194 @@
+"""`geospot demo`: pictures, SFT, GRPO, evaluation, one table, one report; on two cores, without network, key or GPU."""
+
+import time
+from pathlib import Path
+
+import chz
+
+from geospot.asking.subject import Subject
+from geospot.config import positive, run_command
+from geospot.data.sources import open_source
+from geospot.data.world.bluemarble import ensure_shards
+from geospot.data.world.mosaic import BlueMarble
+from geospot.engine import open_engine
+from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
+from geospot.models.prompt import Renderer
+from geospot.progress import Progress, table
+from geospot.report.demo import Stage, write_demo_report, write_results_json
+from geospot.report.terminal import table_row
+from geospot.runs import read_checkpoints
+from geospot.scoring.metrics import paired_differences
+from geospot.scoring.references import reference_rows
+from geospot.scoring.truths import Truths
+from geospot.sft import SftConfig
+from geospot.sft import run as run_sft
+from geospot.train import TrainConfig
+from geospot.train import run as run_train
+from geospot.training.held_out import EvalSet, evaluate, load_eval_set
+from geospot.training.loop import find_checkpoint
+
+
+@chz.chz
+class DemoConfig:
+    """The recipe from start to end on the Blue Marble world. The same command resumes a demo that was stopped."""
+
+    out: str = chz.field(default="runs/demo", doc="folder of the two runs, report.html and results.json")
+    seed: int = chz.field(default=0, doc="of both runs; the places do not depend on it")
+    model_name: str = chz.field(
+        default=TINY,
+        doc=f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (knows nothing: give it more steps)",
+    )
+    train_places: int = chz.field(default=8192, doc="pictures to train on")
+    sft_steps: int = chz.field(default=80, doc="steps of 64 pictures")
+    grpo_steps: int = chz.field(default=150, doc="steps of 32 pictures, 16 answers each")
+    sft_learning_rate: float = chz.field(default=1e-3, doc="peak")
+    grpo_learning_rate: float = chz.field(default=3e-4, doc="peak")
+    coord_tau_start: float = chz.field(default=500.0, doc="tau at the start, km: a few times the error after SFT")
+    coord_tau: float = chz.field(default=50.0, doc="tau at the end, km: pictures 1,000 km wide do not show 25 km")
+    threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
+
+    @chz.validate
+    def _check_demo(self):
+        positive(
+            self,
+            "train_places",
+            "sft_steps",
+            "grpo_steps",
+            "sft_learning_rate",
+            "grpo_learning_rate",
+            "coord_tau",
+            "coord_tau_start",
+        )
+
+    def shared(self) -> dict:
+        """What both runs have in common."""
+        return {
+            "model_name": self.model_name,
+            "lora_rank": 0,
+            "seed": self.seed,
+            "train_places": self.train_places,
+            "eval_places": 512,
+            "threads": self.threads,
+            "save_every": 0,
+            "max_tokens": 24,
+        }
+
+    def sft(self) -> SftConfig:
+        """The warm start."""
+        return SftConfig(
+            log_path=f"{self.out}/sft",
+            max_steps=self.sft_steps,
+            batch_size=64,
+            eval_every=50,
+            learning_rate=self.sft_learning_rate,
+            **self.shared(),
+        )
+
+    def train(self) -> TrainConfig:
+        """GRPO from there."""
+        return TrainConfig(
+            log_path=f"{self.out}/train",
+            checkpoint=f"{self.out}/sft",
+            max_steps=self.grpo_steps,
+            batch_size=32,
+            group_size=16,
+            eval_every=25,
+            learning_rate=self.grpo_learning_rate,
+            coord_tau_start=self.coord_tau_start,
+            coord_tau=self.coord_tau,
+            **self.shared(),
+        )
+
+
+def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
+    """Do everything, print the table, write the report; returns set -> stage name -> stage."""
+    started = time.monotonic()
+    out = Path(config.out)
+    folders = ensure_shards(n_train=config.train_places)
+    sets = [load_eval_set(name, open_source(str(folders[name]))) for name in ("eval", "eval-far")]
+    for run_stage, stage in ((run_sft, config.sft()), (run_train, config.train())):
+        run_stage(stage)
+        if not read_checkpoints(stage.log_path)[-1].final:
+            print("The demo stopped; the same command goes on from here.")
+            return {}
+    stages = evaluate_stages(config, sets)
+    elapsed_s = time.monotonic() - started
+    print()
+    for name, by_stage in stages.items():
+        n = len(next(iter(by_stage.values())).predictions)
+        print(f"{name} ({n} places): {SET_NOTES[name]}")
+        print(table(table_row("stage", s.name, s.summary, s.intervals) for s in by_stage.values()), end="\n\n")
+    difference = compare(stages["eval"])
+    print(difference)
+    write_results_json(out / "results.json", stages, difference)
+    report = write_demo_report(
+        out, config, stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
+    )
+    print(f"{elapsed_s / 60:.1f} minutes. Report: {report}")
+    return stages
+
+
+# The base has seen the Earth, though neither the held-out places nor the game: the table says so.
+STAGE_NAMES = {"untrained": "untrained (random weights)", "base": "base (pretrained on captions)"}
+SET_NOTES = {
+    "eval": "new places on the known Earth, none within 25 km of a training place; the ground nearby was seen",
+    "eval-far": "four regions whose pixels no training picture shows",
+}
+
+
+def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[str, Stage]]:
+    """Every stage on every set."""
+    models = {
+        "untrained": (TINY_UNTRAINED, None),
+        "base": (TINY, None),
+        "SFT": (config.model_name, find_checkpoint(f"{config.out}/sft")),
+        "GRPO": (config.model_name, find_checkpoint(f"{config.out}/train")),
+    }
+    if config.model_name == TINY_UNTRAINED:
+        del models["base"]
+    train = BlueMarble().places("train", config.train_places)
+    trained_on = Truths([str(i) for i in range(len(train))], *train.T)
+    stages = {s.name: {"constant": constant_stage(trained_on, s)} for s in sets}
+    total = len(models) * sum(len(s.samples) for s in sets)
+    with Progress("evaluating", total=total) as bar:
+        for stage, (model_name, checkpoint) in models.items():
+            renderer = Renderer(load_processing(model_name))
+            with open_engine(config.sft()) as service:
+                sampler = Subject(model_name, checkpoint, region=False).sampler(service)
+                for eval_set in sets:
+                    result = evaluate(sampler, renderer, eval_set, max_tokens=24, advance=bar.advance)
+                    stages[eval_set.name][stage] = Stage(
+                        STAGE_NAMES.get(stage, stage),
+                        result.predictions,
+                        result.summary,
+                        result.intervals,
+                        result.rollouts,
+                    )
+    return stages
+
+
+def constant_stage(trained_on: Truths, eval_set: EvalSet) -> Stage:
+    """The one place that is nearest to all training places, as everybody's guess. It says no country."""
+    truths = Truths.of([s.key for s in eval_set.samples], [s.place for s in eval_set.samples])
+    (row,) = reference_rows(truths, ["constant"], train=trained_on)
+    return Stage(row.name, row.predictions, row.summary, row.intervals, None)
+
+
+def compare(stages: dict[str, Stage]) -> str:
+    """GRPO against SFT on the same places, with a paired interval."""
+    before, after = stages["SFT"].predictions, stages["GRPO"].predictions
+    found = paired_differences(after, before, keys=("median_km", "geoguessr_score"))
+    km, points = found["median_km"], found["geoguessr_score"]
+    return (
+        f"GRPO - SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
+        f"score {points.value:+.0f} [{points.low:+.0f}, {points.high:+.0f}]"
+    )
+
+
+def main(argv=None) -> None:
+    """The command line."""
+    run_command("demo", DemoConfig, run, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The Blue Marble world: real satellite pictures of real places, made on the first run."""

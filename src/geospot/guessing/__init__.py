@@ -1,1 +1,0 @@
-"""From photos to guesses that people can use: candidates, calibrated radii, and the forms they are written in."""

@@ -1,0 +1,111 @@
+"""What the demo leaves behind: results.json for machines, report.html for people."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import chz
+
+from geospot._version import __version__
+from geospot.files import write_json_atomic
+from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
+from geospot.runs import read_metrics
+from geospot.scoring.metrics import Predictions
+from geospot.scoring.results import finite
+from geospot.training.rollout import Rollouts
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table: a model, or the constant guess (which has no answers)."""
+
+    name: str
+    predictions: Predictions
+    summary: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    rollouts: Rollouts | None
+
+
+def write_results_json(path: Path, stages: Mapping[str, Mapping[str, Stage]], difference: str) -> None:
+    """Every metric of every stage and set with its interval."""
+    results = {
+        name: {stage.name: {"metrics": stage.summary, "intervals": stage.intervals} for stage in by_stage.values()}
+        for name, by_stage in stages.items()
+    }
+    write_json_atomic(path, finite({"results": results, "difference": difference}))
+
+
+def curve(rows: Sequence[Mapping], key: str, name: str, band: bool = False) -> Series:
+    """A metric of metrics.jsonl over the steps that have it."""
+    have = [row for row in rows if row.get(key) is not None]
+    low, high = ([row[f"{key}_{end}"] for row in have] for end in ("low", "high")) if band else (None, None)
+    return Series(name, [row["step"] for row in have], [row[key] for row in have], low, high)
+
+
+def charts(out: Path) -> list[Chart]:
+    """Learning curves of the two runs."""
+    sft, train = read_metrics(out / "sft"), read_metrics(out / "train")
+    parts = ("coordinate", "country", "region", "city")
+    return [
+        Chart("SFT: loss, nats a token", [curve(sft, "loss", "loss")]),
+        Chart("SFT: median distance on eval, km", [curve(sft, "eval/median_km", "eval", band=True)], log=True),
+        Chart("GRPO: median distance on eval, km", [curve(train, "eval/median_km", "eval", band=True)]),
+        Chart("GRPO: score on eval, points", [curve(train, "eval/geoguessr_score", "eval", band=True)]),
+        Chart("GRPO: reward (its scale tightens)", [curve(train, "reward", "reward")]),
+        Chart("GRPO: parts of the reward, unweighted", [curve(train, f"reward_{p}", p) for p in parts]),
+        Chart("GRPO: tau, km", [curve(train, "tau_km", "tau")], log=True),
+        Chart(
+            "GRPO: weights",
+            [curve(train, "coord_weight", "coordinates"), curve(train, "hierarchy_weight", "each label")],
+        ),
+        Chart("GRPO: entropy, nats a token", [curve(train, "entropy", "entropy")]),
+    ]
+
+
+def examples(stages: Mapping[str, Stage]) -> list[Example]:
+    """The best, middling and worst places of GRPO with every model's answer."""
+    models = [stage for stage in stages.values() if stage.rollouts is not None]
+    km = {stage.name: stage.predictions.distance_km for stage in models}
+    out = []
+    for i, tag in pick_examples(km[models[-1].name], count=4, middle=4):
+        sample = models[-1].rollouts.samples[i]
+        answers = [
+            StageAnswer(s.name, s.rollouts.texts[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
+            for s in models
+        ]
+        names = (sample.place.city, sample.place.region, sample.place.country)
+        truth = ", ".join(name for name in names if name)
+        out.append(Example(tag, sample.pictures, truth, sample.place.lat, sample.place.lon, answers))
+    return out
+
+
+def versions() -> dict[str, str]:
+    """What ran."""
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "tinker", "numpy")
+    return {"geospot": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def write_demo_report(out: Path, config, stages: Mapping[str, Mapping[str, Stage]], set_notes, notes) -> Path:
+    """Write report.html."""
+    tables = [
+        Table(name, [Row(s.name, s.summary, s.intervals) for s in by_stage.values()], set_notes[name])
+        for name, by_stage in stages.items()
+    ]
+    shown = {s.name: s.predictions for key, s in stages["eval"].items() if key in ("base", "SFT", "GRPO")}
+    return write_report(
+        out / "report.html",
+        title="geospot demo: where on Earth is this?",
+        tables=tables,
+        maps=shown,
+        charts=charts(out),
+        examples=examples(stages["eval"]),
+        configuration=chz.asdict(config),
+        versions=versions(),
+        command=shlex.join(["geospot", "demo", *sys.argv[2 if Path(sys.argv[0]).name == "geospot" else 1 :]]),
+        notes=notes,
+    )

@@ -1,0 +1,179 @@
+"""Guesses as text, CSV, JSON, GeoJSON (RFC 7946) and KML (OGC 2.2)."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from xml.etree import ElementTree
+
+from geospot.asking.cluster import Candidate
+from geospot.asking.guess import Guess
+from geospot.earth.circle import circle_rings
+
+KML = "http://www.opengis.net/kml/2.2"
+COLUMNS = (
+    "photo",
+    "rank",
+    "lat",
+    "lon",
+    "city",
+    "region",
+    "country",
+    "mass",
+    "radius_km",
+    "probability",
+    "error",
+    "link",
+)
+SHOWN = 5  # candidates of a guess in text
+
+
+def map_link(lat: float, lon: float) -> str:
+    """A page with a marker at the place."""
+    return f"https://www.openstreetmap.org/?mlat={lat:.4f}&mlon={lon:.4f}#map=6/{lat:.4f}/{lon:.4f}"
+
+
+def as_text(guesses: Sequence[Guess]) -> str:
+    """For people: a paragraph a photo."""
+    return "\n".join(_paragraph(guess) for guess in guesses)
+
+
+def _paragraph(guess: Guess) -> str:
+    lines = [guess.name]
+    if guess.warning:
+        lines.append(f"  warning: {guess.warning}")
+    if not guess.ok:
+        reasons = ", ".join(sorted(set(guess.failures))) or "no country"
+        said = f": {guess.texts[0].strip()[:200]!r}" if guess.texts else ""
+        return "\n".join([*lines, f"  no place in this answer ({reasons}){said}", ""])
+    for rank, candidate in enumerate(guess.candidates[:SHOWN], start=1):
+        share = f"{100 * candidate.mass:3.0f} %  " if len(guess.candidates) > 1 or len(guess.texts) > 1 else ""
+        lines.append(f"  {rank}. {share}{_place(candidate, guess.coarse)}")
+        if rank == 1 and not guess.coarse:
+            lines += [f"     {_radius(guess)}", f"     {map_link(candidate.lat, candidate.lon)}"]
+    if (more := len(guess.candidates) - SHOWN) > 0:
+        lines.append(f"  and {more} more")
+    if guess.failures:
+        lines.append(f"  {len(guess.failures)} answers could not be read")
+    return "\n".join([*lines, ""])
+
+
+def _place(candidate: Candidate, coarse: bool) -> str:
+    names = ", ".join(n for n in (candidate.city, candidate.region, candidate.country) if n)
+    if coarse:
+        return names
+    return (
+        f"{names} ({candidate.lat:.4f}, {candidate.lon:.4f})" if names else f"{candidate.lat:.4f}, {candidate.lon:.4f}"
+    )
+
+
+def _radius(guess: Guess) -> str:
+    if guess.radius_km is not None:
+        return f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability (calibrated)"
+    spread = f"; its answers lie about {guess.spread_km:,.0f} km apart" if len(guess.texts) > 1 else ""
+    many = f"{len(guess.texts)} answers" if len(guess.texts) > 1 else "single answers"
+    return f"no radius: this model is not calibrated for {many} (geospot calibrate){spread}"
+
+
+def rows(guesses: Sequence[Guess]) -> list[dict]:
+    """A row a candidate; a photo without any has one row with the error."""
+    found = []
+    for guess in guesses:
+        if not guess.ok:
+            found.append(
+                dict.fromkeys(COLUMNS) | {"photo": guess.name, "error": ", ".join(sorted(set(guess.failures)))}
+            )
+        for rank, c in enumerate(guess.candidates, start=1):
+            first = rank == 1
+            found.append({
+                "photo": guess.name, "rank": rank,
+                "lat": None if guess.coarse else round(c.lat, 6), "lon": None if guess.coarse else round(c.lon, 6),
+                "city": c.city, "region": c.region, "country": c.country, "mass": round(c.mass, 4),
+                "radius_km": round(guess.radius_km, 3) if first and guess.radius_km is not None else None,
+                "probability": guess.probability if first else None, "error": None,
+                "link": None if guess.coarse else map_link(c.lat, c.lon),
+            })  # fmt: skip
+    return found
+
+
+def as_csv(guesses: Sequence[Guess]) -> str:
+    """One line a candidate. With one line a photo (rank 1) it is a predictions file of geospot eval."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows(guesses))
+    return out.getvalue()
+
+
+def as_json(guesses: Sequence[Guess]) -> str:
+    """A list of photos, each with its candidates."""
+    photos = []
+    for guess in guesses:
+        candidates = [{k: v for k, v in row.items() if k not in ("photo", "error", "radius_km", "probability")}
+                      for row in rows([guess]) if row["rank"]]  # fmt: skip
+        photos.append({
+            "photo": guess.name, "candidates": candidates, "radius_km": guess.radius_km,
+            "probability": guess.probability, "calibrated": guess.radius_km is not None, "spread_km": guess.spread_km,
+            "failures": list(guess.failures), "warning": guess.warning or None,
+        })  # fmt: skip
+    return json.dumps(photos, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_geojson(guesses: Sequence[Guess]) -> str:
+    """A point a candidate and, around the first, the circle of its radius; no geometry for what has no coordinates."""
+    features = []
+    for guess, row in ((g, row) for g in guesses for row in rows([g])):
+        point = None
+        if row["lat"] is not None:
+            point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
+        features.append({"type": "Feature", "geometry": point, "properties": _filled(row)})
+        if row["radius_km"] is not None:
+            rings = circle_rings(guess.lat, guess.lon, guess.radius_km)
+            circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+            about = {key: row[key] for key in ("photo", "radius_km", "probability")}
+            features.append({"type": "Feature", "geometry": circle, "properties": about})
+    return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False, indent=1) + "\n"
+
+
+def _filled(row: dict) -> dict:
+    return {key: value for key, value in row.items() if value is not None and key not in ("lat", "lon")}
+
+
+def as_kml(guesses: Sequence[Guess]) -> str:
+    """A placemark a candidate and the circle of the first, for Google Earth and the like."""
+    ElementTree.register_namespace("", KML)
+    root = ElementTree.Element(f"{{{KML}}}kml")
+    document = _add(root, "Document")
+    _add(document, "name", "geospot guesses")
+    for guess, row in ((g, row) for g in guesses for row in rows([g])):
+        mark = _add(document, "Placemark")
+        names = ", ".join(row[k] for k in ("city", "region", "country") if row[k])
+        _add(mark, "name", _xml_text(f"{row['photo']}: {names or row['error'] or 'guess'}"))
+        _add(mark, "description", _xml_text("; ".join(f"{k} {v}" for k, v in _filled(row).items() if k != "photo")))
+        if row["lat"] is not None:
+            _add(_add(mark, "Point"), "coordinates", f"{row['lon']},{row['lat']}")
+        if row["radius_km"] is not None:
+            circle = _add(document, "Placemark")
+            _add(circle, "name", f"{100 * guess.probability:g} %: {guess.radius_km:,.0f} km")
+            several = _add(circle, "MultiGeometry")
+            for ring in circle_rings(guess.lat, guess.lon, guess.radius_km):
+                outer = _add(_add(_add(several, "Polygon"), "outerBoundaryIs"), "LinearRing")
+                _add(outer, "coordinates", " ".join(f"{x},{y}" for x, y in ring))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _add(parent, tag: str, text: str | None = None):
+    element = ElementTree.SubElement(parent, f"{{{KML}}}{tag}")
+    element.text = text
+    return element
+
+
+def _xml_text(text: str) -> str:
+    """Without the control characters and surrogates that XML has no way to write."""
+    return "".join(c if c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff" else " " for c in text)
+
+
+FORMATS: dict[str, Callable[[Sequence[Guess]], str]] = {
+    "text": as_text, "csv": as_csv, "json": as_json, "geojson": as_geojson, "kml": as_kml,
+}  # fmt: skip

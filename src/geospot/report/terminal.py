@@ -1,0 +1,129 @@
+"""Evaluations as text for a terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from geospot.progress import table
+from geospot.scoring.judge import Evaluation
+from geospot.scoring.metrics import Difference, Group
+
+NAN = float("nan")
+RADII = (1, 25, 200, 750, 2500)
+
+
+def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
+    """The main metrics of one evaluation as the cells of one line."""
+    low, high = intervals.get("median_km", (NAN, NAN))
+    cells = {title: name, "median km": f"{summary['median_km']:.0f}", "95 % interval": f"{low:.0f} to {high:.0f}"}
+    cells |= {"mean km": f"{summary['mean_km']:.0f}", "score": f"{summary['geoguessr_score']:.0f}"}
+    for radius in RADII[1:]:
+        cells[f"<{radius}km"] = f"{100 * summary[f'acc_{radius}km']:.1f}%"
+    for label in ("country", "region", "city"):
+        share = summary[f"{label}_acc"]
+        cells[label] = "–" if share != share else f"{100 * share:.1f}%"  # no answer of them all names one
+    return cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}
+
+
+def metrics_table(evaluations: Sequence[Evaluation], title: str = "model") -> str:
+    """Two tables, one line an evaluation: distances and scores, then the accuracy of places; intervals in brackets."""
+    far = [_distances(title, e.name, e.summary, e.intervals) for e in evaluations]
+    places = [_places(title, e.name, e.summary, e.intervals) for e in evaluations]
+    text = table(far)
+    if any(len(row) > 1 for row in places):
+        columns = list(dict.fromkeys(key for row in places for key in row))
+        text += "\n\n" + table({key: row.get(key, "–") for key in columns} for row in places)
+    return text
+
+
+def _distances(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
+    cells = {title: name, "n": f"{summary['n']:.0f}", "failed": f"{100 * summary['failure_rate']:.1f}%"}
+    for key, head in (("median_km", "median km"), ("mean_km", "mean km"), ("geoguessr_score", "score")):
+        cells[head] = _with_interval(summary, intervals, key, 1, 0)
+    return cells | {f"<{r}km": _with_interval(summary, intervals, f"acc_{r}km", 100, 1) for r in RADII}
+
+
+def _places(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
+    cells = {title: name}
+    for key, head in (
+        ("geo_country_acc", "country"), ("geo_region_acc", "region"), ("geo_area_acc", "area"),
+        ("geo_city_acc", "city"), ("country_acc", "said country"), ("region_acc", "said region"),
+        ("city_acc", "said city"),
+    ):  # fmt: skip
+        if not np.isnan(summary.get(key, NAN)):
+            cells[head] = _with_interval(summary, intervals, key, 100, 1)
+    return cells
+
+
+def _with_interval(summary: Mapping, intervals: Mapping, key: str, factor: float, digits: int) -> str:
+    value = summary.get(key, NAN)
+    if np.isnan(value):
+        return "–"
+    low, high = intervals.get(key, (NAN, NAN))
+    sign = "%" if factor == 100 else ""
+    text = f"{factor * value:.{digits}f}{sign}"
+    return text if np.isnan(low) else f"{text} [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+
+
+def answered_line(evaluation: Evaluation) -> str:
+    """The main metrics over the answers that did not fail, where some did."""
+    s = evaluation.summary
+    if s["failure_rate"] == 0 or s["answered/n"] == 0:
+        return ""
+    return (
+        f"{evaluation.name}, answered only ({s['answered/n']:.0f} of {s['n']:.0f}): "
+        f"median {s['answered/median_km']:.0f} km, mean {s['answered/mean_km']:.0f} km, "
+        f"score {s['answered/geoguessr_score']:.0f}, "
+        f"<25km {100 * s['answered/acc_25km']:.1f}%, <750km {100 * s['answered/acc_750km']:.1f}%"
+    )
+
+
+def failure_line(evaluation: Evaluation) -> str:
+    """The reasons of the failed answers; nothing where none failed."""
+    reasons = evaluation.predictions.failure_counts()
+    return "" if not reasons else f"{evaluation.name}: failed answers: " + ", ".join(
+        f"{reason} {n}" for reason, n in reasons.items()
+    )  # fmt: skip
+
+
+def radius_lines(evaluation: Evaluation) -> str:
+    """How often the stated radius held the truth."""
+    report = evaluation.radius
+    if report is None:
+        return ""
+    stated = "" if report.probability is None else f", stated {100 * report.probability:g}%"
+    found = report.all
+    return (
+        f"{evaluation.name}: the stated radius (median {found.median_radius_km:.0f} km) holds the truth of "
+        f"{100 * found.coverage:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}] of {found.n} pictures{stated}"
+    )
+
+
+def group_table(title: str, groups: Iterable[Group]) -> str:
+    """One line a group."""
+    rows = []
+    for group in groups:
+        s, i = group.summary, group.intervals
+        row = {title: group.name, "n": f"{s['n']:.0f}", "median km": _with_interval(s, i, "median_km", 1, 0)}
+        row["score"] = _with_interval(s, i, "geoguessr_score", 1, 0)
+        row |= {head: _with_interval(s, i, key, 100, 1) for key, head in
+                (("acc_25km", "<25km"), ("acc_750km", "<750km"), ("geo_country_acc", "country"))}  # fmt: skip
+        rows.append(row | {"failed": f"{100 * s['failure_rate']:.1f}%"})
+    return table(rows)
+
+
+def difference_table(title: str, rows: Mapping[str, Mapping[str, Difference]]) -> str:
+    """One line a pair of models; a difference whose interval leaves out 0 bears a star."""
+    keys = (("median_km", "median km", 1, 0), ("mean_km", "mean km", 1, 0), ("geoguessr_score", "score", 1, 0),
+            *((f"acc_{r}km", f"<{r}km", 100, 1) for r in RADII), ("geo_country_acc", "country", 100, 1))  # fmt: skip
+    out = []
+    for name, differences in rows.items():
+        row = {title: name}
+        for key, head, factor, digits in keys:
+            d = differences.get(key)
+            row[head] = "–" if d is None or np.isnan(d.value) else (
+                f"{factor * d.value:+.{digits}f} [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]"
+                + ("*" if d.clear else "")
+            )  # fmt: skip
+        out.append(row)
+    return table(out)

@@ -1,0 +1,103 @@
+"""Which column of a table is what: the spellings in use, or names given by hand."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from geospot.errors import TableError
+from geospot.scoring.tables.formats import RawTable
+
+# The thing itself; `_TRUE` or `_SAID` before or behind it tells whose it is.
+_THINGS = {
+    "lat": ("lat", "latitude"),
+    "lon": ("lon", "lng", "long", "longitude"),
+    "country": ("country", "countrycode", "countryisoalpha2", "countryname", "cc", "iso2", "uniquecountry"),
+    "region": ("region", "state", "province", "admin1", "uniqueregion"),
+    "area": ("area", "subregion", "county", "district", "admin2", "uniquesubregion"),
+    "city": ("city", "town", "locality", "uniquecity"),
+}
+_TRUE = ("true", "truth", "gt", "groundtruth", "target", "label", "actual", "real", "t")
+_SAID = ("pred", "predicted", "prediction", "guess", "guessed", "answer", "est", "estimated", "model", "p", "hat")
+_PLAIN = {
+    "key": ("key", "id", "imgid", "imageid", "imgfile", "filename", "file", "image", "imagepath", "imgpath", "path",
+            "img", "panoid", "uuid", "samplekey", "photo"),
+    "text": ("text", "answer", "answertext", "response", "output", "completion", "prediction", "generatedtext", "reply",
+             "rawresponse", "modeloutput"),
+    "radius_km": ("radiuskm", "radius", "uncertaintykm"),
+    "probability": ("probability", "radiusprobability"),
+    "rank": ("rank",),
+    "place": ("place", "placeid", "clusterid", "locationid", "sequence"),
+    "error": ("error", "failure", "failurereason"),
+}  # fmt: skip
+ROLES = (
+    "key", "lat", "lon", "text", "country", "region", "city", "radius_km", "probability", "rank", "place", "error",
+    "true_lat", "true_lon", "true_country", "true_region", "true_area", "true_city",
+)  # fmt: skip
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """From 'lat=y,true_lat=y0,key=photo'; ValueError that says what is allowed."""
+    given: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        role, equals, name = (word.strip() for word in pair.partition("="))
+        if not equals or not name or role not in ROLES or role in given:
+            raise ValueError(
+                f"prediction_columns={text!r}: {pair!r} must be ROLE=COLUMN, each role once; roles: {', '.join(ROLES)}"
+            )
+        given[role] = name
+    return given
+
+
+def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: bool = False) -> dict[str, str]:
+    """Role -> column name. In a table of predictions a plain `lat` is the guess, unless a `pred_lat` is there too.
+
+    With `truths_only` the table holds no predictions: a plain `lat` is the truth. TableError for a name in `chosen`
+    that the table lacks.
+    """
+    for role, name in chosen.items():
+        if name not in table.columns:
+            raise TableError(
+                f"{table.path}: prediction_columns={role}={name}: no such column; it has {_listed(table.columns)}"
+            )
+    folded: dict[str, str] = {}
+    for name in table.columns:
+        folded.setdefault(fold_name(name), name)
+    found: dict[str, str] = {}
+    for thing, spellings in _THINGS.items():
+        plain = _first(folded, spellings)
+        true, said = (_first(folded, _marked(spellings, marks)) for marks in (_TRUE, _SAID))
+        if truths_only or (said and not true):
+            true = true or plain
+        found[f"true_{thing}"], found[thing] = true, None if truths_only else said or (plain if plain != true else None)
+    # Labels without a mark beside unmarked coordinates of the truth are the truth's.
+    if not truths_only and found["true_lat"] and fold_name(found["true_lat"]) in _THINGS["lat"]:
+        for thing in ("country", "region", "area", "city"):
+            if found[thing] and fold_name(found[thing]) in _THINGS[thing] and not found[f"true_{thing}"]:
+                found[f"true_{thing}"], found[thing] = found[thing], None
+    found |= {role: _first(folded, spellings) for role, spellings in _PLAIN.items()}
+    if truths_only:
+        found["text"] = None
+    found |= chosen
+    return {role: name for role, name in found.items() if name}
+
+
+def fold_name(name: str) -> str:
+    """A column's name without case, spaces and marks."""
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _marked(spellings: Sequence[str], marks: Sequence[str]) -> list[str]:
+    return [word for mark in marks for s in spellings for word in (mark + s, s + mark)]
+
+
+def _first(folded: Mapping[str, str], spellings: Sequence[str]) -> str | None:
+    return next((folded[s] for s in spellings if s in folded), None)
+
+
+def _listed(names) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def missing_columns(table: RawTable, what: str, mend: str) -> TableError:
+    """The error for columns that are not there."""
+    return TableError(f"{table.path}: no column for {what}; it has {_listed(table.columns)}. {mend}")

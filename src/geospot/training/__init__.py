@@ -1,0 +1,1 @@
+"""What the two loops stand on: rollouts, advantages, datums, updates, held-out evaluation, the run itself."""

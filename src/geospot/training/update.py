@@ -1,0 +1,124 @@
+"""The GRPO update: advantages of tokens, minibatches, optimizer steps, and what they say about themselves."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tinker import types
+
+from geospot.errors import EngineError
+from geospot.training.datums import policy_datum, policy_diagnostics
+from geospot.training.optim import adam
+from geospot.training.rollout import Rollouts
+
+if TYPE_CHECKING:
+    from geospot.train import TrainConfig
+
+
+def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") -> tuple[list[np.ndarray], dict]:
+    """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
+
+    The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
+    EngineError where a log-probability is missing.
+    """
+    lengths = [len(sequence.tokens) for sequence in rollouts.sequences]
+    per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
+    if reference is None:
+        return per_answer, {}
+    futures = {}
+    for i, sequence in enumerate(rollouts.sequences):
+        if not sequence.tokens:
+            continue  # a service may leave out the token that ends an answer: some are empty then
+        prompt = rollouts.prompts[i // rollouts.group_size]
+        chunk = types.EncodedTextChunk(tokens=list(sequence.tokens))
+        futures[i] = reference.compute_logprobs(types.ModelInput(chunks=[*prompt.chunks, chunk]))
+    if not futures:
+        return per_answer, {}
+    drift = {}
+    for i, future in futures.items():
+        theirs = _whole(future.result()[-lengths[i] :], lengths[i], "the reference of kl_coef")
+        drift[i] = answer_logprobs(rollouts.sequences[i]) - theirs
+    mean = float(np.concatenate(list(drift.values())).mean())
+    for i, found in drift.items():
+        per_answer[i] = per_answer[i] - config.kl_coef * (found - mean)
+    return per_answer, {"kl_reference": mean}
+
+
+def answer_logprobs(sequence: types.SampledSequence) -> np.ndarray:
+    """The sampler's log-probabilities (T,) of an answer; EngineError where one is missing."""
+    return _whole(sequence.logprobs, len(sequence.tokens), "the sampler")
+
+
+def _whole(logprobs, n: int, who: str) -> np.ndarray:
+    found = np.array([] if logprobs is None else logprobs, dtype=np.float64)  # None becomes NaN
+    if (good := int(np.isfinite(found).sum())) != n or len(found) != n:
+        raise EngineError(
+            f"{who} gave no finite log-probability for {n - good} of {n} tokens of an answer, and the update needs "
+            "them all: take a server that gives them, or a lower learning_rate where the weights have diverged"
+        )
+    return found
+
+
+def update(
+    training,
+    rollouts: Rollouts,
+    token_advantages,
+    step: int,
+    rate: float,
+    config: "TrainConfig",
+    *,
+    on_policy: bool = True,
+) -> dict:
+    """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log.
+
+    on_policy: the answers are of the weights as they are, so that sampler and trainer must agree.
+    """
+    n_groups, size = len(rollouts.samples), rollouts.group_size
+    asked = []
+    for epoch in range(config.num_epochs):
+        order = np.random.default_rng([config.seed, step, epoch]).permutation(n_groups)
+        for groups in np.array_split(order, config.num_substeps):
+            members = [int(g) * size + m for g in groups for m in range(size)]
+            data = minibatch(rollouts, token_advantages, members)
+            if not data:
+                continue  # every group agreed with itself: there is nothing to learn from
+            forward = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
+            asked.append((data, forward, training.optim_step(adam(config, rate))))
+    # Everything is on its way before the first answer is read: a service works in ticks, and waits for nobody.
+    rows, first_kl = [], None
+    for data, forward, taken in asked:
+        output = forward.result()
+        row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
+        row |= {"loss": output.metrics.get("loss:sum", np.nan)} | (taken.result().metrics or {})
+        rows.append(row)
+        if first_kl is None:
+            first_kl = row["kl"]
+            if on_policy:
+                check_mismatch(first_kl, config)
+    if not rows:
+        return {"n_updates": 0, "learning_rate": rate}
+    means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
+    return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
+
+
+def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[types.Datum]:
+    """Datums of some answers, scaled so that the loss is the mean over all their tokens.
+
+    Answers without any advantage are left out: they have no gradient, but their tokens count in the mean.
+    """
+    n_tokens = sum(len(rollouts.sequences[i].tokens) for i in members)
+    data = []
+    for i in members:
+        if np.any(token_advantages[i]):
+            sequence, prompt = rollouts.sequences[i], rollouts.prompts[i // rollouts.group_size]
+            advantages = token_advantages[i] / n_tokens
+            data.append(policy_datum(prompt, list(sequence.tokens), answer_logprobs(sequence), advantages))
+    return data
+
+
+def check_mismatch(kl: float, config: "TrainConfig") -> None:
+    """Before the weights have moved, sampler and trainer must agree."""
+    if not kl <= config.max_mismatch_kl:  # NaN is no agreement
+        raise EngineError(
+            f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
+            "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
+        )

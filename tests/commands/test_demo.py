@@ -1,0 +1,40 @@
+"""The demo from end to end, on a handful of pictures and with a step of each stage."""
+
+import pytest
+from made import jpeg
+
+from geospot.commands import demo
+from geospot.data import sets
+from geospot.data.samples import Sample
+from geospot.data.tar import write_shard
+from geospot.earth.place import Place
+
+
+@pytest.fixture
+def small_world(tmp_path, monkeypatch):
+    """Three folders of shards in place of the made ones."""
+    folders = {}
+    for n, (name, lat) in enumerate((("train", 10.0), ("eval", 30.0), ("eval-far", -40.0))):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        places = [Place(lat + i, 20.0 + i, "Lyon", None, "France") for i in range(8)]
+        write_shard(
+            folders[name] / "0.tar", [Sample(f"{name}-{i}", (jpeg(8 * n + i),), p) for i, p in enumerate(places)]
+        )
+    for module in (demo, sets):
+        monkeypatch.setattr(module, "ensure_shards", lambda *a, **k: dict(folders))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_demo_ends_in_a_table_and_a_report(small_world, tmp_path, capsys):
+    config = demo.DemoConfig(sft_steps=1, grpo_steps=1, train_places=8, threads=1)
+    stages = demo.run(config)
+    assert set(stages) == {"eval", "eval-far"}
+    assert {len(stage.predictions) for stage in stages["eval"].values()} == {8}
+    out = capsys.readouterr().out
+    assert "GRPO - SFT on eval" in out
+    assert "best constant place" in out
+    page = (tmp_path / "runs/demo/report.html").read_text()
+    assert "GRPO" in page
+    demo.run(config)  # the same command again finds everything done
+    assert "are done" in capsys.readouterr().out

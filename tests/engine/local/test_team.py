@@ -1,0 +1,117 @@
+"""Data parallel: two processes on the CPU (gloo) make the updates that one makes."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import team_run
+import torch
+
+from geospot.engine import is_follower, resolve_device, settle_engine
+from geospot.errors import EngineError, ModelError
+from geospot.sft import SftConfig
+
+HERE = Path(__file__).parents[2]
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+def run(tiny_folder, out, *launcher: str) -> dict[str, np.ndarray]:
+    command = [sys.executable, *launcher, str(HERE / "team_run.py"), tiny_folder, str(out)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(np.load(out))
+
+
+def test_two_processes_make_the_updates_of_one_and_the_second_outlives_ctrl_c(tiny_folder, tmp_path):
+    team_run.main(tiny_folder, str(tmp_path / "one.npz"))
+    alone = dict(np.load(tmp_path / "one.npz"))
+    together = run(
+        tiny_folder, tmp_path / "two.npz", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
+    )
+    assert (alone.pop("world"), together.pop("world")) == (1, 2)
+    assert (alone.pop("signals"), together.pop("signals")) == (0, 2)
+    assert alone.keys() == together.keys()
+    assert "weights" in str(alone["error"])
+    for name, value in alone.items():
+        if name == "error":
+            assert str(value) == str(together[name])
+        else:
+            np.testing.assert_allclose(together[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+LEFT_ALONE = """
+import os, signal
+from geospot.engine.local.team import Team
+
+team = Team.of("cpu")
+if team.rank == 0:
+    os.kill(os.getpid(), signal.SIGKILL)
+team.follow(None)
+"""
+
+
+def test_a_follower_ends_when_the_first_process_dies():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | TORCHRUN | {"MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", LEFT_ALONE]
+    with subprocess.Popen(command, env=env | {"RANK": "0", "LOCAL_RANK": "0"}):
+        left = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert left.returncode == 1
+    assert "EngineGone: process 1 (from 0) of 2 lost the others" in left.stderr
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """As torchrun starts the second of two processes."""
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "found"),
+    [("auto", 0, "cpu"), ("cpu", 2, "cpu"), ("auto", 2, "cuda"), ("cuda", 1, "cuda"), ("cuda:1", 2, "cuda:1")],
+)
+def test_the_device_of_one_process(wanted, gpus, found, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert resolve_device(wanted) == found
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_key(monkeypatch):
+    for wanted, gpus, says in (("cuda", 0, "no GPU here; device=cpu"), ("cuda:7", 2, "2 GPUs.* the last is cuda:1")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        with pytest.raises(ModelError, match=rf"device={wanted}: torch sees {says}"):
+            resolve_device(wanted)
+    with pytest.raises(ValueError, match="device='cuda:one': must be auto, cpu, cuda or cuda:N"):
+        SftConfig(device="cuda:one")
+
+
+def test_each_of_several_processes_has_a_gpu_of_its_own(torchrun, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == resolve_device("cuda") == "cuda:1"
+    assert resolve_device("cpu") == "cpu"
+    with pytest.raises(ModelError, match="device=cuda:0: all 2 processes would share it; set device=cuda"):
+        resolve_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ModelError, match="torch sees 1; set --nproc-per-node 1, or device=cpu"):
+        resolve_device("auto")
+
+
+def test_a_follower_is_one_of_several(torchrun, monkeypatch):
+    assert is_follower()
+    monkeypatch.delenv("MASTER_PORT")
+    with pytest.raises(EngineError, match="WORLD_SIZE=2 without MASTER_PORT: start with torchrun"):
+        is_follower()
+    monkeypatch.delenv("WORLD_SIZE")
+    assert not is_follower(), "a RANK that something left behind"
+
+
+def test_several_processes_do_not_ask_the_service(torchrun):
+    with pytest.raises(EngineError, match=r"engine=tinker with WORLD_SIZE=2.*start it without torchrun"):
+        settle_engine(SftConfig(engine="tinker", base_url="http://127.0.0.1:1"))

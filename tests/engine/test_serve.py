@@ -1,0 +1,297 @@
+"""`geospot serve` driven by the real Tinker SDK: what it answers, what it refuses, whom it lets in."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import httpx
+import numpy as np
+import pytest
+import tinker
+from made import jpeg
+from servers.tinker import Fault, Serving
+from tinker import types
+
+from geospot.training.datums import policy_datum, supervised_datum
+
+ADAM = types.AdamParams(learning_rate=1e-2)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder, tmp_path_factory):
+    with Serving(tiny_folder, tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_faults(server):
+    server.faults.clear()
+
+
+@pytest.fixture
+def sdk(server):
+    client = tinker.ServiceClient(base_url=server.url, api_key="tml-test")
+    yield client
+    client.close("success").result(timeout=10)
+
+
+@pytest.fixture
+def prompts(renderer, pictures):
+    return [renderer.prompt([picture], "Where?") for picture in pictures]
+
+
+def params(renderer, **kwargs) -> types.SamplingParams:
+    return types.SamplingParams(**{"max_tokens": 6, "seed": 0, "stop": renderer.stop_token_ids} | kwargs)
+
+
+def train_one(training, data) -> tuple[float, float]:
+    forward, step = training.forward_backward(data, "cross_entropy"), training.optim_step(ADAM)
+    return forward.result().metrics["loss:sum"], step.result().metrics["grad_norm"]
+
+
+def test_answers_and_gradients_are_those_of_the_engine_itself(sdk, service, server, renderer, prompts):
+    data = [supervised_datum(prompt, renderer.answer_tokens("City: Lyon")) for prompt in prompts]
+    over_wire = sdk.create_lora_training_client(server.model_name, rank=4, seed=1, train_unembed=False).result()
+    here = service.create_lora_training_client(server.model_name, rank=4, seed=1).result()
+    for _ in range(3):
+        np.testing.assert_allclose(train_one(over_wire, data), train_one(here, data), rtol=1e-5)
+    samplers = [client.save_weights_and_get_sampling_client().result() for client in (over_wire, here)]
+    for prompt in prompts:
+        theirs, ours = (sampler.sample(prompt, 3, params(renderer)).result().sequences for sampler in samplers)
+        assert [s.tokens for s in theirs] == [s.tokens for s in ours]
+        assert [s.stop_reason for s in theirs] == [s.stop_reason for s in ours]
+        for a, b in zip(theirs, ours, strict=True):
+            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
+        of_prompt = [sampler.compute_logprobs(prompt).result() for sampler in samplers]
+        assert [v is None for v in of_prompt[0]] == [v is None for v in of_prompt[1]]
+        known = [[v for v in values if v is not None] for values in of_prompt]
+        np.testing.assert_allclose(*known, atol=1e-5)
+    group = samplers[1].sample(prompts[0], 4, params(renderer)).result().sequences
+    policy = [policy_datum(prompts[0], s.tokens, s.logprobs, a) for s, a in zip(group, (1, -1, 0.5, 0), strict=True)]
+    clips = {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
+    outputs = [client.forward_backward(policy, "ppo", clips).result() for client in (over_wire, here)]
+    assert outputs[0].metrics == pytest.approx(outputs[1].metrics, abs=1e-5)
+    for a, b in zip(outputs[0].loss_fn_outputs, outputs[1].loss_fn_outputs, strict=True):
+        np.testing.assert_allclose(a["logprobs"].to_numpy(), b["logprobs"].to_numpy(), atol=1e-5)
+
+
+def test_what_is_saved_is_loaded_again_by_another_client(sdk, server, renderer, prompts):
+    data = [supervised_datum(prompt, renderer.answer_tokens("City: Lima")) for prompt in prompts]
+    training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
+    train_one(training, data)
+    path = training.save_state("one", ttl_seconds=3600).result().path
+    assert path.startswith("tinker://")
+    after = train_one(training, data)
+    with tinker.ServiceClient(base_url=server.url, api_key="tml-other") as other:
+        same = other.create_training_client_from_state_with_optimizer(path).result()
+        assert same.get_info().lora_rank == 2
+        assert train_one(same, data) == pytest.approx(after, rel=1e-5)
+        fresh = other.create_training_client_from_state(path).result()
+        assert train_one(fresh, data)[0] == pytest.approx(after[0], rel=1e-5)
+        info = tinker.RestClient(base_url=server.url, api_key="tml-x").get_weights_info_by_tinker_path(path).result()
+        assert (info.base_model, info.lora_rank, info.train_unembed) == (server.model_name, 2, False)
+        weights = training.save_weights_for_sampler("two").result().path
+        sampler = other.create_sampling_client(model_path=weights).result()
+        assert sampler.get_base_model() == server.model_name
+        now = training.save_weights_and_get_sampling_client().result()
+        answers = [s.sample(prompts[0], 2, params(renderer)).result().sequences for s in (sampler, now)]
+        assert [s.tokens for s in answers[0]] == [s.tokens for s in answers[1]]
+
+
+def test_checkpoints_expire(sdk, server):
+    training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+    gone, kept = (training.save_state(name, ttl_seconds=ttl).result().path for name, ttl in (("a", 0), ("b", 3600)))
+    assert sdk.create_training_client_from_state(kept).result()
+    with pytest.raises(tinker.NotFoundError, match="expired"):
+        sdk.create_training_client_from_state(gone).result()
+
+
+REFUSED = [
+    (lambda t, s, d, p, r: t.forward_backward(d, "reinforce"), "loss_fn='reinforce'"),
+    (lambda t, s, d, p, r: t.forward_backward(d, "ppo", {"clip": 1.0}), "'clip' is not one of ppo's"),
+    (lambda t, s, d, p, r: t.forward_backward(d, "ppo"), "takes the inputs"),
+    (lambda t, s, d, p, r: s.sample(p, 1, params(r, top_p=0.0)), "top_p=0"),
+    (lambda t, s, d, p, r: s.sample(p, 1, params(r), topk_prompt_logprobs=3), "topk_prompt_logprobs is not served"),
+    (lambda t, s, d, p, r: t.save_state("../../etc/passwd"), "checkpoint name"),
+    (lambda t, s, d, p, r: s.sample(types.ModelInput(chunks=[]), 1, params(r)), "an empty ModelInput"),
+]
+
+
+@pytest.mark.parametrize(("ask", "says"), REFUSED, ids=[says for _, says in REFUSED])
+def test_what_the_engine_refuses_comes_back_as_one_clear_error(sdk, server, renderer, prompts, ask, says):
+    training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+    sampler = training.save_weights_and_get_sampling_client().result()
+    data = [supervised_datum(prompts[0], renderer.answer_tokens("City: Lima"))]
+    with pytest.raises(tinker.TinkerError, match=says):
+        ask(training, sampler, data, prompts[0], renderer).result(timeout=20)
+    assert train_one(training, data)[0] > 0  # the client goes on
+
+
+@pytest.mark.parametrize("expected", [3, 5])
+def test_a_wrong_number_of_image_tokens_is_refused_in_sampling_and_in_training(sdk, server, renderer, expected):
+    image = types.ImageChunk(data=jpeg(0), format="jpeg", expected_tokens=expected)
+    prompt = types.ModelInput(chunks=[image, types.EncodedTextChunk(tokens=[9])])
+    training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+    sampler = training.save_weights_and_get_sampling_client().result()
+    with pytest.raises(tinker.TinkerError, match=f"expected_tokens={expected}: the picture takes 4"):
+        sampler.sample(prompt, 1, params(renderer)).result(timeout=20)
+    with pytest.raises(tinker.TinkerError, match=f"expected_tokens={expected}: the picture takes 4"):
+        training.forward_backward([supervised_datum(prompt, [9, 10])], "cross_entropy").result(timeout=20)
+
+
+def test_a_model_or_a_rank_that_is_not_served_is_refused(sdk, server):
+    with pytest.raises(tinker.TinkerError, match=r"'Qwen/Qwen3-8B' is not served here"):
+        sdk.create_lora_training_client("Qwen/Qwen3-8B").result(timeout=20)
+    with pytest.raises(tinker.TinkerError, match="rank 257"):
+        sdk.create_lora_training_client(server.model_name, rank=257).result(timeout=20)
+    with pytest.raises(tinker.TinkerError, match="no checkpoint tinker://no/weights/x"):
+        sdk.create_sampling_client(model_path="tinker://no/weights/x").result(timeout=20)
+
+
+def test_requests_sent_together_share_a_batch(sdk, server, renderer, prompts):
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    sampler.sample(prompts[0], 1, params(renderer)).result()
+    scheduler, sizes, run = server.service.scheduler, [], server.service.scheduler._run
+
+    def watched(due):
+        sizes.append(len(due))
+        run(due)
+
+    scheduler._run = watched
+    try:
+        futures = [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts * 4]
+        for future in futures:
+            future.result(timeout=20)
+    finally:
+        scheduler._run = run
+    assert sum(sizes) == 20
+    assert len(sizes) <= 3, "one batch, or a few where the machine is slow"
+
+
+def test_several_clients_at_once_do_not_disturb_each_other(server, renderer, prompts):
+    data = [supervised_datum(prompt, renderer.answer_tokens("City: Cairo")) for prompt in prompts]
+    losses = {}
+
+    def work(seed: int) -> None:
+        with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
+            training = sdk.create_lora_training_client(server.model_name, rank=2, seed=seed, train_unembed=False)
+            losses[len(losses)] = (seed, [train_one(training.result(), data)[0] for _ in range(3)])
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    by_seed = sorted(losses.values())
+    assert len(by_seed) == 3
+    np.testing.assert_allclose(by_seed[0][1], by_seed[1][1], rtol=1e-5)
+    assert by_seed[0][1][2] != pytest.approx(by_seed[2][1][2], rel=1e-5)
+
+
+@pytest.mark.parametrize("route", ["forward_backward", "optim_step"])
+def test_a_request_whose_answer_was_lost_is_not_carried_out_twice(sdk, server, service, renderer, prompts, route):
+    """The SDK sends it again: a gradient added twice, or a step taken twice, would change what comes after."""
+    data = [supervised_datum(prompt, renderer.answer_tokens("City: Lima")) for prompt in prompts]
+    training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
+    here = service.create_lora_training_client(server.model_name, rank=2, seed=0).result()
+    server.faults.append(Fault(route, "drop"))
+    for _ in range(2):
+        assert train_one(training, data) == pytest.approx(train_one(here, data), rel=1e-4)
+    assert server.faults[0].times == 0
+
+
+def test_a_finished_session_leaves_nothing_behind(server, renderer, prompts):
+    sessions = server.app.app.state.core.sessions
+    before = len(sessions)
+    with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
+        sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+        assert len(sessions) == before + 1
+    assert len(sessions) == before
+
+
+def post(server, path: str, **kwargs) -> httpx.Response:
+    return httpx.post(f"{server.url}/api/v1/{path}", timeout=20, **kwargs)
+
+
+def test_messages_that_are_not_of_the_protocol_are_refused_with_a_reason(server):
+    assert post(server, "create_session", content=b"{").status_code == 400
+    wrong = post(server, "create_session", json={"tags": [], "user_metadata": None, "sdk_version": "x", "colour": 1})
+    assert wrong.status_code == 422
+    assert "colour" in wrong.json()["detail"]
+    assert post(server, "forward_backward", content=b"\xff\xff").status_code == 400
+    assert post(server, "retrieve_future", json={"request_id": "none"}).status_code == 410
+    assert post(server, "get_info", json={"model_id": "none:train:0"}).status_code == 404
+    assert post(server, "asample", content=b"x", headers={"content-encoding": "br"}).status_code == 415
+    assert post(server, "asample", content=b"x", headers={"content-encoding": "zstd"}).status_code == 400
+
+
+def test_web_pages_are_not_served(server):
+    page = {"origin": "http://example.org"}
+    assert post(server, "create_session", json={}, headers=page).status_code == 403
+
+
+def test_answers_are_forgotten_after_they_were_sent_and_not_before(sdk, server, renderer, prompts, monkeypatch):
+    from geospot.engine.serve import pending
+
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    store = server.app.app.state.core.pending
+    for future in [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts]:
+        future.result(timeout=20)
+    held = len(store)
+    assert sum(pending.sent_at is not None for pending in store._by_id.values()) >= len(prompts), "it may ask again"
+    monkeypatch.setattr(pending, "KEEP_SENT_S", 0.0)
+    monkeypatch.setattr(pending, "SWEEP_S", 0.0)
+    sampler.sample(prompts[0], 1, params(renderer)).result(timeout=20)
+    assert len(store) <= held - len(prompts) + 1
+
+
+def test_the_key_is_checked_where_one_is_set(tiny_folder, tmp_path):
+    with Serving(tiny_folder, tmp_path, api_key="tml-right") as server:
+        assert httpx.get(f"{server.url}/api/v1/healthz").status_code == 200
+        with pytest.raises(tinker.AuthenticationError, match="another API key"):
+            _ = tinker.ServiceClient(base_url=server.url, api_key="tml-wrong").holder
+        with tinker.ServiceClient(base_url=server.url, api_key="tml-right") as sdk:
+            assert sdk.create_sampling_client(base_model=tiny_folder).result()
+
+
+def serve(*words: str, **env: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "geospot", "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **env},
+    )  # fmt: skip
+
+
+def test_the_command_says_where_it_is_and_stops_on_ctrl_c(tiny_folder, tmp_path):
+    process = serve(f"model_name={tiny_folder}", "port=0", f"checkpoint_dir={tmp_path}", "threads=1", "device=cpu")
+    lines = []
+    while not lines or "Ctrl-C" not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], "".join(lines)
+    url = next(word for word in " ".join(lines).split() if word.startswith("http://127.0.0.1:"))
+    assert f"base_url={url}" in "".join(lines)
+    assert httpx.get(f"{url}/api/v1/healthz").json() == {"status": "ok"}
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=20)[0]
+    assert "stopped; checkpoints are in" in rest
+    assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "says"),
+    [
+        (["host=0.0.0.0"], "", "host='0.0.0.0' can be reached by others: set TINKER_API_KEY"),
+        (["port=99999"], "", "port=99999: must be at most 65535"),
+        (["base_url=http://127.0.0.1:1"], "", "leave them out"),
+        ([], "sk-1", "TINKER_API_KEY must start with tml-"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_first(words, key, says, monkeypatch, capsys):
+    from geospot.commands.serve import main
+
+    monkeypatch.setenv("TINKER_API_KEY", key)
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""Small runs that several test files share: three places in two shards, and a warm start that knows them by heart."""
+
+import pytest
+from made import jpeg
+
+from geospot.data.samples import Sample
+from geospot.data.tar import write_shard
+from geospot.earth.place import Place
+from geospot.runs import query_rollouts, read_metrics
+from geospot.sft import SftConfig
+from geospot.sft import run as run_sft
+
+CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24)]
+TIMES = ("time/", "step_seconds")
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """Three places, twelve pictures each, in a training and a held-out shard."""
+    folder = tmp_path_factory.mktemp("shards")
+    for split, count in (("train", 12), ("eval", 2)):
+        samples = []
+        for i in range(3 * count):
+            city, country, lat, lon = CITIES[i % 3]
+            samples.append(Sample(f"{split}-{i:03d}", (jpeg(i % 3),), Place(lat, lon, city, None, country)))
+        write_shard(folder / f"{split}.tar", samples)
+    return folder
+
+
+@pytest.fixture
+def common(tiny_folder, shards, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return {
+        "model_name": tiny_folder, "data": str(shards / "train.tar"), "eval_data": str(shards / "eval.tar"),
+        "batch_size": 4, "eval_every": 3, "max_tokens": 16, "threads": 1, "lora_rank": 0, "learning_rate": 3e-3,
+        "shuffle_buffer": 8, "save_every": 1, "device": "cpu", "holdout_km": 0.0, "data_workers": 0,
+    }  # fmt: skip
+
+
+def metrics(folder) -> list[dict]:
+    """Metrics without what the clock says."""
+    return [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in read_metrics(folder)]
+
+
+def rollouts(folder) -> list[dict]:
+    return query_rollouts(folder, "SELECT * FROM rollouts ORDER BY step, split, group_index, member_index")
+
+
+@pytest.fixture(scope="session")
+def sft_run(tiny_folder, shards, tmp_path_factory):
+    """A warm start that learned the three places by heart."""
+    folder = tmp_path_factory.mktemp("sft") / "run"
+    config = SftConfig(
+        model_name=tiny_folder, data=str(shards / "train.tar"), eval_data=str(shards / "eval.tar"), batch_size=12,
+        max_steps=90, eval_every=45, max_tokens=16, threads=1, lora_rank=0, learning_rate=4e-3, log_path=str(folder),
+        device="cpu", save_every=5, keep_checkpoints=20, holdout_km=0.0, data_workers=0,
+    )  # fmt: skip
+    return folder, run_sft(config)
+
+
+@pytest.fixture(scope="session")
+def half_trained(sft_run) -> str:
+    """The same warm start a ninth of the way: its answers still differ."""
+    return str(sft_run[0] / "checkpoints" / "000010")

@@ -1,0 +1,515 @@
+"""The two loops end to end on a small model: what they leave behind, how they resume, what they refuse."""
+
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from functools import partialmethod
+from pathlib import Path
+
+import chz
+import numpy as np
+import pytest
+from made import jpeg
+from small_runs import metrics, rollouts
+from tinker import types
+
+from geospot.config import default_log_path
+from geospot.data.samples import Sample
+from geospot.earth.place import Place
+from geospot.errors import DataError, EngineError
+from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
+from geospot.sft import SftConfig
+from geospot.sft import run as run_sft
+from geospot.train import TrainConfig, start_checkpoint
+from geospot.train import run as run_train
+from geospot.training.loop import Loop
+from geospot.training.rollout import Asked, ask_all
+
+
+def test_sft_learns_to_answer(sft_run):
+    folder, [evaluation] = sft_run
+    rows = read_metrics(folder)
+    assert rows[0]["eval/failure_rate"] == 1.0
+    assert rows[-1]["eval/failure_rate"] == 0.0
+    assert rows[-1]["eval/median_km"] < 50
+    assert rows[-2]["loss"] < rows[0]["loss"] / 10
+    assert evaluation.summary["median_km"] == rows[-1]["eval/median_km"]
+    assert {"City: Lyon", "Country: France"} <= set(evaluation.rollouts.texts[0].splitlines())
+
+
+def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_path):
+    config = TrainConfig(
+        **common | {"learning_rate": 1e-3}, checkpoint=half_trained, max_steps=4, group_size=4, num_substeps=2,
+        log_path=str(tmp_path / "train"),
+    )  # fmt: skip
+    run_train(config)
+    rows = read_metrics(tmp_path / "train")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[0]["tau_km"] == pytest.approx(2000)
+    assert rows[3]["tau_km"] == pytest.approx(25)
+    assert rows[0]["coord_weight"] < rows[3]["coord_weight"] == pytest.approx(0.7)
+    assert abs(rows[0]["mismatch_kl"]) < 1e-6  # sampler and trainer agree before the first update
+    wanted = {"reward", "reward_coordinate", "reward_country", "reward_region", "reward_city", "reward_format"}
+    wanted |= {"train/median_km", "train/geoguessr_score", "entropy", "kl", "clip_fraction", "grad_norm", "time/sample"}
+    assert wanted <= set(rows[0])
+    answers = query_rollouts(tmp_path / "train", "SELECT * FROM rollouts WHERE split = 'train' AND step = 0")
+    assert len(answers) == 16
+    assert np.mean([a["reward"] for a in answers]) == pytest.approx(rows[0]["reward"])
+    one = [a["advantage"] for a in answers if a["group_index"] == 0]
+    assert sum(one) == pytest.approx(0, abs=1e-9)
+
+
+class Sampler:
+    """Answers each request at once, with `given` sequences; `log` has what was asked and read, in order."""
+
+    def __init__(self, given: int):
+        self.given, self.log = given, []
+
+    def sample(self, prompt, num_samples, sampling_params):
+        self.log.append("sample")
+        return self
+
+    def future(self):
+        self.log.append("result")
+        sequence = types.SampledSequence("stop", "0", _tokens_list=[300], _logprobs_list=[-1.0])
+        inner = concurrent.futures.Future()
+        inner.set_result(types.SampleResponse(sequences=[sequence] * self.given))
+        return inner
+
+
+def test_every_request_is_in_flight_before_the_first_result_is_read(renderer, pictures):
+    sampler, samples = Sampler(given=3), [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
+    ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
+    assert sampler.log == ["sample"] * 4 + ["result"] * 4
+
+
+def test_a_group_that_is_not_whole_is_asked_for_again_and_never_shifts_the_others(renderer, pictures):
+    """Answers are told apart by their number: one too few would be scored against the next picture's place."""
+    sampler, samples = Sampler(given=2), [Sample("a", (pictures[0],), Place(0.0, 1.0))]
+    with pytest.raises(EngineError, match="2 answers where num_samples=3 were asked for"):
+        ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=[0], max_tokens=4)
+    assert sampler.log == ["sample", "result"] * 2
+
+
+def test_the_same_seed_gives_the_same_run(common, half_trained, tmp_path):
+    for name in ("a", "b"):
+        run_train(TrainConfig(
+            **common, checkpoint=half_trained, max_steps=2, group_size=4, log_path=str(tmp_path / name)
+        ))  # fmt: skip
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert rollouts(tmp_path / "a") == rollouts(tmp_path / "b")
+
+
+def test_kl_to_the_start_holds_the_weights_back(common, half_trained, tmp_path):
+    drift = {}
+    for coef in (0.0, 0.5):
+        run_train(TrainConfig(
+            **common, checkpoint=half_trained, max_steps=4, group_size=4, log_path=str(tmp_path / str(coef)),
+            kl_coef=coef or 1e-9,
+        ))  # fmt: skip
+        drift[coef] = read_metrics(tmp_path / str(coef))[3]["kl_reference"]
+    assert drift[0.5] < drift[0.0]
+
+
+COMMAND = """
+import sys, json
+from geospot.{module} import {config}, run
+run({config}(**json.loads(sys.argv[1])))
+"""
+
+
+def start(module: str, config: str, settings: dict, cwd) -> subprocess.Popen:
+    code = COMMAND.format(module=module, config=config)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(settings)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+    )  # fmt: skip
+
+
+def wait_for_steps(folder, n: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[0])
+        path = folder / "metrics.jsonl"
+        if path.exists() and path.read_bytes().count(b"\n") >= n:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run took too long")
+
+
+@pytest.mark.parametrize(
+    ("module", "config_class", "how"), [("sft", SftConfig, signal.SIGKILL), ("train", TrainConfig, signal.SIGINT)]
+)
+def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(
+    module, config_class, how, common, half_trained, tmp_path
+):
+    settings = {**common, "max_steps": 5, "checkpoint": half_trained}
+    if module == "train":
+        settings |= {"group_size": 4, "num_substeps": 2, "kl_coef": 0.01}
+    run = run_sft if module == "sft" else run_train
+    run(config_class(**settings, log_path=str(tmp_path / "whole")))
+    broken = tmp_path / "broken"
+    process = start(module, config_class.__name__, {**settings, "log_path": str(broken)}, tmp_path)
+    wait_for_steps(broken, 2, process)
+    process.send_signal(how)
+    output = process.communicate()[0]
+    done = read_checkpoints(broken)[-1].step
+    logged = len(read_metrics(broken))
+    assert logged - done <= 1, "more than the step in progress was lost"
+    if how is signal.SIGINT and done < 5:
+        assert "the same command goes on" in output
+        assert process.returncode == 0
+    run(config_class(**settings, log_path=str(broken)))
+    assert metrics(broken) == metrics(tmp_path / "whole")
+    assert rollouts(broken) == rollouts(tmp_path / "whole")
+    assert read_checkpoints(broken)[-1].final
+
+
+def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(common, tmp_path):
+    """The last step was done and saved; the evaluation after it and the final checkpoint were not."""
+    folder = tmp_path / "run"
+    config = SftConfig(**common, max_steps=2, log_path=str(folder))
+    run_sft(config)
+    whole = metrics(folder), rollouts(folder)
+    lines = (folder / "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["final"]
+    (folder / "checkpoints.jsonl").write_text("".join(lines[:-1]))
+    assert run_sft(config)
+    assert (metrics(folder), rollouts(folder)) == whole
+    assert read_checkpoints(folder)[-1].final
+
+
+def test_a_run_whose_checkpoints_are_gone_is_refused_and_not_wiped(common, tmp_path):
+    from geospot.errors import RunError
+
+    folder = tmp_path / "run"
+    config = SftConfig(**common | {"eval_data": "none"}, max_steps=1, log_path=str(folder))
+    run_sft(config)
+    before = (folder / "metrics.jsonl").read_bytes()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(RunError, match="checkpoints of this run are gone"):
+        run_sft(config)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_reference_left_by_a_start_that_was_killed_is_written_anew(common, half_trained, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "reference").mkdir(parents=True)
+    run_train(TrainConfig(
+        **common, checkpoint=half_trained, max_steps=1, group_size=2, kl_coef=0.1, log_path=str(tmp_path / "run")
+    ))  # fmt: skip
+    assert abs(read_metrics(tmp_path / "run")[0]["kl_reference"]) < 1e-4
+
+
+def test_training_on_held_out_shards_is_refused(common, shards, tmp_path):
+    with pytest.raises(DataError, match=r"1 of its shards are held out.*eval\.tar"):
+        run_sft(SftConfig(**common | {"data": str(shards)}, log_path=str(tmp_path / "run")))
+    with pytest.raises(DataError, match=r"eval_data='nowhere\.tar'"):
+        run_sft(SftConfig(**common | {"eval_data": "nowhere.tar"}, log_path=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mismatch_that_is_not_a_number_stops_the_run():
+    from geospot.training.update import check_mismatch
+
+    check_mismatch(0.0, TrainConfig())
+    with pytest.raises(RuntimeError, match="disagree"):
+        check_mismatch(float("nan"), TrainConfig())
+
+
+def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):
+    folder, _ = sft_run
+    before = (folder / "metrics.jsonl").read_bytes()
+    settings = read_config(folder)
+    config = SftConfig(**{k: v for k, v in settings.items() if k not in ("command", "start_from", "log_to")})
+    assert run_sft(config) == []
+    assert "complete" in capsys.readouterr().out
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_configuration_in_the_same_folder_is_refused_by_key(common, tmp_path, sft_run):
+    from geospot.errors import RunError
+
+    with pytest.raises(RunError, match="learning_rate"):
+        run_sft(SftConfig(**common | {"learning_rate": 1e-5}, log_path=str(sft_run[0]), max_steps=90))
+
+
+def test_unusable_samples_are_counted_in_the_metrics(common, tmp_path):
+    import tarfile
+
+    from data.test_stream import add
+
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for i in range(6):
+            add(tar, f"{i}.jpg", jpeg(i) if i % 3 else b"broken")
+            add(tar, f"{i}.json", b'{"lat": 10, "lon": 20, "country": "Chad"}')
+    run_sft(SftConfig(**common | {"data": str(tmp_path / "x.tar"), "eval_data": "none"}, max_steps=2, log_path="bad"))
+    assert read_metrics("bad")[-2]["samples_skipped"] >= 2
+
+
+def test_a_full_disk_while_saving_ends_clearly_and_keeps_what_was_saved(common, tmp_path):
+    """A file size limit stands for the full disk: with it no checkpoint fits. Without it the run goes on unharmed."""
+    settings = {**common, "max_steps": 4, "eval_data": "none"}
+    run_sft(SftConfig(**settings, log_path=str(tmp_path / "whole")))
+    settings |= {"log_path": str(tmp_path / "run")}
+    process = start("sft", "SftConfig", settings, tmp_path)
+    wait_for_steps(tmp_path / "run", 2, process)
+    process.kill()
+    process.communicate()
+    saved = read_checkpoints(tmp_path / "run")[-1]
+    assert 1 <= saved.step < 4
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+        + COMMAND.format(module="sft", config="SftConfig")
+    )
+    failed = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(settings)], cwd=tmp_path, capture_output=True, text=True, timeout=90
+    )
+    assert failed.returncode != 0
+    assert "cannot write" in failed.stderr
+    assert "make room" in failed.stderr
+    assert read_checkpoints(tmp_path / "run")[-1] == saved
+    assert saved.exists
+    run_sft(SftConfig(**settings))
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+def test_the_rate_rises_and_falls():
+    from geospot.training.optim import learning_rate_at
+
+    config = SftConfig(max_steps=10, warmup_steps=4, lr_schedule="linear")
+    rates = [learning_rate_at(config, 1.0, step) for step in range(10)]
+    np.testing.assert_allclose(rates[:4], [0.2, 0.4, 0.6, 0.8])
+    np.testing.assert_allclose(rates[4:], np.linspace(1, 1 / 6, 6))
+    constant = chz.replace(config, lr_schedule="constant")
+    assert learning_rate_at(constant, 1.0, 9) == 1.0
+
+
+def test_an_unclipped_ratio_is_not_the_default_where_answers_are_reused():
+    assert TrainConfig().loss_fn == "importance_sampling"
+    assert TrainConfig(num_substeps=2).loss_fn == "ppo"
+    assert TrainConfig(num_epochs=2).loss_fn_config == {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
+    assert TrainConfig(loss="cispo", clip_high=3.0).loss_fn_config["clip_high_threshold"] == 3.0
+
+
+def test_a_checkpoint_of_another_rank_or_model_is_refused_by_key(common, half_trained):
+    with pytest.raises(DataError, match=r"lora_rank=8: .* has 0; set lora_rank=0"):
+        run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
+    with pytest.raises(DataError, match="model_name='geospot/tiny'"):
+        run_sft(
+            SftConfig(**common | {"model_name": "geospot/tiny"}, checkpoint=half_trained, max_steps=1, log_path="b")
+        )
+
+
+def test_a_run_that_failed_before_its_first_step_may_change(common, half_trained):
+    with pytest.raises(DataError):
+        run_sft(SftConfig(**common | {"lora_rank": 8}, checkpoint=half_trained, max_steps=1, log_path="a"))
+    run_sft(SftConfig(**common, checkpoint=half_trained, max_steps=1, log_path="a"))
+    assert read_checkpoints("a")[-1].final
+
+
+def test_the_tiny_model_gets_a_warm_start_where_it_has_none(shards, tmp_path, monkeypatch, capsys):
+    """`python -m geospot.train` alone: without a warm start no answer could be read and nothing would be learned."""
+    from geospot import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "WARM_START", train.WARM_START | {"max_steps": 1})
+    run_train(TrainConfig(
+        data=str(shards / "train.tar"), eval_data="none", batch_size=2, group_size=2, max_steps=1, max_tokens=4,
+        threads=1,
+    ))  # fmt: skip
+    assert "gets a short one first" in capsys.readouterr().out
+    assert read_checkpoints("runs/sft-tiny")[-1].final
+    assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000001")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_warm_start_that_was_stopped_is_finished_first(shards, tmp_path, monkeypatch, at):
+    """The same command goes on: what GRPO starts from does not depend on when somebody pressed Ctrl-C."""
+    from geospot import train
+
+    log = RunFolder.log
+
+    def stop(self, step, values):
+        if step == at and "loss" in values:
+            signal.raise_signal(signal.SIGINT)
+            if at == 0:
+                signal.raise_signal(signal.SIGINT)  # before the first checkpoint
+        return log(self, step, values)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "WARM_START", train.WARM_START | {"max_steps": 3, "batch_size": 2})
+    config = TrainConfig(
+        data=str(shards / "train.tar"), eval_data="none", batch_size=2, group_size=2, max_steps=1, max_tokens=4,
+        threads=1, device="cpu",
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_train(config)
+    assert [c.step for c in read_checkpoints("runs/sft-tiny")] == [1, 2][: 2 * at]
+    run_train(config)
+    assert read_checkpoints("runs/sft-tiny")[-1].final
+    assert read_checkpoints("runs/train-tiny")[-1].loop_state["loop"]["start_from"].endswith("000003")
+
+
+def test_an_unfinished_sft_run_of_ones_own_is_started_from_as_it_is(common, capsys):
+    sft = default_log_path("sft", common["model_name"])
+    run_sft(SftConfig(**common | {"eval_data": "none"}, max_steps=2, log_path=sft))
+    lines = Path(sft, "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    Path(sft, "checkpoints.jsonl").write_text("".join(lines[:-1]))  # without the final one
+    assert start_checkpoint(TrainConfig(**common)).endswith("000002")
+    assert f"{sft}, which is not finished" in capsys.readouterr().out
+
+
+def test_training_from_a_hub_that_drops_connections_equals_training_from_the_disk(common, shards, monkeypatch):
+    from servers.hub import Fault, serve, use_hub
+
+    settings = {**common, "max_steps": 3, "eval_data": "none", "data_workers": 1}
+    run_sft(SftConfig(**settings, log_path="disk"))
+    faults = [Fault("drop", "train.tar", at=9_000), Fault("503", "train.tar", retry_after="0")]
+    with serve({"train.tar": (shards / "train.tar").read_bytes()}, faults=faults) as server:
+        use_hub(monkeypatch, server)
+        hub = settings | {"data": f"hf://datasets/{server.repo}/train.tar", "log_path": "hub"}
+        run_sft(SftConfig(**hub | {"max_steps": 3}))
+        assert len(server.delivered) == 2
+        commit = server.commit
+    assert metrics("hub") == metrics("disk")
+    position = json.loads(Path("hub", read_checkpoints("hub")[-1].loop_state["data"]).read_text())
+    assert position["revisions"]["train"] == commit
+
+
+@contextmanager
+def data_that_ends(after: int):
+    """A stream of which so many batches can be read."""
+    from geospot.data.stream import SampleStream
+
+    taken, original = [], SampleStream.take
+
+    def take(stream, n):
+        taken.append(n)
+        if len(taken) > after:
+            raise DataError("8 shards in a row could not be read")
+        return original(stream, n)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleStream, "take", take)
+        yield
+
+
+def test_steps_are_not_lost_when_the_data_ends(common):
+    """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
+    settings = {**common, "max_steps": 6, "eval_data": "none", "save_every": 10, "log_path": "run"}
+    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
+        run_sft(SftConfig(**settings))
+    assert read_checkpoints("run")[-1].step == 3
+    run_sft(SftConfig(**settings))
+    run_sft(SftConfig(**settings | {"log_path": "whole"}))
+    assert metrics("run") == metrics("whole")
+
+
+def test_a_loop_that_an_error_ends_waits_for_nothing_that_is_queued(common, monkeypatch):
+    ran = []
+
+    def interrupted(loop, steps_done, **how):
+        loop.service.scheduler.submit(lambda: time.sleep(0.2))
+        loop.service.scheduler.submit(lambda: ran.append("a minibatch"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(SftConfig(**common | {"eval_data": "none"}, max_steps=3, log_path="run"))
+    assert ran == []
+
+
+def test_steps_are_not_lost_when_the_last_evaluation_fails(common, monkeypatch):
+    def fail(loop, step, sampler):
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr(Loop, "is_eval_step", lambda loop, step: False)
+    monkeypatch.setattr(Loop, "evaluate", fail)
+    with pytest.raises(EngineError):
+        run_sft(SftConfig(**common | {"save_every": 10}, max_steps=3, log_path="run"))
+    assert read_checkpoints("run")[-1].step == 3
+
+
+# -- one step ahead ---------------------------------------------------------------------------------------------------
+
+
+def test_overlapped_steps_are_one_update_old_and_corrected(common, half_trained, tmp_path):
+    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4}
+    settings["learning_rate"] = 1e-4
+    for name, overlap in (("plain", False), ("ahead", True), ("again", True)):
+        run_train(TrainConfig(**settings, overlap=overlap, log_path=str(tmp_path / name)))
+    plain, ahead = metrics(tmp_path / "plain"), metrics(tmp_path / "ahead")
+    assert ahead == metrics(tmp_path / "again")  # the same run whichever thread is first
+    # Step 0 has no older weights; behind it sampler and trainer are an update apart.
+    assert np.isclose(plain[0]["reward"], ahead[0]["reward"])
+    assert max(row["log_ratio_max"] for row in plain if "log_ratio_max" in row) < 1e-4
+    assert all(row["log_ratio_max"] > 1e-3 for row in ahead[1:] if "log_ratio_max" in row)
+    order = [[row["sample_key"] for row in rollouts(tmp_path / name)] for name in ("plain", "ahead")]
+    assert order[0] == order[1]
+
+
+def test_a_stopped_overlapped_run_misses_no_batch(common, half_trained, tmp_path, monkeypatch):
+    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4, "overlap": True}
+    settings["learning_rate"] = 1e-4
+    run_train(TrainConfig(**settings, log_path=str(tmp_path / "whole")))
+    stopped = str(tmp_path / "stopped")
+
+    class Stop(Exception):
+        pass
+
+    def break_off(self, step, values, log=None):
+        if step == 2:
+            raise Stop
+        return log(self, step, values)
+
+    log = RunFolder.log
+    monkeypatch.setattr(RunFolder, "log", partialmethod(break_off, log=log))
+    with pytest.raises(Stop):
+        run_train(TrainConfig(**settings, log_path=stopped))
+    monkeypatch.undo()
+    run_train(TrainConfig(**settings, log_path=stopped))
+    assert keys(tmp_path / "whole") == keys(tmp_path / "stopped")
+
+
+def keys(folder) -> list[tuple]:
+    return [(row["step"], row["sample_key"]) for row in rollouts(folder)]
+
+
+def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained):
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
+    settings |= {"max_steps": 5, "save_every": 10}
+    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
+        run_train(TrainConfig(**settings, log_path="run"))
+    assert read_checkpoints("run")[-1].step == 3
+    run_train(TrainConfig(**settings, log_path="run"))
+    run_train(TrainConfig(**settings, log_path="whole"))
+    assert keys("run") == keys("whole")
+
+
+def test_an_overlapped_run_that_is_to_stop_asks_for_nothing_more(common, half_trained, monkeypatch):
+    asked, collect, init = [], Asked.collect, Asked.__init__
+
+    def counted(self, *args, **kwargs):
+        asked.append(None)
+        init(self, *args, **kwargs)
+
+    def interrupted(self, **kwargs):
+        if len(asked) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return collect(self, **kwargs)
+
+    monkeypatch.setattr(Asked, "__init__", counted)
+    monkeypatch.setattr(Asked, "collect", interrupted)
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
+    run_train(TrainConfig(**settings | {"save_every": 10}, max_steps=5, log_path="run"))
+    assert read_checkpoints("run")[-1].step == len(asked) == 2
