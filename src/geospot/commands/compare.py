@@ -16,7 +16,6 @@ from geospot.report import Row, Table, write_report
 from geospot.report.breakdown import difference_html
 from geospot.report.errors import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
-from geospot.report.terminal import answered_line, difference_table, failure_line, metrics_table
 from geospot.scoring.join import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
@@ -25,6 +24,7 @@ from geospot.scoring.results import evaluation_json, finite, write_metrics
 from geospot.scoring.tables.columns import parse_columns
 from geospot.scoring.tables.evaluations import read_pair, warn
 from geospot.scoring.tables.predictions import read_table_truths
+from geospot.scoring.terminal import answered_line, difference_table, failure_line, metrics_table
 
 
 @chz.chz

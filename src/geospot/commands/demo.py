@@ -15,10 +15,10 @@ from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
 from geospot.report.demo import Stage, write_demo_report, write_results_json
-from geospot.report.terminal import table_row
 from geospot.runs import read_checkpoints
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
+from geospot.scoring.terminal import table_row
 from geospot.scoring.truths import Truths
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft

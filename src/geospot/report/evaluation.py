@@ -18,12 +18,12 @@ from geospot.report.breakdown import confusion_html, group_html, reliability_htm
 from geospot.report.country_map import CountryValue, country_map_html
 from geospot.report.errors import histogram_html, within_html
 from geospot.report.html import escape, kilometres, points
-from geospot.report.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import Group
 from geospot.scoring.references import parse_references, published_rows, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
+from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
 from geospot.scoring.truths import Truths
 
 PICTURE_SIDE = 480  # of a picture in the report, pixels

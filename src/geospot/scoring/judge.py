@@ -41,7 +41,7 @@ class Evaluation:
         return radius_report(self.predictions, self.guesses.radius_km, self.guesses.probability)
 
     def __str__(self) -> str:
-        from geospot.report.terminal import metrics_table
+        from geospot.scoring.terminal import metrics_table
 
         return metrics_table([self])
 
