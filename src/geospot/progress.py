@@ -5,7 +5,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import Task
+    from rich.text import Text
 
 _MEMORY_S = 30.0  # how far back the rate looks, in seconds...
 _MEMORY_KEEP = 0.9  # ...but never less than about ten advances, however slow they are
@@ -73,7 +78,7 @@ class Progress:
         self._started = clock()
         self._meter = RateMeter(self._started)
         self._printed = -math.inf
-        self._bar = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
         """Start the clock and, on a terminal, the bar."""
@@ -148,7 +153,7 @@ def is_live_terminal(stream: TextIO) -> bool:
         return False
 
 
-def _rich_bar(progress: Progress, stream: TextIO):
+def _rich_bar(progress: Progress, stream: TextIO) -> "Bar | None":
     """A rich bar that shows `progress`, or None where rich is not installed (the light install)."""
     try:
         from rich.console import Console
@@ -159,7 +164,7 @@ def _rich_bar(progress: Progress, stream: TextIO):
         return None
 
     class Details(ProgressColumn):
-        def render(self, task):
+        def render(self, task: "Task") -> "Text":
             return Text(f"{progress.counts()} {progress.details()}")
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), Details())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.distance import haversine_km
 from geospot.earth.labels import answer_point, score_labels
@@ -91,7 +92,9 @@ class RewardParts:
     distance_km: np.ndarray  # NaN where there are no coordinates
 
 
-def combine(distance_km, labels, format_, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+def combine(
+    distance_km: ArrayLike, labels: ArrayLike, format_: ArrayLike, weights: Weights
+) -> tuple[np.ndarray, np.ndarray]:
     """The coordinates' part and the total, each (N,), from distances (N,), labels (N, 3) and format (N,).
 
     A label that the truth lacks (NaN) neither pays nor costs: the mean over the labels that are there stands for it,

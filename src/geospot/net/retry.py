@@ -47,7 +47,13 @@ PATIENT = RetryPolicy()
 class Attempts:
     """The failures in a row of one piece of work."""
 
-    def __init__(self, what: str, policy: RetryPolicy = PATIENT, counts: Counter | None = None, stop=None):
+    def __init__(
+        self,
+        what: str,
+        policy: RetryPolicy = PATIENT,
+        counts: Counter | None = None,
+        stop: threading.Event | None = None,
+    ):
         """`what` is named in the error; retries are counted in `counts`; `stop`, an Event, ends a wait."""
         self.what, self.policy, self.counts = what, policy, counts
         self.failures = 0  # set it to 0 after progress
