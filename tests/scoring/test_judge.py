@@ -17,7 +17,7 @@ from geospot.scoring.breakdown import confusions, group_names, group_tables
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import NOT_GIVEN, join, swapped_notes
 from geospot.scoring.judge import judge
-from geospot.scoring.metrics.interval import linear_interval
+from geospot.scoring.metrics.intervals import linear_interval
 from geospot.scoring.references import published_rows, reference_rows
 from geospot.scoring.truths import Truths
 

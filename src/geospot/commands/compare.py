@@ -13,9 +13,9 @@ from geospot._version import __version__
 from geospot.config import fail, run_command
 from geospot.earth.score import parse_scale
 from geospot.report import Row, Table, write_report
-from geospot.report.breakdown import difference_html
-from geospot.report.errors import histogram_html, within_html
+from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
+from geospot.report.metric_tables import difference_html
 from geospot.scoring.join import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample

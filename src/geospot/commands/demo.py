@@ -14,7 +14,7 @@ from geospot.engine import open_engine
 from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
-from geospot.report.demo import Stage, write_demo_report, write_results_json
+from geospot.report.demo_page import Stage, write_demo_report, write_results_json
 from geospot.runs import read_checkpoints
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geospot.earth.distance import unit_vectors
-from geospot.earth.trees import tree_of
+from geospot.earth.distance import tree_of, unit_vectors
 
 STEP_DEG = 0.0005  # the unit of the packed vertices; scripts/build_borders.py writes it
 ROW_STEPS = 20

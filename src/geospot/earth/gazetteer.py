@@ -1,4 +1,11 @@
-"""The gazetteer: where coordinates are, and what names mean. Offline, vectorised, loaded once a process."""
+"""The gazetteer: where coordinates are, and what names mean. Offline, vectorised, loaded once per process.
+
+Which country a place is in where states disagree follows ISO-3166 and GeoNames: a territory with its own code is its
+own country (Puerto Rico is PR, Réunion RE, Hong Kong HK, Western Sahara EH, Kosovo XK), a disputed area goes where
+GeoNames, and so most data sets, put it. This is a choice about labels, not about right:
+`Gazetteer.load(claims={"crimea": "RU"})` chooses otherwise. When answers are scored, each claimant is accepted as
+agreeing with coordinates there.
+"""
 
 import gc
 import os
@@ -13,7 +20,6 @@ from geospot.earth.borders import Borders
 from geospot.earth.cities import Cities, chord_km
 from geospot.earth.countries import countries
 from geospot.earth.distance import chord, unit_vectors
-from geospot.earth.policy import CLAIMS, resolve_claims
 from geospot.earth.regions import regions
 
 # A point at sea belongs to the nearest land within this distance: the territorial waters of 12 nautical miles.
@@ -23,6 +29,41 @@ COAST_KM = 12 * 1.852
 PURE_SHARE = 0.9
 # How many points keep a second thread busy for longer than it takes to start.
 _THREAD_POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An area that states disagree on: its default country and all that are accepted there (ISO-3166 alpha-2)."""
+
+    default: str | None
+    accepted: tuple[str, ...]
+
+
+# Only areas that Natural Earth draws as polygons of their own can be moved. Borders inside a polygon (the Golan Heights
+# in Israel's north, Aksai Chin in China, Arunachal Pradesh in India, Hala'ib in Egypt) follow its de facto line.
+CLAIMS = {
+    "crimea": Claim("UA", ("UA", "RU")),
+    "western_sahara": Claim("EH", ("EH", "MA")),
+    "somaliland": Claim("SO", ("SO",)),
+    "northern_cyprus": Claim("CY", ("CY", "TR")),
+    "akrotiri_dhekelia": Claim("CY", ("CY", "GB")),
+    "kosovo": Claim("XK", ("XK", "RS")),
+    "taiwan": Claim("TW", ("TW", "CN")),
+    "palestine": Claim("PS", ("PS", "IL")),
+    "falklands": Claim("FK", ("FK", "GB", "AR")),
+    "siachen": Claim("IN", ("IN", "PK")),
+    "guantanamo": Claim("CU", ("CU", "US")),
+    "baykonur": Claim("KZ", ("KZ", "RU")),
+    "spratly": Claim(None, ("CN", "VN", "PH", "MY", "TW", "BN")),
+}
+
+
+def resolve_claims(overrides: dict[str, str | None] | None) -> dict[str, str | None]:
+    """The country of each claimed area; ValueError for an area that is not in CLAIMS."""
+    unknown = set(overrides or ()) - CLAIMS.keys()
+    if unknown:
+        raise ValueError(f"claims has {sorted(unknown)}: the areas that can be assigned are {sorted(CLAIMS)}")
+    return {name: claim.default for name, claim in CLAIMS.items()} | (overrides or {})
 
 
 @dataclass(frozen=True)
@@ -61,7 +102,7 @@ class Located:
 class Gazetteer:
     """Reverse geocoding and names. Use `Gazetteer.load()`: building one takes over a second.
 
-    `claims` assigns disputed areas to countries, see `earth.policy`.
+    `claims` assigns disputed areas to countries, see CLAIMS.
     """
 
     def __init__(self, claims: dict[str, str | None] | None = None):

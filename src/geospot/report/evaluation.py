@@ -14,10 +14,10 @@ from geospot._version import __version__
 from geospot.asking.consensus import read_draws
 from geospot.data.samples import Sample
 from geospot.report import Example, Row, StageAnswer, Table, pick_examples, write_report
-from geospot.report.breakdown import confusion_html, group_html, reliability_html
-from geospot.report.country_map import CountryValue, country_map_html
-from geospot.report.errors import histogram_html, within_html
-from geospot.report.html import escape, kilometres, points
+from geospot.report.charts import histogram_html, within_html
+from geospot.report.maps import CountryValue, country_map_html
+from geospot.report.metric_tables import confusion_html, group_html, reliability_html
+from geospot.report.page import escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import Group

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path as Shape
 
 from geospot.earth.score import ACCURACY_RADII_KM
-from geospot.report.atlas import country_rings
-from geospot.report.errors import HIGH_KM, LOW_KM, histogram, share_within
-from geospot.report.great_circle import great_circle, split_at_date_line
-from geospot.report.html import DISTANCE_BOUNDS_KM, DISTANCE_NAMES
+from geospot.report.charts import HIGH_KM, LOW_KM, histogram, share_within
+from geospot.report.maps import country_rings, great_circle, split_at_date_line
+from geospot.report.page import DISTANCE_BOUNDS_KM, DISTANCE_NAMES
 from geospot.scoring.metrics import Predictions
 
 # Near to far, and models; both keep their order in grey.

@@ -11,9 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from geospot.scoring.metrics.interval import bca_interval, certain_share, mean_influence
-from geospot.scoring.metrics.predictions import LEVELS, Predictions
-from geospot.scoring.metrics.summary import columns, statistic
+from geospot.scoring.metrics.summary import LEVELS, Predictions, columns
 
 N_RESAMPLES = 2000
 # Draws held at once by a thread: 1 million counts are 8 MB.
@@ -45,7 +43,7 @@ def resample(
     _, start, place = np.unique(first.place[order], return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(start))[place]  # numbered in the order in which they come
     statistics = [_Statistics({key: column[order] for key, column in table.items()}) for table in tables]
-    blocks = _blocks(len(start), len(order), n_resamples)
+    blocks = draw_blocks(len(start), len(order), n_resamples)
 
     def work(block: tuple[int, int]) -> list[dict[str, np.ndarray]]:
         counts = draw_counts(len(start), block[1], seed, block[0])
@@ -60,7 +58,7 @@ def resample(
     return [{key: np.concatenate([part[i][key] for part in parts]) for key in table} for i, table in enumerate(tables)]
 
 
-def _blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]]:
+def draw_blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]]:
     """(number, rows) of the blocks of resamples that are drawn at once."""
     rows = max(1, min(n_resamples, _BLOCK_DRAWS // max(n_places, n)))
     return [(i, min(rows, n_resamples - start)) for i, start in enumerate(range(0, n_resamples, rows))]
@@ -177,46 +175,3 @@ def _median(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
         return values[inside[rows, np.argmax(reached, axis=1)]]
 
     return np.where(total > 0, (at((total - 1) // 2) + at(total // 2)) / 2, np.nan)
-
-
-def intervals(
-    predictions: Predictions, samples: dict[str, np.ndarray], confidence: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """The interval (low, high) of each metric from its resampled values; NaN where fewer than two places take part."""
-    table, found = columns(predictions), {}
-    for key, values in samples.items():
-        present = ~np.isnan(table[key])
-        column = table[key][present]
-        n = int(np.count_nonzero(np.bincount(predictions.place[present], minlength=1)))
-        if _is_share(key) and n and (np.all(column == 0) or np.all(column == 1)):
-            found[key] = certain_share(int(column[0]), n, confidence)
-        else:
-            influence = place_influence(key, table[key], predictions.place)
-            found[key] = bca_interval(values, statistic(key, table[key]), n, influence, confidence)
-    return found
-
-
-def place_influence(key: str, column: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-    """Each place's influence on a metric; None for a median, which has no skew of this kind."""
-    return None if key.endswith("median_km") else mean_influence(column, place)
-
-
-def _is_share(key: str) -> bool:
-    return key.endswith("_rate") or "acc" in key.rpartition("/")[2]
-
-
-def ratio_interval(top: np.ndarray, bottom: np.ndarray, n_resamples: int = N_RESAMPLES) -> tuple[float, float]:
-    """The 95 % interval of sum(top) / sum(bottom) over places (N,)."""
-    both = np.stack([top, bottom], axis=1).astype(np.float64)
-    blocks = _blocks(len(both), len(both), n_resamples)
-    sums = np.concatenate([draw_counts(len(both), rows, 0, block) @ both for block, rows in blocks])
-    ratio = float(both[:, 0].sum() / both[:, 1].sum())
-    return bca_interval(sums[:, 0] / sums[:, 1], ratio, len(both), both[:, 0] - ratio * both[:, 1])
-
-
-def bootstrap_intervals(
-    predictions: Predictions, n_resamples: int = N_RESAMPLES, seed: int = 0, confidence: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """The interval (low, high) of every key of `summarize` but the counts."""
-    (samples,) = resample([predictions], n_resamples, seed)
-    return intervals(predictions, samples, confidence)

@@ -1,12 +1,17 @@
-"""Example pictures with what each stage answered."""
+"""The report of a run: tables, map, charts, example pictures and configuration on one page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from geospot.report.html import coordinates, distance_class, escape, kilometres
+from geospot.report.charts import Chart, chart_html
+from geospot.report.maps import world_map_html
+from geospot.report.metric_tables import Table, table_html
+from geospot.report.page import coordinates, distance_class, escape, kilometres, write_page
+from geospot.scoring.metrics import Predictions
 
 # How a file of each kind starts, and its media type; a picture is embedded as it is, never fetched.
 MAGIC = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
@@ -79,3 +84,57 @@ def _data_uri(picture: bytes) -> str:
         if picture.startswith(magic):
             return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
     raise ValueError(f"a picture starts with {picture[:8]!r}; a report embeds JPEG or PNG bytes")
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    tables: Sequence[Table],
+    maps: Mapping[str, Predictions] | None = None,
+    sections: Sequence[tuple[str, str]] = (),
+    charts: Sequence[Chart] = (),
+    examples: Sequence[Example] = (),
+    configuration: Mapping[str, object] | None = None,
+    versions: Mapping[str, object] | None = None,
+    command: str = "",
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write the report and return its path; what is not given has no section.
+
+    `sections` are further (heading, HTML) behind the map, made by this package, which has escaped all text in them.
+
+    `maps` has one entry a stage, the last shown first. `notes` are paragraphs of plain text below the title.
+    The same arguments give the same bytes. The file is replaced whole or not at all.
+    """
+    results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
+    facts = _pairs("Configuration", configuration) + _pairs("Versions", versions)
+    command_box = f'<h3>Command</h3><div class="scroll" tabindex="0"><pre class="command">{escape(command)}</pre></div>'
+    all_sections = (
+        ("Results", results),
+        ("Where the guesses land", world_map_html(maps) if maps else ""),
+        *sections,
+        ("Learning curves", _grid("charts", map(chart_html, charts))),
+        ("Examples", _grid("cards", map(example_html, examples))),
+        ("How it was made", (command_box if command else "") + (f'<div class="facts">{facts}</div>' if facts else "")),
+    )
+    return write_page(path, title=title, sections=all_sections, notes=notes)
+
+
+RESULTS_NOTE = (
+    '<p class="muted fine">Every answer counts: a failed one scores 0, misses every radius and label, and enters '
+    "median and mean as 20,015 km, the greatest distance on Earth. Small figures: 95 % bootstrap intervals over "
+    "the places. Bold: best of its column.</p>"
+)
+
+
+def _grid(name: str, items) -> str:
+    content = "".join(items)
+    return f'<div class="{name}">{content}</div>' if content else ""
+
+
+def _pairs(heading: str, pairs: Mapping[str, object] | None) -> str:
+    if not pairs:
+        return ""
+    rows = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in pairs.items())
+    return f'<div><h3>{heading}</h3><div class="scroll" tabindex="0"><table class="pairs">{rows}</table></div></div>'
