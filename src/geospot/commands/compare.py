@@ -16,7 +16,7 @@ from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
 from geospot.report.metric_tables import difference_html
-from geospot.scoring.join import NOT_GIVEN
+from geospot.scoring.guesses import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
 from geospot.scoring.references import parse_references, reference_rows

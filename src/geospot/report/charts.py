@@ -173,7 +173,7 @@ def tick_label(value: float) -> str:
 
 LOW_KM, HIGH_KM = 1.0, MAX_DISTANCE_KM
 BINS = 26
-_TICKS_KM = (1, 10, 100, 1000, 10000)
+TICKS_KM = (1, 10, 100, 1000, 10000)
 
 
 def histogram(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -233,7 +233,7 @@ def _frame(y_label: str, ticks) -> str:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/><text class="y" x="{LEFT - 7}" y="{y + 3.5:.1f}">{label}'
              "</text>" for _, y, label in ticks]  # fmt: skip
-    for km in _TICKS_KM:
+    for km in TICKS_KM:
         parts.append(f'<path class="axis" d="M{_x(km):.1f} {bottom}v4"/>')
         parts.append(f'<text class="x" x="{_x(km):.1f}" y="{bottom + 16}">{tick_label(km)}</text>')
     label = (

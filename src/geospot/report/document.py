@@ -1,11 +1,13 @@
 """The report of a run: tables, map, charts, example pictures and configuration on one page."""
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.report.charts import Chart, chart_html
 from geospot.report.maps import world_map_html
@@ -16,6 +18,7 @@ from geospot.scoring.metrics import Predictions
 # How a file of each kind starts, and its media type; a picture is embedded as it is, never fetched.
 MAGIC = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
 ANSWER_LIMIT = 600  # characters shown of one answer
+PICTURE_SIDE = 480  # of a picture in the report, pixels
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,29 @@ class Example:
     answers: Sequence[StageAnswer]
 
 
-def pick_examples(distance_km, count: int = 4, middle: int = 0) -> list[tuple[int, str]]:
+def preview(picture: bytes, side: int = PICTURE_SIDE) -> bytes | None:
+    """A small upright JPEG for a page, without metadata; None where the picture cannot be read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            image.draft("RGB", (side, side))
+            image = ImageOps.exif_transpose(image).convert("RGB")
+            image.thumbnail((side, side))
+            out = io.BytesIO()
+            image.save(out, "JPEG", quality=85)
+            return out.getvalue()
+    except (OSError, ValueError):
+        return None
+
+
+def pick_examples(distance_km: ArrayLike, count: int = 4, middle: int = 0) -> list[tuple[int, str]]:
     """(index, tag) of the `count` best places, `middle` ones around the median and the `count` worst.
 
     `distance_km` is (N,), NaN for a failed answer, which is worse than any distance. No place comes twice.
     """
-    order = np.argsort(np.nan_to_num(np.asarray(distance_km, dtype=np.float64), nan=np.inf), kind="stable")
+    km = np.nan_to_num(np.asarray(distance_km, dtype=np.float64), nan=np.inf)
+    order = np.argsort(km, kind="stable")
     centre = max(0, (len(order) - middle) // 2)
     parts = (("best", order[:count]), ("median", order[centre : centre + middle]), ("worst", order[::-1][:count]))
     picked: dict[int, str] = {}

@@ -1,7 +1,6 @@
 """What `geospot data inspect` found: sections of rows for the terminal, and a page with a map and a contact sheet."""
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from geospot.data.fields import BadSample, read_fields, read_place
 from geospot.data.inspect import Inspection
 from geospot.data.records import Record
 from geospot.earth.truth import LEVELS
+from geospot.report.document import preview
 from geospot.report.maps import dots_map_html
 from geospot.report.page import coordinates, escape, write_page
 
@@ -239,23 +239,13 @@ def _card(record: Record, found: Inspection) -> Card | None:
         place = read_place(read_fields(record.fields), found.columns)
         pictures = [picture if isinstance(picture, bytes) else picture.read() for picture in record.pictures]
         size = THUMBNAIL_PX if len(pictures) == 1 else THUMBNAIL_PX // 2
-        thumbnails = [_thumbnail(picture, size) for picture in pictures[:4]]
     except (BadSample, OSError):
+        return None
+    thumbnails = [small for picture in pictures[:4] if (small := preview(picture, size))]
+    if not thumbnails:
         return None
     words = ", ".join(label for label in (place.city, place.region, place.country) if label)
     return Card(record.key, words, place.lat, place.lon, thumbnails)
-
-
-def _thumbnail(picture: bytes, size: int) -> bytes:
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(picture)) as image:
-        image.draft("RGB", (size, size))
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-        upright.thumbnail((size, size))
-        out = io.BytesIO()
-        upright.save(out, "JPEG", quality=80)
-        return out.getvalue()
 
 
 def write_dataset_page(path: str | Path, found: Inspection, parts: Sequence[Section], cards: Sequence[Card]) -> Path:

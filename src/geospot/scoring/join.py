@@ -10,7 +10,6 @@ from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.truths import Truths
 
-NOT_GIVEN = "no answer in the file"
 # Points of a set that are looked up to see whether it lies on land.
 _LOOKED_UP = 2000
 
@@ -44,7 +43,7 @@ def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
     if extra := int(np.sum(~used)):
         first = guesses.keys[int(np.argmin(used))]
         notes.append(f"{guesses.name}: {extra:,} answers have no truth and were left out, the first is {first!r}")
-    return truths, _laid_out(guesses, truths.keys, rows), notes
+    return truths, guesses.take(rows, truths.keys), notes
 
 
 def _stem(key: str) -> str:
@@ -62,28 +61,6 @@ def _unique(place: dict[str, int], keys: list[str], shorten: Callable[[str], str
             shared.add(short)
         place[short] = i
     return {key: i for key, i in place.items() if key not in shared}
-
-
-def _laid_out(guesses: Guesses, keys: list[str], rows: np.ndarray) -> Guesses:
-    """The guesses at `rows` (-1: none)."""
-    have = rows >= 0
-    found = guesses.take(np.where(have, rows, 0))
-
-    def blank(values):
-        return [value if there else None for value, there in zip(values, have.tolist(), strict=True)]
-
-    failures = tuple(f if there else NOT_GIVEN for f, there in zip(found.failures, have.tolist(), strict=True))
-    return Guesses(
-        guesses.name,
-        list(keys),
-        np.where(have, found.lat, np.nan),
-        np.where(have, found.lon, np.nan),
-        failures,
-        {level: blank(values) for level, values in found.labels.items()},
-        None if found.texts is None else [text or "" for text in blank(found.texts)],
-        None if found.radius_km is None else np.where(have, found.radius_km, np.nan),
-        guesses.probability,
-    )
 
 
 def swapped_notes(truths: Truths, guesses: Guesses) -> list[str]:

@@ -78,7 +78,7 @@ def stated_hits(truths: Truths, guesses: Guesses) -> dict[str, np.ndarray]:
     """Country, region and city as the answers' texts name them; nothing where no answer names any."""
     if not guesses.labels:
         return {}
-    scores = score_labels(guesses.answers(), truths.places)
+    scores = score_labels(guesses.answers, truths.places)
     return {f"{level}_hit": getattr(scores, level) for level in ("country", "region", "city")}
 
 

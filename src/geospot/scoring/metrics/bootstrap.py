@@ -162,15 +162,14 @@ def _median(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Counts are summed in strides first, so that only one stride has to be searched.
     """
-    below = np.cumsum(np.add.reduceat(counts, np.arange(0, len(values), _STRIDE), axis=1), axis=1)  # (rows, strides)
-    total = below[:, -1]
-
-    rows = np.arange(len(counts))
+    width = min(_STRIDE, len(values))
+    below = np.cumsum(np.add.reduceat(counts, np.arange(0, len(values), width), axis=1), axis=1)  # (rows, strides)
+    total, rows = below[:, -1], np.arange(len(counts))
 
     def at(rank: np.ndarray) -> np.ndarray:
         stride = np.argmax(below > rank[:, None], axis=1)
         before = np.where(stride > 0, below[rows, stride - 1], 0)
-        inside = np.minimum(stride[:, None] * _STRIDE + np.arange(_STRIDE), len(values) - 1)  # (rows, _STRIDE)
+        inside = np.minimum(stride[:, None] * width + np.arange(width), len(values) - 1)  # (rows, width)
         reached = before[:, None] + np.cumsum(counts[rows[:, None], inside], axis=1) > rank[:, None]
         return values[inside[rows, np.argmax(reached, axis=1)]]
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -67,12 +68,12 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.truth_lat)
 
-    @property
+    @cached_property
     def failed(self) -> np.ndarray:
         """(N,) bool: the answer gave no usable coordinates."""
         return np.isnan(self.lat) | np.isnan(self.lon)
 
-    @property
+    @cached_property
     def distance_km(self) -> np.ndarray:
         """(N,) great-circle distance from truth to answer; NaN where the answer failed."""
         return haversine_km(self.truth_lat, self.truth_lon, self.lat, self.lon)
