@@ -84,7 +84,7 @@ def _draw_map(axes: Axes, name: str, predictions: Predictions) -> None:
 def _over_distance(axes: Axes, label: str) -> None:
     """A logarithmic axis of kilometres, its ticks as numbers."""
     axes.set(xscale="log", xlim=(LOW_KM, HIGH_KM), xlabel=label)
-    axes.set_xticks(TICKS_KM, [f"{km:,}" for km in TICKS_KM])
+    axes.set_xticks(TICKS_KM, [f"{km:,.0f}" for km in TICKS_KM])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.spines[["top", "right"]].set_visible(False)
 
