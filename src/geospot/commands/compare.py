@@ -91,7 +91,7 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
                 print(line)
     notes = published_notes(config.truth or config.models[0]) if "published" in wanted else []
     print("\n".join(notes))
-    print(f"Differences, resampled together; *: the interval leaves out 0\n{difference_table('models', pairs)}")
+    print(f"Differences, resampled together; *: the interval excludes 0\n{difference_table('models', pairs)}")
     if config.out:
         _write(Path(config.out), config, evaluations, pairs, notes)
     return pairs

@@ -122,7 +122,7 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     print(difference)
     write_results_json(out / "results.json", stages, difference)
     report = write_demo_report(
-        out, config, stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
+        out, chz.asdict(config), stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
     )
     print(f"{elapsed_s / 60:.1f} minutes. Report: {report}")
     return stages

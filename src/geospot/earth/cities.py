@@ -82,7 +82,7 @@ class Cities:
     gives none). Folded names are made when they are asked for.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         table = read_table()
         self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
         self.geoname_id = table["geoname_id"]
@@ -130,7 +130,7 @@ class Cities:
     def nearest(self, country: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest city of the given country to each unit vector (N, 3): row (N,), -1 for none, and chord (N,).
 
-        `country` (N,) indexes `country_codes`, -1 for none. A tree a country is faster than one of all cities.
+        `country` (N,) indexes `country_codes`, -1 for none. One tree per country is faster than one of all cities.
         """
         found, chords = np.full(len(country), -1), np.full(len(country), np.nan)
         order = np.argsort(country, kind="stable")

@@ -9,12 +9,14 @@ agreeing with coordinates there.
 
 import gc
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.borders import Borders
 from geospot.earth.cities import Cities, chord_km
@@ -105,7 +107,7 @@ class Gazetteer:
     `claims` assigns disputed areas to countries, see CLAIMS.
     """
 
-    def __init__(self, claims: dict[str, str | None] | None = None):
+    def __init__(self, claims: dict[str, str | None] | None = None) -> None:
         self.claims = resolve_claims(claims)
         with _collector_paused(), ThreadPoolExecutor(1) as pool:
             borders = pool.submit(Borders)  # mostly numpy, beside the reading of the cities
@@ -174,7 +176,7 @@ class Gazetteer:
         """Codes of all countries that a place in a polygon may be said to lie in."""
         return self._accepted[polygon] if polygon >= 0 else frozenset()
 
-    def locate(self, lat, lon) -> Located:
+    def locate(self, lat: ArrayLike, lon: ArrayLike) -> Located:
         """Country, region and nearest city of points in degrees, shape (N,); NaN coordinates give None.
 
         A point at sea belongs to the nearest land within COAST_KM; beyond that every field is None.
@@ -194,7 +196,7 @@ class Gazetteer:
             list(pool.map(fill, np.array_split(order, threads)))
         return Located(self, polygon, country, region, row, km, offshore)
 
-    def _locate(self, lat, lon) -> tuple[np.ndarray, ...]:
+    def _locate(self, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, ...]:
         """Polygon, country, region and city as indices, kilometres to the city and to land, for finite points (N,)."""
         vectors = unit_vectors(lat, lon)
         polygon = self.borders.at(lat, lon)
@@ -209,7 +211,7 @@ class Gazetteer:
         region = np.where(region == -2, np.where(row >= 0, self.cities.admin1[row], -1), region)
         return polygon, country, region, row, chord_km(chords), offshore
 
-    def country_code(self, name) -> str | None:
+    def country_code(self, name: object) -> str | None:
         """The ISO-3166 alpha-2 code that a name in any language, or a code, most likely means; None for none."""
         return self.countries.code(name)
 
@@ -219,7 +221,7 @@ class Gazetteer:
 
 
 @contextmanager
-def _collector_paused():
+def _collector_paused() -> Iterator[None]:
     """Without the garbage collector, which would walk the millions of objects of the city file over and over."""
     enabled = gc.isenabled()
     gc.disable()

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,11 +120,11 @@ def write_report(
     command: str = "",
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the report and return its path; what is not given has no section.
+    """Write the report and return its path; arguments left out have no section.
 
-    `sections` are further (heading, HTML) behind the map, made by this package, which has escaped all text in them.
+    `sections` are further (heading, HTML) pairs after the map, in which all text is escaped already.
 
-    `maps` has one entry a stage, the last shown first. `notes` are paragraphs of plain text below the title.
+    `maps` has one entry per stage; the last is shown first. `notes` are paragraphs of plain text below the title.
     The same arguments give the same bytes. The file is replaced whole or not at all.
     """
     results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
@@ -148,7 +148,7 @@ RESULTS_NOTE = (
 )
 
 
-def _grid(name: str, items) -> str:
+def _grid(name: str, items: Iterable[str]) -> str:
     content = "".join(items)
     return f'<div class="{name}">{content}</div>' if content else ""
 
@@ -156,5 +156,7 @@ def _grid(name: str, items) -> str:
 def _pairs(heading: str, pairs: Mapping[str, object] | None) -> str:
     if not pairs:
         return ""
-    rows = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in pairs.items())
+    rows = "".join(
+        f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in pairs.items() if v is not None
+    )
     return f'<div><h3>{heading}</h3><div class="scroll" tabindex="0"><table class="pairs">{rows}</table></div></div>'

@@ -150,7 +150,7 @@ def print_evaluation(
 
 
 def published_notes(data: str) -> list[str]:
-    """What papers report, in words: rows of other pictures than one's own do not belong into its table."""
+    """What papers report, in words: figures on other pictures do not belong in a table of one's own."""
     return [f"Published on {row.data}: {row.model}, {_in_words(row.metrics)} ({row.source})." for row in
             published_rows(data)]  # fmt: skip
 
@@ -185,7 +185,7 @@ def published_section(notes: Sequence[str]) -> list[tuple[str, str]]:
 def sections_of(
     name: str, evaluation: Evaluation, groups: Mapping[str, Sequence[Group]], several: bool
 ) -> list[tuple[str, str]]:
-    """Errors, countries, who lives there, confusions and reliability of one evaluation."""
+    """Errors, countries, groups, confusions and reliability of one evaluation."""
     suffix = f": {name}" if several else ""
     predictions = evaluation.predictions
     countries = [Group(country_title(g.name), g.summary, g.intervals) for g in groups["country"]]
@@ -197,8 +197,8 @@ def sections_of(
     sections = [
         (f"Errors{suffix}", curves),
         (f"By country{suffix}", _country_map(evaluation, groups["country"]) + group_html("country", countries)),
-        (f"Who is served how well{suffix}", f'<div class="tables">{fair}</div>'),
-        (f"What is taken for what{suffix}", confusion_html(confused)),
+        (f"Accuracy by continent, density and income{suffix}", f'<div class="tables">{fair}</div>'),
+        (f"Confused countries{suffix}", confusion_html(confused)),
     ]
     if evaluation.radius is not None:
         report, p = evaluation.radius, evaluation.radius.probability
@@ -221,7 +221,7 @@ def _country_map(evaluation: Evaluation, groups: Sequence[Group]) -> str:
         )
         for g in groups
     }
-    return country_map_html(values, 0.0, 5000.0, "mean score of the pictures taken there; grey: none")
+    return country_map_html(values, 0.0, 5000.0, "mean score of the pictures taken there (grey: no picture)")
 
 
 def draw_figures(out: Path, models: Mapping[str, Predictions]) -> list[str]:

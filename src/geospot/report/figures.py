@@ -29,7 +29,7 @@ STYLE = {"font.size": 8, "axes.linewidth": 0.6, "pdf.fonttype": 42, "svg.fonttyp
 
 
 def save_figure(folder: Path, models: Mapping[str, Predictions]) -> list[str]:
-    """Write figure.png (300 dpi) and figure.pdf; the map is of the first model. Returns the names of the files."""
+    """Write figure.png (300 dpi) and figure.pdf; the map is of the first model. Returns the file names."""
     with matplotlib.rc_context(STYLE):
         figure = draw(models)
         for name in (names := ["figure.png", "figure.pdf"]):

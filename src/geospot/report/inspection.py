@@ -32,7 +32,7 @@ class Section:
 
 
 def sections(found: Inspection, against: tuple[Inspection, Overlap] | None = None) -> list[Section]:
-    """All that is to be told; sections without content are left out."""
+    """All sections of the report; those without content are left out."""
     parts = [_contents(found)]
     if found.places:
         parts += [_pictures(found), _countries(found), _labels(found), _duplicates(found)]
@@ -70,7 +70,7 @@ def _contents(found: Inspection) -> Section:
 def _pictures(found: Inspection) -> Section:
     counts, times = np.unique(found.pictures_a_place, return_counts=True)
     most = np.argsort(-times, kind="stable")[:6]
-    rows = [("pictures a place", ", ".join(f"{counts[i]}: {_share(times[i], found.places)}" for i in most))]
+    rows = [("pictures per place", ", ".join(f"{counts[i]}: {_share(times[i], found.places)}" for i in most))]
     rows.append(
         ("formats", ", ".join(f"{name} {_share(n, found.pictures)}" for name, n in found.formats.most_common()))
     )
@@ -100,7 +100,7 @@ def country_name(code: str) -> str:
     from geospot.earth.gazetteer import Gazetteer
 
     if code in ("", "?"):
-        return "a label that is no country" if code else "none (open sea)"
+        return "label names no country" if code else "none (open sea)"
     try:
         return Gazetteer.load().country_name(code)
     except KeyError:
@@ -110,7 +110,7 @@ def country_name(code: str) -> str:
 def _labels(found: Inspection) -> Section:
     report = found.labels
 
-    def told(level: str) -> str:
+    def described(level: str) -> str:
         parts = [f"{_count(report.given[level], report.places)} given"]
         parts.append(f"{report.filled[level]:,} filled from the coordinates")
         if unknown := report.unknown[level]:
@@ -119,8 +119,8 @@ def _labels(found: Inspection) -> Section:
             parts.append(f"{report.disagree[level]:,} disagree with the coordinates")
         return ", ".join(parts)
 
-    lines = [f"{key}" for key in found.disagreements]
-    return Section("Labels", [(level, told(level)) for level in LEVELS], lines)
+    lines = [str(key) for key in found.disagreements]
+    return Section("Labels", [(level, described(level)) for level in LEVELS], lines)
 
 
 def _duplicates(found: Inspection) -> Section:
@@ -148,7 +148,7 @@ def _against(found: Inspection, others: Inspection, overlap: Overlap) -> Section
     of, its = found.place_of_picture, others.place_of_picture
     lines += [f"same picture: {_pair(found, int(of(a)), others, int(its(b)))}" for a, b in overlap.pictures.pairs]
     lines += [f"key {found.name(a)!r} in both" for a, _ in overlap.keys.pairs]
-    verdict = "they leak into each other" if overlap.leaks else "kept apart"
+    verdict = "they overlap" if overlap.leaks else "kept apart"
     return Section(f"Against {others.source.spec} ({others.places:,} places): {verdict}", rows, lines)
 
 
@@ -164,7 +164,9 @@ def _km(found: Inspection, a: int, others: Inspection, b: int) -> float:
 
 def _bad(found: Inspection) -> Section:
     lines = [
-        f"{reason}: {told}" for reason, _ in found.skipped.most_common() for told in found.skipped.examples[reason]
+        f"{reason}: {example}"
+        for reason, _ in found.skipped.most_common()
+        for example in found.skipped.examples[reason]
     ]
     rows = [(reason, f"{n:,}") for reason, n in found.skipped.most_common()] or [("none", "")]
     return Section("Skipped: bad samples and shards", rows, lines)
@@ -176,7 +178,7 @@ def _network(found: Inspection) -> Section | None:
 
 
 def world_text(lat: np.ndarray, lon: np.ndarray, unicode: bool = True) -> str:
-    """A map in characters: '.' is land without a place, darker cells hold more places, in equal ratios."""
+    """A map in characters: '.' is land without a place, darker cells hold more places (logarithmic steps)."""
     from geospot.earth.gazetteer import Gazetteer
 
     south, north = MAP_LAT
@@ -228,7 +230,7 @@ class Card:
 
 
 def contact_sheet(found: Inspection) -> list[Card]:
-    """The places drawn for it, read again; one that is gone is left out."""
+    """The places drawn for it, read again; a place that cannot be read is left out."""
     records = (found.record(row) for row in found.sheet())
     cards = (_card(record, found) for record in records if record is not None)
     return [card for card in cards if card]
@@ -244,7 +246,8 @@ def _card(record: Record, found: Inspection) -> Card | None:
     thumbnails = [small for picture in pictures[:4] if (small := preview(picture, size))]
     if not thumbnails:
         return None
-    words = ", ".join(label for label in (place.city, place.region, place.country) if label)
+    country = country_name(place.country) if place.country else None
+    words = ", ".join(label for label in (place.city, place.region, country) if label)
     return Card(record.key, words, place.lat, place.lon, thumbnails)
 
 
@@ -252,10 +255,10 @@ def write_dataset_page(path: str | Path, found: Inspection, parts: Sequence[Sect
     """Write the page and return its path."""
     head, *rest = parts
     tables = "".join(map(_section_html, rest))
-    contents = [("What it holds", _section_html(head, heading=False))]
+    contents = [("Contents", _section_html(head, heading=False))]
     if found.places:
-        contents.append(("Where it is", _map(found)))
-    contents.append(("What was found", f'<div class="found">{tables}</div>'))
+        contents.append(("Where the places are", _map(found)))
+    contents.append(("Findings", f'<div class="found">{tables}</div>'))
     if cards:
         contents.append(("Contact sheet", f'<div class="sheet">{"".join(map(_card_html, cards))}</div>'))
     return write_page(path, title=found.source.spec, sections=contents, kicker="geospot data inspect")
@@ -264,7 +267,7 @@ def write_dataset_page(path: str | Path, found: Inspection, parts: Sequence[Sect
 def _map(found: Inspection) -> str:
     lat, lon = found.lat, found.lon
     if len(lat) <= EXACT_DOTS:
-        return dots_map_html([("a place", lat, lon)])
+        return dots_map_html([("place", lat, lon)])
     cells, n = np.unique(
         np.stack([np.floor(lat / CELL_DEG), np.floor(lon / CELL_DEG)]).astype(int), axis=1, return_counts=True
     )

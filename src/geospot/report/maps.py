@@ -47,7 +47,7 @@ def world_map_html(stages: Mapping[str, Predictions], max_places: int = 300) -> 
 
 
 def dots_map_html(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
-    """One SVG with a dot a point; `groups` are (name, lat, lon), at most five, in colours from dark to bright."""
+    """One SVG with one dot per point; `groups` are (name, lat, lon), at most five, in colours from dark to bright."""
     lats = np.concatenate([lat for _, lat, _ in groups])
     top, bottom = (
         y_of(min(90.0, max(SHOWN_LAT[1], lats.max() + 1))),
@@ -136,7 +136,7 @@ STEPS = 7
 
 @dataclass(frozen=True)
 class CountryValue:
-    """What a country is coloured by, and what is said when one points at it. `lat`, `lon`: where its pictures are."""
+    """What a country is coloured by, and its tooltip. `lat`, `lon`: where its pictures are."""
 
     value: float
     text: str

@@ -1,6 +1,6 @@
 """Metrics as HTML tables: one row per model or group, each number with its 95 % interval."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from geospot.report.page import MISSING, escape, kilometres, percent, points
 from geospot.scoring.metrics import Difference, Group
 
+Show = Callable[[float], str]  # a number as text
 # (group heading, column heading, key of `metrics.summarize`, format, whether less is better or None for no contest)
 COLUMNS = (
     ("Distance, km", "Median", "median_km", kilometres, True),
@@ -31,7 +32,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a stage's name with what `summarize` and `bootstrap_intervals` say about it."""
+    """One line of a table: the name of a stage with the results of `summarize` and `bootstrap_intervals`."""
 
     stage: str
     summary: Mapping[str, float]
@@ -48,7 +49,7 @@ class Table:
 
 
 def table_html(table: Table) -> str:
-    """The table over all places, and folded below it the one over the answers that could be read."""
+    """The table over all places and, folded below it, the table over the answers that could be read."""
     n = {int(row.summary["n"]) for row in table.rows if "n" in row.summary}
     size = f"{min(n):,} places" if len(n) == 1 else ""
     caption = " · ".join(part for part in (size, escape(table.note)) if part)
@@ -102,7 +103,7 @@ def _best(rows: Sequence[Row], key: str, less: bool | None) -> float:
     return min(values) if less else max(values)
 
 
-def _cell(row: Row, key: str, show, best: float, is_first: bool) -> str:
+def _cell(row: Row, key: str, show: Show, best: float, is_first: bool) -> str:
     value = float(row.summary.get(key, np.nan))
     low, high = row.intervals.get(key, (np.nan, np.nan))
     interval = "" if np.isnan(low) or show(value) == MISSING else f"<small>{show(low)}–{show(high)}</small>"
@@ -141,12 +142,12 @@ def _group_grid(title: str, groups: Sequence[Group]) -> str:
     return plain_table([title[:1].upper() + title[1:], "Pictures", *(head for head, *_ in _GROUP_COLUMNS)], rows)
 
 
-def _group_cell(show, key: str, group: Group) -> tuple[str, str]:
+def _group_cell(show: Show, key: str, group: Group) -> tuple[str, str]:
     return with_interval(show, group.summary.get(key, np.nan), *group.intervals.get(key, (np.nan, np.nan)))
 
 
-def with_interval(show, value: float, low: float, high: float) -> tuple[str, str]:
-    """A cell: the number, and its interval in small."""
+def with_interval(show: Show, value: float, low: float, high: float) -> tuple[str, str]:
+    """A cell: the number, with its interval in small print."""
     if np.isnan(value):
         return MISSING, ""
     return show(value), "" if np.isnan(low) else f"{show(low)}–{show(high)}"
@@ -174,7 +175,7 @@ def _text(cell: object) -> str:
 def confusion_html(rows: Sequence[tuple[str, str, int, float]]) -> str:
     """`rows`: true country, guessed country, pictures, share of the true country's pictures."""
     if not rows:
-        return '<p class="muted">No guess lies in another country than its picture.</p>'
+        return '<p class="muted">Every guess lies in the country of its picture.</p>'
     return plain_table(
         ["Picture from", "Guessed in", "Pictures", "% of the country's"],
         [(truth, guess, f"{n:,}", percent(share)) for truth, guess, n, share in rows],
@@ -182,7 +183,7 @@ def confusion_html(rows: Sequence[tuple[str, str, int, float]]) -> str:
 
 
 def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
-    """A line a pair of models; a difference whose interval leaves out 0 is bold."""
+    """One line per pair of models; a difference whose interval excludes 0 is bold."""
     columns = (
         ("Median km", "median_km", 1.0, 0), ("Mean km", "mean_km", 1.0, 0), ("Score", "geoguessr_score", 1.0, 0),
         *((f"% within {r:,} km", f"acc_{r}km", 100.0, 1) for r in (1, 25, 200, 750, 2500)),
@@ -196,7 +197,7 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     return (
         f'<div class="scroll" tabindex="0"><table class="numbers"><thead><tr><td></td>{head}</tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table></div><p class="muted fine">Both models are resampled together '
-        "over the pictures in common. Bold: the 95 % interval of the difference leaves out 0.</p>"
+        "over the pictures in common. Bold: the 95 % interval of the difference excludes 0.</p>"
     )
 
 

@@ -16,7 +16,7 @@ DISTANCE_NAMES = ("≤ 25 km", "≤ 200 km", "≤ 750 km", "≤ 2,500 km", "fart
 def escape(text: object, limit: int | None = None) -> str:
     """HTML-escaped text, quotes included; control characters and lone surrogates become U+FFFD.
 
-    With `limit`, text beyond so many characters is cut and its full length stated.
+    Text longer than `limit` characters is cut, and its full length is stated.
     """
     text = str(text)
     tail = f" … ({len(text):,} characters)" if limit and len(text) > limit else ""
@@ -54,7 +54,7 @@ def distance_class(distance_km: float) -> str:
     return f"d{sum(distance_km > bound for bound in DISTANCE_BOUNDS_KM)}"
 
 
-# Belt and braces: all text is escaped, and a browser is told to run and fetch nothing in case some is not.
+# All text is escaped; should some not be, this forbids the browser to run or fetch anything.
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 

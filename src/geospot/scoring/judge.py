@@ -1,9 +1,10 @@
-"""Truths and guesses in, every metric out: the one place where a model's answers are turned into numbers."""
+"""Truths and guesses in, every metric out: the only code that turns a model's answers into numbers."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.folding import fold
 from geospot.earth.gazetteer import Gazetteer, Located
@@ -101,7 +102,7 @@ def geocoded_hits(truths: Truths, guesses: Guesses) -> dict[str, np.ndarray]:
     }
 
 
-def _hits(right: np.ndarray, known) -> np.ndarray:
+def _hits(right: np.ndarray, known: ArrayLike) -> np.ndarray:
     return np.where(np.asarray(known, bool), np.asarray(right, np.float64), np.nan)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
 from geospot.earth.gazetteer import Gazetteer
@@ -99,11 +100,11 @@ def published_rows(data: str | None) -> list[Published]:
     return [row for row in PUBLISHED if name is None or row.data == name]
 
 
-def _constant(truths: Truths, lat: float, lon: float, name: str, scale) -> Evaluation:
+def _constant(truths: Truths, lat: float, lon: float, name: str, scale: str | float) -> Evaluation:
     return _judged(truths, np.full(len(truths), lat), np.full(len(truths), lon), name, scale)
 
 
-def _judged(truths: Truths, lat: np.ndarray, lon: np.ndarray, name: str, scale) -> Evaluation:
+def _judged(truths: Truths, lat: np.ndarray, lon: np.ndarray, name: str, scale: str | float) -> Evaluation:
     guesses = Guesses(name, truths.keys, lat, lon, (None,) * len(truths))
     return judge(truths, guesses, scale=scale)
 
@@ -112,7 +113,7 @@ def _judged(truths: Truths, lat: np.ndarray, lon: np.ndarray, name: str, scale) 
 CHUNK_ELEMENTS = 4_000_000
 
 
-def best_constant_place(train_lat, train_lon) -> tuple[float, float]:
+def best_constant_place(train_lat: ArrayLike, train_lon: ArrayLike) -> tuple[float, float]:
     """The one place (lat, lon) with the smallest median distance to the given places: the baseline that sees nothing.
 
     Search: the median distance from every point of a spherical Fibonacci grid (4,000 points, about 360 km apart) and

@@ -1,6 +1,6 @@
 """The bootstrap: metrics over resampled places, for one model or for several on the same resamples.
 
-Places are drawn, not pictures: where a place has several pictures they come and go together (the cluster bootstrap,
+Places are drawn, not pictures: where a place has several pictures they are drawn together (the cluster bootstrap,
 Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
 """
 
@@ -65,7 +65,7 @@ def draw_blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]
 
 
 def draw_counts(n: int, rows: int, seed: int, block: int) -> np.ndarray:
-    """(rows, n) int64: how often each of n places comes up in n draws with replacement, a resample a row."""
+    """(rows, n) int64: how often each of n places comes up in n draws with replacement, one resample per row."""
     rng = np.random.default_rng([seed, block])
     draws = rng.integers(n, size=(rows, n), dtype=np.uint32)
     return np.stack([np.bincount(row, minlength=n) for row in draws])
@@ -77,7 +77,7 @@ class _Statistics:
     Whole numbers are summed in float32, which is exact to 16.7 million of them and twice as fast.
     """
 
-    def __init__(self, table: dict[str, np.ndarray]):
+    def __init__(self, table: dict[str, np.ndarray]) -> None:
         self.table = table
         n = len(next(iter(table.values())))
         self._wide, self._narrow = _Columns(np.float64, n), _Columns(np.float32, n)
@@ -108,7 +108,7 @@ class _Statistics:
 class _Columns:
     """Different columns (N,) that are summed together, as one matrix product."""
 
-    def __init__(self, dtype: type, n: int):
+    def __init__(self, dtype: type, n: int) -> None:
         self.dtype, self._n, self._known, self._parts = dtype, n, {}, []
 
     def add(self, values: np.ndarray) -> int:
@@ -135,7 +135,7 @@ class _Medians:
     Columns that differ only in how many of the last are left out (the answered of all) are sorted once.
     """
 
-    def __init__(self, table: dict[str, np.ndarray]):
+    def __init__(self, table: dict[str, np.ndarray]) -> None:
         self._columns = []  # (key, whether it shares the order of the one before it, order, sorted values)
         before = np.empty(0, np.int64)
         for key, values in table.items():

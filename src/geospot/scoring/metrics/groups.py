@@ -21,7 +21,7 @@ GROUP_METRICS = (
 )
 GROUP_RESAMPLES = 500
 MANY_PLACES = 1000  # from here on intervals need no resampling
-LEAST_PLACES = 5  # fewer tell nothing about how a number would vary: no interval then
+LEAST_PLACES = 5  # fewer say nothing about how a number would vary: no interval
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ American Statistician 69, 2015). A share of exactly 0 or 1, of which every resam
 bound (Clopper and Pearson 1934).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -61,7 +62,9 @@ def mean_influence(column: np.ndarray, place: np.ndarray) -> np.ndarray:
     return np.bincount(place, centred)
 
 
-def linear_interval(column: np.ndarray, place: np.ndarray, is_median: bool, confidence: float = 0.95):
+def linear_interval(
+    column: np.ndarray, place: np.ndarray, is_median: bool, confidence: float = 0.95
+) -> tuple[float, float]:
     """(low, high) without resampling, for many places, where the bootstrap comes to the same (N values, NaN left out).
 
     A mean by the variance of the places' influence (the infinitesimal jackknife, Efron and Tibshirani 1993, ch. 21);
@@ -140,12 +143,16 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def difference(
-    a: Predictions, b: Predictions, samples_a: dict, samples_b: dict, confidence: float = 0.95
+    a: Predictions,
+    b: Predictions,
+    samples_a: Mapping[str, np.ndarray],
+    samples_b: Mapping[str, np.ndarray],
+    confidence: float = 0.95,
 ) -> dict[str, Difference]:
     """metric(a) - metric(b) for every resampled metric. The samples must be of one call of `resample`."""
     table_a, table_b, found = columns(a), columns(b), {}
@@ -161,7 +168,7 @@ def difference(
 
 
 def paired_differences(
-    a: Predictions, b: Predictions, n_resamples: int = N_RESAMPLES, seed: int = 0, keys=None
+    a: Predictions, b: Predictions, n_resamples: int = N_RESAMPLES, seed: int = 0, keys: Sequence[str] | None = None
 ) -> dict[str, Difference]:
     """metric(a) - metric(b) for every metric, or for `keys`; both over the same pictures in the same order.
 

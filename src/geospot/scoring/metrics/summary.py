@@ -39,7 +39,7 @@ class Predictions:
     place: np.ndarray | None = None
     score_decay_km: float = WORLD_SCORE_DECAY_KM
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("truth_lat", "truth_lon", "lat", "lon", *(f"{level}_hit" for level in LEVELS)):
             value = getattr(self, name)
             array = np.full(np.shape(self.truth_lat), np.nan) if value is None else np.asarray(value, np.float64)
@@ -102,14 +102,14 @@ def _check_range(name: str, array: np.ndarray) -> None:
     if name.startswith("truth") and not np.all(np.isfinite(array)):
         raise ValueError(f"{name}[{int(np.argmin(np.isfinite(array)))}] is not a number; a truth is always known")
     if name.endswith("_hit"):
-        low, high, mend = 0.0, 1.0, "use NaN where the truth has no such label"
+        low, high, remedy = 0.0, 1.0, "use NaN where the truth has no such label"
     else:
         high = 90.0 if name.endswith("lat") else 180.0
-        low, mend = -high, "use NaN for a failed answer and wrap longitudes"
+        low, remedy = -high, "use NaN for a failed answer and wrap longitudes"
     outside = (array < low) | (array > high)
     if np.any(outside):
         i = int(np.argmax(outside))
-        raise ValueError(f"{name}[{i}] is {array[i]}, outside {low:g}..{high:g}; {mend}")
+        raise ValueError(f"{name}[{i}] is {array[i]}, outside {low:g}..{high:g}; {remedy}")
 
 
 METRICS = (
