@@ -142,8 +142,8 @@ def write_report(
 
 
 RESULTS_NOTE = (
-    '<p class="muted fine">Every answer counts: a failed one scores 0, misses every radius and label, and enters '
-    "median and mean as 20,015 km, the greatest distance on Earth. Small figures: 95 % bootstrap intervals over "
+    '<p class="muted fine">Every answer counts: a failed one scores 0, misses every radius and label, and enters the '
+    "median and the mean as 20,015 km, the greatest distance on Earth. Small figures: 95 % bootstrap intervals over "
     "the places. Bold: best of its column.</p>"
 )
 

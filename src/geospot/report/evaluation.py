@@ -76,7 +76,8 @@ class Gallery:
 
 def _example(tag: str, sample: "Sample", evaluation: Evaluation, row: int) -> Example:
     place, guesses, km = sample.place, evaluation.guesses, float(evaluation.predictions.distance_km[row])
-    truth = ", ".join(part for part in (place.city, place.region, place.country) if part) or sample.key
+    names = (place.city, place.region, place.country and country_title(place.country))
+    truth = ", ".join(name for name in names if name) or sample.key
     said = guesses.texts[row] if guesses.texts is not None else guesses.failures[row]
     answer = StageAnswer(evaluation.name, said or f"{guesses.lat[row]:.4f}, {guesses.lon[row]:.4f}", km)
     pictures = [shrunk for picture in sample.pictures if (shrunk := preview(picture))]
@@ -111,7 +112,8 @@ def report_evaluations(
         print_evaluation(name, rows, groups[name])
         tables.append(_table(name, rows))
     notes = published_notes(data) if "published" in wanted else []
-    print("\n".join(notes))
+    if notes:
+        print("\n".join(notes))
     command = shlex.join(["geospot", *sys.argv[1:]])
     write_metrics(out / "metrics.json", facts, command=command, scale=scale, **about)
     written = ["metrics.json", "predictions.jsonl"]

@@ -15,6 +15,7 @@ from geospot.earth.truth import LEVELS
 from geospot.report.document import preview
 from geospot.report.maps import dots_map_html
 from geospot.report.page import coordinates, escape, write_page
+from geospot.scoring.breakdown import country_title
 
 TOP_COUNTRIES = 15
 COLUMNS, ROWS = 72, 19  # characters of the terminal's map
@@ -97,14 +98,8 @@ def _countries(found: Inspection) -> Section:
 
 def country_name(code: str) -> str:
     """For people; `code` as in `Inspection.countries`."""
-    from geospot.earth.gazetteer import Gazetteer
-
-    if code in ("", "?"):
-        return "label names no country" if code else "none (open sea)"
-    try:
-        return Gazetteer.load().country_name(code)
-    except KeyError:
-        return code
+    names = {"": "none (open sea)", "?": "label names no country"}
+    return names.get(code) or country_title(code)
 
 
 def _labels(found: Inspection) -> Section:
@@ -246,7 +241,7 @@ def _card(record: Record, found: Inspection) -> Card | None:
     thumbnails = [small for picture in pictures[:4] if (small := preview(picture, size))]
     if not thumbnails:
         return None
-    country = country_name(place.country) if place.country else None
+    country = country_title(place.country) if place.country else None
     words = ", ".join(label for label in (place.city, place.region, country) if label)
     return Card(record.key, words, place.lat, place.lon, thumbnails)
 
