@@ -26,7 +26,7 @@ VATICAN = shapely.box(12.4458, 41.9003, 12.4580, 41.9072)
 # Morocco's southern border as ISO-3166 draws it: 27 degrees 40 minutes north.
 SAHARA_NORTH_DEG = 27 + 40 / 60
 
-# Natural Earth's units without an ISO code of their own, by `adm0_a3`: (country, claim or None). See earth/policy.py.
+# Natural Earth's units without an ISO code of their own, by `adm0_a3`: (country, claim or None of CLAIMS).
 UNITS = {
     "SOL": ("SO", "somaliland"),
     "CYN": ("CY", "northern_cyprus"),

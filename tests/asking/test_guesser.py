@@ -22,7 +22,7 @@ from geospot.asking.photos import PhotoError, clean, download, find_photos, read
 from geospot.earth.circle import circle_rings
 from geospot.earth.distance import MAX_DISTANCE_KM, destination, haversine_km
 from geospot.errors import RunError
-from geospot.report.guesses import FORMATS, KML, as_text
+from geospot.report.guess_files import FORMATS, KML, as_text
 
 SUBJECT = Subject("m", None, None, 8, 1.0, False)
 

@@ -53,8 +53,8 @@ def test_a_predictions_file_becomes_tables_json_and_a_page(two_files, capsys, mo
         "Where the guesses land",
         "Errors",
         "By country",
-        "Who is served how well",
-        "What is taken for what",
+        "Accuracy by continent, density and income",
+        "Confused countries",
     ):
         assert f"<h2>{heading}</h2>" in page
     assert "<script" not in page

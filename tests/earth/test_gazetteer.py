@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from geospot.earth.borders import ROW_DEG
 from geospot.earth.distance import destination, haversine_km
-from geospot.earth.gazetteer import COAST_KM, Gazetteer
-from geospot.earth.policy import CLAIMS
+from geospot.earth.gazetteer import CLAIMS, COAST_KM, Gazetteer
 
 
 @pytest.fixture(scope="module")

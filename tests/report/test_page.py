@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from geospot.earth.distance import EARTH_RADIUS_KM, haversine_km
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
 from geospot.report.charts import chart_html, linear_ticks, log_ticks, tick_label
-from geospot.report.examples import example_html
-from geospot.report.great_circle import great_circle, split_at_date_line
-from geospot.report.html import coordinates, distance_class, escape, kilometres, percent
-from geospot.report.tables import table_html
-from geospot.report.world_map import world_map_html
+from geospot.report.document import example_html
+from geospot.report.maps import great_circle, split_at_date_line, world_map_html
+from geospot.report.metric_tables import table_html
+from geospot.report.page import coordinates, distance_class, escape, kilometres, percent
 from geospot.scoring.metrics import Predictions, bootstrap_intervals, summarize
 
 NAN = float("nan")

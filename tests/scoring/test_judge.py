@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 import geospot
 from geospot import score
+from geospot.answer import Answer, parse_answer
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.score import map_diagonal_km, score_decay_km
 from geospot.errors import TableError
 from geospot.scoring.breakdown import confusions, group_names, group_tables
-from geospot.scoring.guesses import Guesses
-from geospot.scoring.join import NOT_GIVEN, join, swapped_notes
+from geospot.scoring.guesses import NOT_GIVEN, Guesses
+from geospot.scoring.join import join, swapped_notes
 from geospot.scoring.judge import judge
-from geospot.scoring.metrics.interval import linear_interval
+from geospot.scoring.metrics.intervals import linear_interval
 from geospot.scoring.references import published_rows, reference_rows
 from geospot.scoring.truths import Truths
 
@@ -280,3 +281,24 @@ def test_importing_geospot_is_light():
     assert done.stdout.startswith("[] 0."), done.stdout + done.stderr
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         geospot.nothing  # noqa: B018
+
+
+# --- what was read stays ---
+
+
+def test_answers_are_carried_through_and_never_made_again():
+    answers = [parse_answer("City: Paris\nCountry: France\nLatitude: 48.85\nLongitude: 2.35"), parse_answer("no idea")]
+    parts = [Guesses.of_answers("m", [key], [a], [key]) for key, a in zip("ab", answers, strict=True)]
+    whole = Guesses.joined(parts)
+    assert [a is b for a, b in zip(whole.answers, answers, strict=True)] == [True, True]
+    again = whole.take([1, -1, 0], ["b", "c", "a"])
+    assert again.answers[0] is answers[1]
+    assert again.answers[2] is answers[0]
+    assert again.answers[1].error == again.failures[1] == NOT_GIVEN
+    assert again.texts == ["b", "", "a"]
+    assert np.isnan(again.lat).tolist() == [True, True, False]
+
+
+def test_columns_of_a_table_are_answers_too():
+    table = guesses([48.85, NAN], [2.35, NAN], labels={"country": ["FR", None]})
+    assert table.answers == [Answer(48.85, 2.35, country="FR"), Answer(None, None, error="empty")]

@@ -13,14 +13,14 @@ from geospot.earth.distance import EARTH_RADIUS_KM, MAX_DISTANCE_KM, haversine_k
 from geospot.scoring.metrics import (
     METRICS,
     Predictions,
-    best_constant_place,
     bootstrap_intervals,
     intervals,
     paired_differences,
     summarize,
 )
 from geospot.scoring.metrics.bootstrap import draw_counts, resample
-from geospot.scoring.metrics.interval import bca_interval, certain_share
+from geospot.scoring.metrics.intervals import bca_interval, certain_share
+from geospot.scoring.references import best_constant_place
 
 NAN = float("nan")
 DEGREE_KM = EARTH_RADIUS_KM * np.pi / 180  # along the equator: 111.195 km

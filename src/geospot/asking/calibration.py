@@ -141,7 +141,7 @@ def _interpolated(levels: Sequence[float], quantiles: Sequence[float], probabili
 
 def _reliability(distance_km, spread_km, place, plain: Calibration) -> tuple[Reliability, ...]:
     """What each stated probability turns out to be: each fold of places judged by what the other folds teach."""
-    from geospot.scoring.metrics.coverage import coverage
+    from geospot.scoring.metrics.groups import coverage
 
     fold = np.random.default_rng(1).permutation(int(place.max()) + 1)[place] % _FOLDS
     radius = {p: np.empty(len(distance_km)) for p in PROBABILITIES}

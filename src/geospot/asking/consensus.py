@@ -30,12 +30,10 @@ def guesses_of_texts(
     draws = [read_draws(group) for group in texts]
     spread = np.array([d.spread_km for d in draws])
     answers = [_answer(d) for d in draws]
-    found = Guesses.of_answers(name, keys, answers, [_shown(group) for group in texts])
     radius = None if calibration is None else calibration.radius_km(spread, probability)
-    guesses = Guesses(
-        name, found.keys, found.lat, found.lon, found.failures, found.labels, found.texts, radius,
-        None if calibration is None else probability,
-    )  # fmt: skip
+    shown = [_shown(group) for group in texts]
+    stated = None if calibration is None else probability
+    guesses = Guesses.of_answers(name, keys, answers, shown, radius, stated)
     return guesses, spread
 
 

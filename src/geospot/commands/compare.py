@@ -13,10 +13,10 @@ from geospot._version import __version__
 from geospot.config import fail, run_command
 from geospot.earth.score import parse_scale
 from geospot.report import Row, Table, write_report
-from geospot.report.breakdown import difference_html
-from geospot.report.errors import histogram_html, within_html
+from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
-from geospot.scoring.join import NOT_GIVEN
+from geospot.report.metric_tables import difference_html
+from geospot.scoring.guesses import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
 from geospot.scoring.references import parse_references, reference_rows
@@ -91,7 +91,7 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
                 print(line)
     notes = published_notes(config.truth or config.models[0]) if "published" in wanted else []
     print("\n".join(notes))
-    print(f"Differences, resampled together; *: the interval leaves out 0\n{difference_table('models', pairs)}")
+    print(f"Differences, resampled together; *: the interval excludes 0\n{difference_table('models', pairs)}")
     if config.out:
         _write(Path(config.out), config, evaluations, pairs, notes)
     return pairs

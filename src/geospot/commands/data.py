@@ -18,8 +18,7 @@ from geospot.data.records import Source
 from geospot.data.sets import worker_count
 from geospot.data.sources import open_source
 from geospot.progress import Progress
-from geospot.report.dataset import contact_sheet, write_dataset_page
-from geospot.report.inspection import as_text, sections, world_text
+from geospot.report.inspection import as_text, contact_sheet, sections, world_text, write_dataset_page
 
 SHEET = 60  # places of the contact sheet
 WORLD_PLACES = 12_288  # as many as `sft` and `train` make by themselves

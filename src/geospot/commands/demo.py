@@ -14,7 +14,7 @@ from geospot.engine import open_engine
 from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
-from geospot.report.demo import Stage, write_demo_report, write_results_json
+from geospot.report.demo_page import Stage, write_demo_report, write_results_json
 from geospot.runs import read_checkpoints
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
@@ -122,7 +122,7 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     print(difference)
     write_results_json(out / "results.json", stages, difference)
     report = write_demo_report(
-        out, config, stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
+        out, chz.asdict(config), stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
     )
     print(f"{elapsed_s / 60:.1f} minutes. Report: {report}")
     return stages

@@ -8,15 +8,15 @@ import chz
 
 from geospot.answer import prompt_text
 from geospot.asking.answer_log import AnswerLog, Question, ask_set
-from geospot.asking.calibration import Calibration
 from geospot.asking.consensus import guesses_of_texts
 from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
 from geospot.asking.kept import find_calibration
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import SOURCES, EngineConfig, SourceConfig, not_negative, positive, run_command
 from geospot.data.records import Source
-from geospot.data.samples import SkipCounter
+from geospot.data.samples import Sample, SkipCounter
 from geospot.data.world.mosaic import WorldConfig
+from geospot.earth.place import Place
 from geospot.earth.score import parse_scale
 from geospot.engine import open_engine
 from geospot.errors import DataError
@@ -24,6 +24,7 @@ from geospot.models.loading import TINY, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.report.evaluation import Gallery, report_evaluations
+from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.references import parse_references
 from geospot.scoring.results import prediction_rows, write_predictions
@@ -134,7 +135,10 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
         from geospot.scoring.tables import read_table_truths
 
         train = read_table_truths(config.train_truth)[0]
-    report_evaluations(out, found, config, about=about, gallery=gallery, train=train)
+    report_evaluations(
+        out, found, data=str(about.get("truth") or config.data or ""), configuration=chz.asdict(config), about=about,
+        gallery=gallery, references=config.references, train=train, scale=config.scale, pages=config.report,
+    )  # fmt: skip
     return found
 
 
@@ -146,11 +150,8 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
     )  # fmt: skip
     galleries = {}
     if config.data is not None:
-        gallery = Gallery.of(evaluation)
-        gallery.read(
-            sample for _, source in _sources(config) for sample in read_eval_samples(config, source, SkipCounter())
-        )
-        galleries[evaluation.name] = gallery
+        samples = (s for _, source in _sources(config) for s in read_eval_samples(config, source, SkipCounter()))
+        galleries[evaluation.name] = Gallery.read(evaluation, samples)
     about = {"predictions": config.predictions, "truth": config.truth or config.data or config.predictions}
     return {evaluation.name: evaluation}, galleries, about
 
@@ -215,18 +216,19 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     subject = Subject.of(config)
     out = Path(config.out or f"runs/eval-{subject.title}")
     calibration = find_calibration(config.calibration, subject, config.question(subject.region))
-    answered: dict[str, tuple[list, list, list]] = {}
+    answered: dict[str, tuple[list[Place], list[Guesses]]] = {}
     galleries: dict[str, Gallery] = {}
 
-    def keep(name: str, samples: list, texts: list[list[str]]) -> None:
-        keys, places, all_texts = answered.setdefault(name, ([], [], []))
-        keys += [sample.key for sample in samples]
+    def keep(name: str, samples: list[Sample], texts: list[list[str]]) -> None:
+        keys = [sample.key for sample in samples]
+        guesses, _ = guesses_of_texts(name, keys, texts, calibration, config.probability)
+        places, parts = answered.setdefault(name, ([], []))
         places += [sample.place for sample in samples]
-        all_texts += texts
-        galleries.setdefault(name, Gallery()).offer(samples, texts)
+        parts.append(guesses)
+        galleries.setdefault(name, Gallery()).offer(samples, guesses)
 
     ask(config, subject, out, keep)
-    found = {name: _judged(config, name, *parts, calibration) for name, parts in answered.items()}
+    found = {name: _judged(config, *parts) for name, parts in answered.items()}
     about = {
         "title": subject.title,
         "model": subject.model_name,
@@ -238,9 +240,9 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     return found, galleries, about, out
 
 
-def _judged(config: EvalConfig, name: str, keys, places, texts, calibration: Calibration | None) -> Evaluation:
-    guesses, _ = guesses_of_texts(name, keys, texts, calibration, config.probability)
-    return judge(Truths.of(keys, places), guesses, scale=config.scale)
+def _judged(config: EvalConfig, places: list[Place], parts: list[Guesses]) -> Evaluation:
+    guesses = Guesses.joined(parts)
+    return judge(Truths.of(guesses.keys, places), guesses, scale=config.scale)
 
 
 def model_words(words: Mapping | list[str]) -> list[str]:

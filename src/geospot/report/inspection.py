@@ -1,13 +1,21 @@
-"""What `geospot data inspect` found, as sections of rows, for the terminal and for a page."""
+"""What `geospot data inspect` found: sections of rows for the terminal, and a page with a map and a contact sheet."""
 
+import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from geospot.data.duplicates import Overlap, repeats
+from geospot.data.fields import BadSample, read_fields, read_place
 from geospot.data.inspect import Inspection
+from geospot.data.records import Record
 from geospot.earth.truth import LEVELS
+from geospot.report.document import preview
+from geospot.report.maps import dots_map_html
+from geospot.report.page import coordinates, escape, write_page
+from geospot.scoring.breakdown import country_title
 
 TOP_COUNTRIES = 15
 COLUMNS, ROWS = 72, 19  # characters of the terminal's map
@@ -25,7 +33,7 @@ class Section:
 
 
 def sections(found: Inspection, against: tuple[Inspection, Overlap] | None = None) -> list[Section]:
-    """All that is to be told; sections without content are left out."""
+    """All sections of the report; those without content are left out."""
     parts = [_contents(found)]
     if found.places:
         parts += [_pictures(found), _countries(found), _labels(found), _duplicates(found)]
@@ -63,7 +71,7 @@ def _contents(found: Inspection) -> Section:
 def _pictures(found: Inspection) -> Section:
     counts, times = np.unique(found.pictures_a_place, return_counts=True)
     most = np.argsort(-times, kind="stable")[:6]
-    rows = [("pictures a place", ", ".join(f"{counts[i]}: {_share(times[i], found.places)}" for i in most))]
+    rows = [("pictures per place", ", ".join(f"{counts[i]}: {_share(times[i], found.places)}" for i in most))]
     rows.append(
         ("formats", ", ".join(f"{name} {_share(n, found.pictures)}" for name, n in found.formats.most_common()))
     )
@@ -90,20 +98,14 @@ def _countries(found: Inspection) -> Section:
 
 def country_name(code: str) -> str:
     """For people; `code` as in `Inspection.countries`."""
-    from geospot.earth.gazetteer import Gazetteer
-
-    if code in ("", "?"):
-        return "a label that is no country" if code else "none (open sea)"
-    try:
-        return Gazetteer.load().country_name(code)
-    except KeyError:
-        return code
+    names = {"": "none (open sea)", "?": "label names no country"}
+    return names.get(code) or country_title(code)
 
 
 def _labels(found: Inspection) -> Section:
     report = found.labels
 
-    def told(level: str) -> str:
+    def described(level: str) -> str:
         parts = [f"{_count(report.given[level], report.places)} given"]
         parts.append(f"{report.filled[level]:,} filled from the coordinates")
         if unknown := report.unknown[level]:
@@ -112,8 +114,8 @@ def _labels(found: Inspection) -> Section:
             parts.append(f"{report.disagree[level]:,} disagree with the coordinates")
         return ", ".join(parts)
 
-    lines = [f"{key}" for key in found.disagreements]
-    return Section("Labels", [(level, told(level)) for level in LEVELS], lines)
+    lines = [str(key) for key in found.disagreements]
+    return Section("Labels", [(level, described(level)) for level in LEVELS], lines)
 
 
 def _duplicates(found: Inspection) -> Section:
@@ -141,7 +143,7 @@ def _against(found: Inspection, others: Inspection, overlap: Overlap) -> Section
     of, its = found.place_of_picture, others.place_of_picture
     lines += [f"same picture: {_pair(found, int(of(a)), others, int(its(b)))}" for a, b in overlap.pictures.pairs]
     lines += [f"key {found.name(a)!r} in both" for a, _ in overlap.keys.pairs]
-    verdict = "they leak into each other" if overlap.leaks else "kept apart"
+    verdict = "they overlap" if overlap.leaks else "kept apart"
     return Section(f"Against {others.source.spec} ({others.places:,} places): {verdict}", rows, lines)
 
 
@@ -157,7 +159,9 @@ def _km(found: Inspection, a: int, others: Inspection, b: int) -> float:
 
 def _bad(found: Inspection) -> Section:
     lines = [
-        f"{reason}: {told}" for reason, _ in found.skipped.most_common() for told in found.skipped.examples[reason]
+        f"{reason}: {example}"
+        for reason, _ in found.skipped.most_common()
+        for example in found.skipped.examples[reason]
     ]
     rows = [(reason, f"{n:,}") for reason, n in found.skipped.most_common()] or [("none", "")]
     return Section("Skipped: bad samples and shards", rows, lines)
@@ -169,7 +173,7 @@ def _network(found: Inspection) -> Section | None:
 
 
 def world_text(lat: np.ndarray, lon: np.ndarray, unicode: bool = True) -> str:
-    """A map in characters: '.' is land without a place, darker cells hold more places, in equal ratios."""
+    """A map in characters: '.' is land without a place, darker cells hold more places (logarithmic steps)."""
     from geospot.earth.gazetteer import Gazetteer
 
     south, north = MAP_LAT
@@ -202,3 +206,93 @@ def _size(nbytes: int) -> str:
         if nbytes >= size:
             return f"{nbytes / size:.3g} {unit}"
     return f"{nbytes} bytes"
+
+
+THUMBNAIL_PX = 240
+EXACT_DOTS = 3000  # more places than that are drawn as cells
+CELL_DEG = 1.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """One place of the contact sheet: JPEG thumbnails and what the data set says of it."""
+
+    key: str
+    words: str
+    lat: float
+    lon: float
+    thumbnails: Sequence[bytes]
+
+
+def contact_sheet(found: Inspection) -> list[Card]:
+    """The places drawn for it, read again; a place that cannot be read is left out."""
+    records = (found.record(row) for row in found.sheet())
+    cards = (_card(record, found) for record in records if record is not None)
+    return [card for card in cards if card]
+
+
+def _card(record: Record, found: Inspection) -> Card | None:
+    try:
+        place = read_place(read_fields(record.fields), found.columns)
+        pictures = [picture if isinstance(picture, bytes) else picture.read() for picture in record.pictures]
+        size = THUMBNAIL_PX if len(pictures) == 1 else THUMBNAIL_PX // 2
+    except (BadSample, OSError):
+        return None
+    thumbnails = [small for picture in pictures[:4] if (small := preview(picture, size))]
+    if not thumbnails:
+        return None
+    country = country_title(place.country) if place.country else None
+    words = ", ".join(label for label in (place.city, place.region, country) if label)
+    return Card(record.key, words, place.lat, place.lon, thumbnails)
+
+
+def write_dataset_page(path: str | Path, found: Inspection, parts: Sequence[Section], cards: Sequence[Card]) -> Path:
+    """Write the page and return its path."""
+    head, *rest = parts
+    tables = "".join(map(_section_html, rest))
+    contents = [("Contents", _section_html(head, heading=False))]
+    if found.places:
+        contents.append(("Where the places are", _map(found)))
+    contents.append(("Findings", f'<div class="found">{tables}</div>'))
+    if cards:
+        contents.append(("Contact sheet", f'<div class="sheet">{"".join(map(_card_html, cards))}</div>'))
+    return write_page(path, title=found.source.spec, sections=contents, kicker="geospot data inspect")
+
+
+def _map(found: Inspection) -> str:
+    lat, lon = found.lat, found.lon
+    if len(lat) <= EXACT_DOTS:
+        return dots_map_html([("place", lat, lon)])
+    cells, n = np.unique(
+        np.stack([np.floor(lat / CELL_DEG), np.floor(lon / CELL_DEG)]).astype(int), axis=1, return_counts=True
+    )
+    lats, lons = (cells + 0.5) * CELL_DEG
+    level = np.floor(np.log10(n)).astype(int)
+    return dots_map_html([
+        (f"{10**i:,} to {10 ** (i + 1) - 1:,} in a cell of {CELL_DEG:g}°", lats[level == i], lons[level == i])
+        for i in np.unique(level).tolist()
+    ])  # fmt: skip
+
+
+def _section_html(part: Section, heading: bool = True) -> str:
+    rows = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in part.rows)
+    lines = "".join(f"<li>{escape(line, 300)}</li>" for line in part.lines)
+    examples = f'<details><summary>{len(part.lines)} examples</summary><ul class="fine">{lines}</ul></details>'
+    return (
+        f"<div>{f'<h3>{escape(part.heading)}</h3>' if heading else ''}"
+        f'<div class="scroll" tabindex="0"><table class="pairs">{rows}</table></div>{examples if lines else ""}</div>'
+    )
+
+
+def _card_html(card: Card) -> str:
+    pictures = "".join(
+        f'<img src="data:image/jpeg;base64,{base64.b64encode(t).decode()}" alt="view {i + 1}" loading="lazy">'
+        for i, t in enumerate(card.thumbnails)
+    )
+    several = " several" if len(card.thumbnails) > 1 else ""
+    return (
+        f'<article class="card"><div class="pictures{several}">{pictures}</div><div class="words">'
+        f"<b>{escape(card.words or 'no label')}</b>"
+        f'<span class="muted">{coordinates(card.lat, card.lon)}</span><span class="muted">{escape(card.key, 80)}</span>'
+        "</div></article>"
+    )

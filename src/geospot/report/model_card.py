@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCardData
 
@@ -9,6 +10,9 @@ from geospot._version import __version__
 from geospot.models.loading import is_tiny
 from geospot.runs import read_config, read_metrics
 from geospot.training.held_out import LOGGED
+
+if TYPE_CHECKING:
+    from tinker.types import WeightsInfoResponse
 
 _LOAD = {
     "merged": """\
@@ -25,8 +29,8 @@ model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained("{
 }
 
 
-def model_card(given: str, checkpoint: str, info, form: str) -> str:
-    """The card. given: what the user named, a run folder or a checkpoint; info: its `WeightsInfoResponse`."""
+def model_card(given: str, checkpoint: str, info: "WeightsInfoResponse", form: str) -> str:
+    """The card. `given` is what the user named, a run folder or a checkpoint, and `info` is of its weights."""
     run = find_run(given, checkpoint)
     on_hub = info.base_model.count("/") == 1 and not (is_tiny(info.base_model) or Path(info.base_model).exists())
     header = ModelCardData(
@@ -40,7 +44,7 @@ def model_card(given: str, checkpoint: str, info, form: str) -> str:
         f"---\n{header.to_yaml()}\n---",
         f"# {Path(run or given).name}",
         f"{info.base_model}, trained with geospot {__version__} to say where a picture was taken: {what}.",
-        "The model answers with `City`, `Country`, `Latitude` and `Longitude`, a line each.",
+        "The model answers with `City`, `Country`, `Latitude` and `Longitude`, one per line.",
         f"```python\n{_LOAD[form].format(base=info.base_model, folder='.')}```",
     ]
     if run is not None:

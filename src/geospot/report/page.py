@@ -1,54 +1,61 @@
-"""The report itself: one HTML file that needs no network, no script and no other file."""
+"""A self-contained HTML page, and text and numbers as HTML; whatever a model wrote goes through `escape`."""
 
+import html
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from geospot.report.charts import Chart, chart_html
-from geospot.report.examples import Example, example_html
-from geospot.report.html import escape
-from geospot.report.tables import Table, table_html
-from geospot.report.world_map import world_map_html
-from geospot.scoring.metrics import Predictions
-
-# Belt and braces: all text is escaped, and a browser is told to run and fetch nothing in case some is not.
-CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+MISSING = "–"
+# Colours of the map and of the examples: style classes d0 to d4, each up to its bound, the bound included.
+DISTANCE_BOUNDS_KM = (25, 200, 750, 2500)
+DISTANCE_NAMES = ("≤ 25 km", "≤ 200 km", "≤ 750 km", "≤ 2,500 km", "farther")
 
 
-def write_report(
-    path: str | Path,
-    *,
-    title: str,
-    tables: Sequence[Table],
-    maps: Mapping[str, Predictions] | None = None,
-    sections: Sequence[tuple[str, str]] = (),
-    charts: Sequence[Chart] = (),
-    examples: Sequence[Example] = (),
-    configuration: Mapping[str, object] | None = None,
-    versions: Mapping[str, object] | None = None,
-    command: str = "",
-    notes: Sequence[str] = (),
-) -> Path:
-    """Write the report and return its path; what is not given has no section.
+def escape(text: object, limit: int | None = None) -> str:
+    """HTML-escaped text, quotes included; control characters and lone surrogates become U+FFFD.
 
-    `sections` are further (heading, HTML) behind the map, made by this package, which has escaped all text in them.
-
-    `maps` has one entry a stage, the last shown first. `notes` are paragraphs of plain text below the title.
-    The same arguments give the same bytes. The file is replaced whole or not at all.
+    Text longer than `limit` characters is cut, and its full length is stated.
     """
-    results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
-    facts = _pairs("Configuration", configuration) + _pairs("Versions", versions)
-    command_box = f'<h3>Command</h3><div class="scroll" tabindex="0"><pre class="command">{escape(command)}</pre></div>'
-    all_sections = (
-        ("Results", results),
-        ("Where the guesses land", world_map_html(maps) if maps else ""),
-        *sections,
-        ("Learning curves", _grid("charts", map(chart_html, charts))),
-        ("Examples", _grid("cards", map(example_html, examples))),
-        ("How it was made", (command_box if command else "") + (f'<div class="facts">{facts}</div>' if facts else "")),
-    )
-    return write_page(path, title=title, sections=all_sections, notes=notes)
+    text = str(text)
+    tail = f" … ({len(text):,} characters)" if limit and len(text) > limit else ""
+    clean = "".join(c if c in "\n\t" or _printable(c) else "\ufffd" for c in text[:limit])
+    return html.escape(clean + tail, quote=True)
+
+
+def _printable(c: str) -> bool:
+    return c >= " " and not "\x7f" <= c <= "\x9f" and not "\ud800" <= c <= "\udfff"
+
+
+def kilometres(value: float) -> str:
+    """1,234 or 56 or 7.8; without the unit."""
+    if math.isnan(value):
+        return MISSING
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def points(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:,.0f}"
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal; without the sign."""
+    return MISSING if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def coordinates(lat: float, lon: float) -> str:
+    """48.86° N, 2.35° E"""
+    return f"{abs(lat):.2f}° {'S' if lat < 0 else 'N'}, {abs(lon):.2f}° {'W' if lon < 0 else 'E'}"
+
+
+def distance_class(distance_km: float) -> str:
+    """The style class of a distance, d0 (street level) to d4 (another continent)."""
+    return f"d{sum(distance_km > bound for bound in DISTANCE_BOUNDS_KM)}"
+
+
+# All text is escaped; should some not be, this forbids the browser to run or fetch anything.
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_page(
@@ -77,25 +84,6 @@ def write_page(
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, path)
     return path
-
-
-RESULTS_NOTE = (
-    '<p class="muted fine">Every answer counts: a failed one scores 0, misses every radius and label, and enters '
-    "median and mean as 20,015 km, the greatest distance on Earth. Small figures: 95 % bootstrap intervals over "
-    "the places. Bold: best of its column.</p>"
-)
-
-
-def _grid(name: str, items) -> str:
-    content = "".join(items)
-    return f'<div class="{name}">{content}</div>' if content else ""
-
-
-def _pairs(heading: str, pairs: Mapping[str, object] | None) -> str:
-    if not pairs:
-        return ""
-    rows = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in pairs.items())
-    return f'<div><h3>{heading}</h3><div class="scroll" tabindex="0"><table class="pairs">{rows}</table></div></div>'
 
 
 def _style() -> str:

@@ -1,1 +1,1 @@
-"""From truths and guesses to numbers: joining, reverse geocoding, metrics, reference rows. Neither torch nor tinker."""
+"""From truths and guesses to numbers: joining, reverse geocoding, metrics, reference rows. Runs without torch."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,8 +14,28 @@ from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.truths import Truths
 
 
+class Located(Protocol):
+    """Anything with coordinates and names, such as a `Guess`."""
+
+    lat: float | None
+    lon: float | None
+    city: str | None
+    region: str | None
+    country: str | None
+
+
+Point = Sequence[float]  # (lat, lon) in degrees
+GuessLike = Point | str | Located | None
+TruthLike = Point | Place
+
+
 def score(
-    guesses, truths=None, *, scale: str | float = "world", labels: bool = True, name: str = "guesses"
+    guesses: GuessLike | Sequence[GuessLike] | np.ndarray | Path,
+    truths: TruthLike | Sequence[TruthLike] | np.ndarray | str | Path | None = None,
+    *,
+    scale: str | float = "world",
+    labels: bool = True,
+    name: str = "guesses",
 ) -> Evaluation:
     """Metrics of guesses, with 95 % intervals: `.summary`, `.intervals`, and `print` shows both.
 
@@ -40,7 +61,7 @@ def score(
     return judge(Truths.of(keys, places), found, scale=scale, labels=labels)
 
 
-def _listed(values) -> list:
+def _listed(values: Any) -> list:
     """N values; a single one is a list of one."""
     if isinstance(values, np.ndarray):
         values = values.tolist()
@@ -48,18 +69,18 @@ def _listed(values) -> list:
     return [values] if pair or not isinstance(values, Sequence) or isinstance(values, str) else list(values)
 
 
-def _coordinates(value) -> tuple[float, float]:
+def _coordinates(value: Point) -> tuple[float, float]:
     lat, lon = (float(part) for part in value)
     if not (abs(lat) <= 90 and abs(lon) <= 360):
         raise ValueError(f"({lat}, {lon}): must be (latitude, longitude) in degrees, -90..90 and -180..180")
     return lat, wrap_longitude(lon)
 
 
-def _place(value) -> Place:
+def _place(value: TruthLike) -> Place:
     return value if isinstance(value, Place) else Place(*_coordinates(value))
 
 
-def _answer(value) -> Answer:
+def _answer(value: GuessLike) -> Answer:
     """An answer from coordinates, a text, a `Guess`, or None."""
     if isinstance(value, str):
         return parse_answer(value)

@@ -1,4 +1,4 @@
-"""An evaluation taken apart: by country and continent, by who lives there, and what is taken for what."""
+"""An evaluation taken apart: by country and continent, by who lives there, and which countries are confused."""
 
 from collections import Counter
 from dataclasses import dataclass

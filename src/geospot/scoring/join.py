@@ -10,7 +10,6 @@ from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.truths import Truths
 
-NOT_GIVEN = "no answer in the file"
 # Points of a set that are looked up to see whether it lies on land.
 _LOOKED_UP = 2000
 
@@ -18,7 +17,7 @@ _LOOKED_UP = 2000
 def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
     """Both over the keys of the truths, in their order, with warnings.
 
-    A picture without a guess is a failed answer (NOT_GIVEN): leaving out the hard ones must not pay. A guess without a
+    A picture without a guess is a failed answer (NOT_GIVEN): skipping the hard ones must not pay off. A guess without a
     truth cannot be scored and is left out. Keys match as they are, or else without folders and file endings.
     """
     notes: list[str] = []
@@ -29,8 +28,8 @@ def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
             break
     else:
         raise TableError(
-            f"{guesses.name}: none of its {len(guesses):,} keys is in the truths: keys such as {guesses.keys[0]!r} "
-            f"against {truths.keys[0]!r}. Give the column of the key by prediction_columns=key=..."
+            f"{guesses.name}: none of its {len(guesses):,} keys is among the truths: keys such as {guesses.keys[0]!r} "
+            f"against {truths.keys[0]!r}. Name the column of the key: prediction_columns=key=..."
         )
     if shorten is _stem:
         notes.append(f"{guesses.name}: keys were matched by their file names without folders and endings")
@@ -44,7 +43,7 @@ def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
     if extra := int(np.sum(~used)):
         first = guesses.keys[int(np.argmin(used))]
         notes.append(f"{guesses.name}: {extra:,} answers have no truth and were left out, the first is {first!r}")
-    return truths, _laid_out(guesses, truths.keys, rows), notes
+    return truths, guesses.take(rows, truths.keys), notes
 
 
 def _stem(key: str) -> str:
@@ -64,30 +63,8 @@ def _unique(place: dict[str, int], keys: list[str], shorten: Callable[[str], str
     return {key: i for key, i in place.items() if key not in shared}
 
 
-def _laid_out(guesses: Guesses, keys: list[str], rows: np.ndarray) -> Guesses:
-    """The guesses at `rows` (-1: none)."""
-    have = rows >= 0
-    found = guesses.take(np.where(have, rows, 0))
-
-    def blank(values):
-        return [value if there else None for value, there in zip(values, have.tolist(), strict=True)]
-
-    failures = tuple(f if there else NOT_GIVEN for f, there in zip(found.failures, have.tolist(), strict=True))
-    return Guesses(
-        guesses.name,
-        list(keys),
-        np.where(have, found.lat, np.nan),
-        np.where(have, found.lon, np.nan),
-        failures,
-        {level: blank(values) for level, values in found.labels.items()},
-        None if found.texts is None else [text or "" for text in blank(found.texts)],
-        None if found.radius_km is None else np.where(have, found.radius_km, np.nan),
-        guesses.probability,
-    )
-
-
 def swapped_notes(truths: Truths, guesses: Guesses) -> list[str]:
-    """A word where latitude and longitude of the guesses, or of the truths, look swapped."""
+    """A warning where latitude and longitude of the guesses, or of the truths, look swapped."""
     notes = []
     lat, lon = guesses.lat, guesses.lon
     could = ~np.isnan(lat) & (np.abs(lon) <= 90)
@@ -98,15 +75,15 @@ def swapped_notes(truths: Truths, guesses: Guesses) -> list[str]:
             i = int(np.flatnonzero(could)[np.argmax(as_is - swapped)])
             notes.append(
                 f"{guesses.name}: latitude and longitude of the guesses look swapped: the median distance is "
-                f"{np.median(as_is):,.0f} km as they stand and {np.median(swapped):,.0f} km the other way round "
+                f"{np.median(as_is):,.0f} km as given and {np.median(swapped):,.0f} km the other way round "
                 f"({truths.keys[i]!r} is at {truths.lat[i]:.2f}, {truths.lon[i]:.2f}, the guess at {lat[i]:.2f}, "
-                f"{lon[i]:.2f}). Say prediction_columns=lat=...,lon=... with the two exchanged"
+                f"{lon[i]:.2f}). Give prediction_columns=lat=...,lon=... with the two swapped"
             )
     return notes + truths_swapped(truths)
 
 
 def truths_swapped(truths: Truths) -> list[str]:
-    """A word where most true points lie in the sea, and on land the other way round."""
+    """A warning where most true points lie at sea, and on land with the two swapped."""
     could = np.flatnonzero(np.abs(truths.lon) <= 90)[:_LOOKED_UP]
     if len(could) < 20:
         return []

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in its folder: metrics.json for machines, predictions.jsonl with every answer."""
+"""The files of an evaluation: metrics.json for machines, predictions.jsonl with every answer."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -49,7 +49,7 @@ def write_metrics(path: Path, evaluations: Mapping[str, dict], **facts: object) 
 
 
 def prediction_rows(evaluation: Evaluation, set_name: str | None = None) -> list[dict]:
-    """A row a picture: its key, the truth, the answer and how far they are apart."""
+    """One row per picture: its key, the truth, the answer and how far apart they are."""
     truths, guesses, km = evaluation.truths, evaluation.guesses, evaluation.predictions.distance_km
     rows = []
     for i, key in enumerate(truths.keys):

@@ -26,7 +26,7 @@ def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> di
 
 
 def metrics_table(evaluations: Sequence[Evaluation], title: str = "model") -> str:
-    """Two tables, one line an evaluation: distances and scores, then the accuracy of places; intervals in brackets."""
+    """Two tables with one line per evaluation: distances and scores, then accuracies; intervals in brackets."""
     far = [_distances(title, e.name, e.summary, e.intervals) for e in evaluations]
     places = [_places(title, e.name, e.summary, e.intervals) for e in evaluations]
     text = table(far)
@@ -79,7 +79,7 @@ def answered_line(evaluation: Evaluation) -> str:
 
 
 def failure_line(evaluation: Evaluation) -> str:
-    """The reasons of the failed answers; nothing where none failed."""
+    """Why answers failed, and how often; empty where none did."""
     reasons = evaluation.predictions.failure_counts()
     return "" if not reasons else f"{evaluation.name}: failed answers: " + ", ".join(
         f"{reason} {n}" for reason, n in reasons.items()
@@ -100,7 +100,7 @@ def radius_lines(evaluation: Evaluation) -> str:
 
 
 def group_table(title: str, groups: Iterable[Group]) -> str:
-    """One line a group."""
+    """One line per group."""
     rows = []
     for group in groups:
         s, i = group.summary, group.intervals
@@ -113,7 +113,7 @@ def group_table(title: str, groups: Iterable[Group]) -> str:
 
 
 def difference_table(title: str, rows: Mapping[str, Mapping[str, Difference]]) -> str:
-    """One line a pair of models; a difference whose interval leaves out 0 bears a star."""
+    """One line per pair of models; a difference whose interval excludes 0 has a star."""
     keys = (("median_km", "median km", 1, 0), ("mean_km", "mean km", 1, 0), ("geoguessr_score", "score", 1, 0),
             *((f"acc_{r}km", f"<{r}km", 100, 1) for r in RADII), ("geo_country_acc", "country", 100, 1))  # fmt: skip
     out = []

@@ -6,7 +6,6 @@ from functools import cached_property
 
 import numpy as np
 
-from geospot.earth.areas import area_names
 from geospot.earth.folding import fold, is_blank
 from geospot.earth.gazetteer import Gazetteer, Located
 from geospot.earth.place import Place
@@ -96,7 +95,7 @@ class Truths:
     def areas(self) -> list[str]:
         """The folded name of each picture's area, "" for none."""
         names = self.labels.get("area")
-        return _folded(area_names(Gazetteer.load(), self.located.city_row).tolist() if names is None else names)
+        return _folded(Gazetteer.load().cities.area[self.located.city_row].tolist() if names is None else names)
 
     @cached_property
     def cities(self) -> list[str]:

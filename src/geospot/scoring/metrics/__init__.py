@@ -6,12 +6,10 @@ so that failing never pays. The keys under `answered/` are over the answers that
 `docs/metrics.md` has one line per key.
 """
 
-from geospot.scoring.metrics.baselines import best_constant_place
-from geospot.scoring.metrics.bootstrap import bootstrap_intervals, intervals, resample
-from geospot.scoring.metrics.compare import Difference, difference, paired_differences
+from geospot.scoring.metrics.bootstrap import resample
 from geospot.scoring.metrics.groups import Group, by_group
-from geospot.scoring.metrics.predictions import LEVELS, LOCATED, STATED, Predictions
-from geospot.scoring.metrics.summary import METRICS, columns, summarize
+from geospot.scoring.metrics.intervals import Difference, bootstrap_intervals, difference, intervals, paired_differences
+from geospot.scoring.metrics.summary import LEVELS, LOCATED, METRICS, STATED, Predictions, columns, summarize
 
 __all__ = [
     "LEVELS",
@@ -21,7 +19,6 @@ __all__ = [
     "Difference",
     "Group",
     "Predictions",
-    "best_constant_place",
     "bootstrap_intervals",
     "by_group",
     "columns",

@@ -1,6 +1,6 @@
 """The bootstrap: metrics over resampled places, for one model or for several on the same resamples.
 
-Places are drawn, not pictures: where a place has several pictures they come and go together (the cluster bootstrap,
+Places are drawn, not pictures: where a place has several pictures they are drawn together (the cluster bootstrap,
 Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
 """
 
@@ -11,9 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from geospot.scoring.metrics.interval import bca_interval, certain_share, mean_influence
-from geospot.scoring.metrics.predictions import LEVELS, Predictions
-from geospot.scoring.metrics.summary import columns, statistic
+from geospot.scoring.metrics.summary import LEVELS, Predictions, columns
 
 N_RESAMPLES = 2000
 # Draws held at once by a thread: 1 million counts are 8 MB.
@@ -45,7 +43,7 @@ def resample(
     _, start, place = np.unique(first.place[order], return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(start))[place]  # numbered in the order in which they come
     statistics = [_Statistics({key: column[order] for key, column in table.items()}) for table in tables]
-    blocks = _blocks(len(start), len(order), n_resamples)
+    blocks = draw_blocks(len(start), len(order), n_resamples)
 
     def work(block: tuple[int, int]) -> list[dict[str, np.ndarray]]:
         counts = draw_counts(len(start), block[1], seed, block[0])
@@ -60,14 +58,14 @@ def resample(
     return [{key: np.concatenate([part[i][key] for part in parts]) for key in table} for i, table in enumerate(tables)]
 
 
-def _blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]]:
+def draw_blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]]:
     """(number, rows) of the blocks of resamples that are drawn at once."""
     rows = max(1, min(n_resamples, _BLOCK_DRAWS // max(n_places, n)))
     return [(i, min(rows, n_resamples - start)) for i, start in enumerate(range(0, n_resamples, rows))]
 
 
 def draw_counts(n: int, rows: int, seed: int, block: int) -> np.ndarray:
-    """(rows, n) int64: how often each of n places comes up in n draws with replacement, a resample a row."""
+    """(rows, n) int64: how often each of n places comes up in n draws with replacement, one resample per row."""
     rng = np.random.default_rng([seed, block])
     draws = rng.integers(n, size=(rows, n), dtype=np.uint32)
     return np.stack([np.bincount(row, minlength=n) for row in draws])
@@ -79,7 +77,7 @@ class _Statistics:
     Whole numbers are summed in float32, which is exact to 16.7 million of them and twice as fast.
     """
 
-    def __init__(self, table: dict[str, np.ndarray]):
+    def __init__(self, table: dict[str, np.ndarray]) -> None:
         self.table = table
         n = len(next(iter(table.values())))
         self._wide, self._narrow = _Columns(np.float64, n), _Columns(np.float32, n)
@@ -110,7 +108,7 @@ class _Statistics:
 class _Columns:
     """Different columns (N,) that are summed together, as one matrix product."""
 
-    def __init__(self, dtype: type, n: int):
+    def __init__(self, dtype: type, n: int) -> None:
         self.dtype, self._n, self._known, self._parts = dtype, n, {}, []
 
     def add(self, values: np.ndarray) -> int:
@@ -137,7 +135,7 @@ class _Medians:
     Columns that differ only in how many of the last are left out (the answered of all) are sorted once.
     """
 
-    def __init__(self, table: dict[str, np.ndarray]):
+    def __init__(self, table: dict[str, np.ndarray]) -> None:
         self._columns = []  # (key, whether it shares the order of the one before it, order, sorted values)
         before = np.empty(0, np.int64)
         for key, values in table.items():
@@ -164,59 +162,15 @@ def _median(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Counts are summed in strides first, so that only one stride has to be searched.
     """
-    below = np.cumsum(np.add.reduceat(counts, np.arange(0, len(values), _STRIDE), axis=1), axis=1)  # (rows, strides)
-    total = below[:, -1]
-
-    rows = np.arange(len(counts))
+    width = min(_STRIDE, len(values))
+    below = np.cumsum(np.add.reduceat(counts, np.arange(0, len(values), width), axis=1), axis=1)  # (rows, strides)
+    total, rows = below[:, -1], np.arange(len(counts))
 
     def at(rank: np.ndarray) -> np.ndarray:
         stride = np.argmax(below > rank[:, None], axis=1)
         before = np.where(stride > 0, below[rows, stride - 1], 0)
-        inside = np.minimum(stride[:, None] * _STRIDE + np.arange(_STRIDE), len(values) - 1)  # (rows, _STRIDE)
+        inside = np.minimum(stride[:, None] * width + np.arange(width), len(values) - 1)  # (rows, width)
         reached = before[:, None] + np.cumsum(counts[rows[:, None], inside], axis=1) > rank[:, None]
         return values[inside[rows, np.argmax(reached, axis=1)]]
 
     return np.where(total > 0, (at((total - 1) // 2) + at(total // 2)) / 2, np.nan)
-
-
-def intervals(
-    predictions: Predictions, samples: dict[str, np.ndarray], confidence: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """The interval (low, high) of each metric from its resampled values; NaN where fewer than two places take part."""
-    table, found = columns(predictions), {}
-    for key, values in samples.items():
-        present = ~np.isnan(table[key])
-        column = table[key][present]
-        n = int(np.count_nonzero(np.bincount(predictions.place[present], minlength=1)))
-        if _is_share(key) and n and (np.all(column == 0) or np.all(column == 1)):
-            found[key] = certain_share(int(column[0]), n, confidence)
-        else:
-            influence = place_influence(key, table[key], predictions.place)
-            found[key] = bca_interval(values, statistic(key, table[key]), n, influence, confidence)
-    return found
-
-
-def place_influence(key: str, column: np.ndarray, place: np.ndarray) -> np.ndarray | None:
-    """Each place's influence on a metric; None for a median, which has no skew of this kind."""
-    return None if key.endswith("median_km") else mean_influence(column, place)
-
-
-def _is_share(key: str) -> bool:
-    return key.endswith("_rate") or "acc" in key.rpartition("/")[2]
-
-
-def ratio_interval(top: np.ndarray, bottom: np.ndarray, n_resamples: int = N_RESAMPLES) -> tuple[float, float]:
-    """The 95 % interval of sum(top) / sum(bottom) over places (N,)."""
-    both = np.stack([top, bottom], axis=1).astype(np.float64)
-    blocks = _blocks(len(both), len(both), n_resamples)
-    sums = np.concatenate([draw_counts(len(both), rows, 0, block) @ both for block, rows in blocks])
-    ratio = float(both[:, 0].sum() / both[:, 1].sum())
-    return bca_interval(sums[:, 0] / sums[:, 1], ratio, len(both), both[:, 0] - ratio * both[:, 1])
-
-
-def bootstrap_intervals(
-    predictions: Predictions, n_resamples: int = N_RESAMPLES, seed: int = 0, confidence: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """The interval (low, high) of every key of `summarize` but the counts."""
-    (samples,) = resample([predictions], n_resamples, seed)
-    return intervals(predictions, samples, confidence)

@@ -1,4 +1,4 @@
-"""What the demo leaves behind: results.json for machines, report.html for people."""
+"""What the demo writes: results.json for machines, report.html for people."""
 
 import platform
 import shlex
@@ -6,8 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import chz
 
 from geospot._version import __version__
 from geospot.files import write_json_atomic
@@ -50,7 +48,7 @@ def charts(out: Path) -> list[Chart]:
     sft, train = read_metrics(out / "sft"), read_metrics(out / "train")
     parts = ("coordinate", "country", "region", "city")
     return [
-        Chart("SFT: loss, nats a token", [curve(sft, "loss", "loss")]),
+        Chart("SFT: loss, nats per token", [curve(sft, "loss", "loss")]),
         Chart("SFT: median distance on eval, km", [curve(sft, "eval/median_km", "eval", band=True)], log=True),
         Chart("GRPO: median distance on eval, km", [curve(train, "eval/median_km", "eval", band=True)]),
         Chart("GRPO: score on eval, points", [curve(train, "eval/geoguessr_score", "eval", band=True)]),
@@ -61,7 +59,7 @@ def charts(out: Path) -> list[Chart]:
             "GRPO: weights",
             [curve(train, "coord_weight", "coordinates"), curve(train, "hierarchy_weight", "each label")],
         ),
-        Chart("GRPO: entropy, nats a token", [curve(train, "entropy", "entropy")]),
+        Chart("GRPO: entropy, nats per token", [curve(train, "entropy", "entropy")]),
     ]
 
 
@@ -83,15 +81,21 @@ def examples(stages: Mapping[str, Stage]) -> list[Example]:
 
 
 def versions() -> dict[str, str]:
-    """What ran."""
+    """The versions of what ran."""
     from importlib.metadata import version
 
     packages = ("torch", "transformers", "tinker", "numpy")
     return {"geospot": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def write_demo_report(out: Path, config, stages: Mapping[str, Mapping[str, Stage]], set_notes, notes) -> Path:
-    """Write report.html."""
+def write_demo_report(
+    out: Path,
+    configuration: Mapping[str, object],
+    stages: Mapping[str, Mapping[str, Stage]],
+    set_notes: Mapping[str, str],
+    notes: Sequence[str],
+) -> Path:
+    """Write report.html. `stages` by set and stage; `set_notes` say what each set is."""
     tables = [
         Table(name, [Row(s.name, s.summary, s.intervals) for s in by_stage.values()], set_notes[name])
         for name, by_stage in stages.items()
@@ -104,7 +108,7 @@ def write_demo_report(out: Path, config, stages: Mapping[str, Mapping[str, Stage
         maps=shown,
         charts=charts(out),
         examples=examples(stages["eval"]),
-        configuration=chz.asdict(config),
+        configuration=configuration,
         versions=versions(),
         command=shlex.join(["geospot", "demo", *sys.argv[2 if Path(sys.argv[0]).name == "geospot" else 1 :]]),
         notes=notes,

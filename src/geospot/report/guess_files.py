@@ -34,7 +34,7 @@ def map_link(lat: float, lon: float) -> str:
 
 
 def as_text(guesses: Sequence[Guess]) -> str:
-    """For people: a paragraph a photo."""
+    """For people: one paragraph per photo."""
     return "\n".join(_paragraph(guess) for guess in guesses)
 
 
@@ -76,7 +76,7 @@ def _radius(guess: Guess) -> str:
 
 
 def rows(guesses: Sequence[Guess]) -> list[dict]:
-    """A row a candidate; a photo without any has one row with the error."""
+    """One row per candidate; a photo without any has one row with the error."""
     found = []
     for guess in guesses:
         if not guess.ok:
@@ -97,7 +97,7 @@ def rows(guesses: Sequence[Guess]) -> list[dict]:
 
 
 def as_csv(guesses: Sequence[Guess]) -> str:
-    """One line a candidate. With one line a photo (rank 1) it is a predictions file of geospot eval."""
+    """One line per candidate. `geospot eval predictions=` reads it and scores the lines of rank 1."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -120,7 +120,7 @@ def as_json(guesses: Sequence[Guess]) -> str:
 
 
 def as_geojson(guesses: Sequence[Guess]) -> str:
-    """A point a candidate and, around the first, the circle of its radius; no geometry for what has no coordinates."""
+    """One point per candidate, and the circle of the radius around the first; no geometry without coordinates."""
     features = []
     for guess, row in ((g, row) for g in guesses for row in rows([g])):
         point = None
@@ -140,7 +140,7 @@ def _filled(row: dict) -> dict:
 
 
 def as_kml(guesses: Sequence[Guess]) -> str:
-    """A placemark a candidate and the circle of the first, for Google Earth and the like."""
+    """One placemark per candidate and the circle of the first, for Google Earth and similar programs."""
     ElementTree.register_namespace("", KML)
     root = ElementTree.Element(f"{{{KML}}}kml")
     document = _add(root, "Document")
@@ -163,7 +163,7 @@ def as_kml(guesses: Sequence[Guess]) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _add(parent, tag: str, text: str | None = None):
+def _add(parent: ElementTree.Element, tag: str, text: str | None = None) -> ElementTree.Element:
     element = ElementTree.SubElement(parent, f"{{{KML}}}{tag}")
     element.text = text
     return element
