@@ -1,6 +1,7 @@
 """The `geospot` command: one word, then key=value arguments."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -43,7 +44,16 @@ def command_module(command: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Dispatch to a command's `main`."""
+    """Dispatch to a command's `main`; one whose reader has gone (`| head`) ends without a word."""
+    try:
+        _dispatch(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still flushes at its end
+        raise SystemExit(141) from None  # as a shell says of a command that SIGPIPE ended
+
+
+def _dispatch(argv: Sequence[str] | None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())

@@ -8,8 +8,8 @@ from typing import Any, Literal, NoReturn
 import chz
 
 from geospot.data.fields import Columns
+from geospot.data.samples import check_views
 from geospot.data.splits import CellSplit
-from geospot.data.views import check_views
 from geospot.engine import follow, is_follower, lead
 from geospot.errors import GeospotError
 from geospot.models.loading import TINY, TINY_UNTRAINED, is_tiny

@@ -294,3 +294,28 @@ class FolderLock:
             with suppress(OSError):
                 self._file.close()
             _LOCKED_HERE.discard(self.path)
+
+
+# What a file may begin with that is not what its name says -> (what it is, what to do about it).
+_FOREIGN = (
+    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer", "run git lfs pull"),
+    (b"\x1f\x8b", "packed by gzip", "unpack it with gunzip"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd", "unpack it with unzstd"),
+    (b"\xfd7zXZ\x00", "packed by xz", "unpack it with unxz"),
+    (b"BZh", "packed by bzip2", "unpack it with bunzip2"),
+    (b"\x04\x22\x4d\x18", "packed by lz4", "unpack it with unlz4"),
+    (b"PK\x03\x04", "a zip archive", "unpack it with unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+)
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype html|html|head|body)", re.IGNORECASE | re.DOTALL
+)
+
+
+def foreign_content(head: bytes) -> tuple[str, str] | None:
+    """(what it is, what to do) of a file that its first bytes (512 or so) tell to be something else: a Git LFS pointer,
+    an HTML page, a packed file; None of any other.
+    """
+    if _PAGE.match(head):
+        return "an HTML page", "fetch the file itself; the page may say why it came in its place"
+    return next(((what, mend) for magic, what, mend in _FOREIGN if head.startswith(magic)), None)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geospot.data.fields import SPELLINGS, BadSample, Columns, read_coordinates, read_fields, read_place
+from geospot.answer.columns import SPELLINGS
+from geospot.data.fields import BadSample, Columns, read_coordinates, read_fields, read_place
 
 
 def test_zero_is_a_coordinate():
@@ -30,7 +31,7 @@ def test_unknown_labels_are_none_and_namibia_is_not():
         ({"lat": "nan", "lon": 1}, "coordinates are not finite"),
         ({"lat": 1, "lon": float("inf")}, "coordinates are not finite"),
         ({"lat": 90.01, "lon": 1}, "coordinates out of range"),
-        ({"lat": 1, "lon": -180.01}, "coordinates out of range"),
+        ({"lat": 1, "lon": -360.01}, "coordinates out of range"),
         ({"lat": 0, "lon": 0.0}, "coordinates are (0, 0)"),
     ],
 )

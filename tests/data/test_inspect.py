@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -272,3 +275,25 @@ def test_a_hub_is_looked_through_and_its_network_told_of(tmp_path, monkeypatch, 
     network = out.split("\nNetwork\n")[1].split("\n\n")[0].splitlines()
     assert len(network) == 2
     assert (tmp_path / "page.html").read_text().count("data:image/jpeg") == 24
+
+
+def test_a_source_without_a_place_leaves_with_a_status(tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    with pytest.raises(SystemExit) as left:
+        cli.main(["data", "inspect", str(tmp_path), "data_workers=0"])
+    assert left.value.code == 2
+    told = capsys.readouterr()
+    assert "no usable place in" in told.err
+    assert "no GPS in their EXIF" in told.err
+    assert re.search(r"places +0\n", told.out)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data", "--help"], ["data"]])
+def test_a_reader_that_goes_away_is_no_traceback(words):
+    command = [sys.executable, "-c", "import sys; from geospot.cli import main; main(sys.argv[1:])", *words]
+    read, write = os.pipe()
+    os.close(read)  # as `| head` does when it has seen enough
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 141
+    assert done.stderr == ""

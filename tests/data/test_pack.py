@@ -22,7 +22,7 @@ from geospot.data import pack as packing
 from geospot.data.pack import PackSettings, pack
 from geospot.data.records import Skip
 from geospot.data.samples import Sample, SkipCounter
-from geospot.data.shard_writer import UniqueKeys
+from geospot.data.shard_writer import SeenHashes, UniqueKeys
 from geospot.data.sources import open_source
 from geospot.data.stream import read_all
 from geospot.data.tar import pack_samples, write_shard
@@ -104,7 +104,7 @@ def numbered_alike(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alike")
     for shard in range(4):
         places = [Place(48 + i / 20, 8 + shard + i / 50) for i in range(40)]
-        write_shard(folder / f"{shard}.tar", [Sample(f"{i}", (jpeg(i),), place) for i, place in enumerate(places)])
+        write_shard(folder / f"{shard}.tar", [Sample(f"{i}", (jpeg(i + 40 * shard),), p) for i, p in enumerate(places)])
     return folder
 
 
@@ -249,11 +249,12 @@ def test_keys_are_unique_over_the_set_and_hold_no_dot(tmp_path):
 
 def test_keys_given_before_a_resume_are_not_given_again(tmp_path, monkeypatch):
     monkeypatch.setattr("geospot.data.shard_writer.RECENT", 3)
-    keys = UniqueKeys(tmp_path / "keys")
+    given = SeenHashes(tmp_path / "keys")
+    keys = UniqueKeys(given)
     first = [keys.take(key) for key in ["x.y", "x_y", "", "dir/", "x.y", "z"]]
     assert first == ["x_y", "x_y-2", "sample", "dir/sample", "x_y-3", "z"]
-    keys.sync()
-    again = UniqueKeys(tmp_path / "keys", 5)  # the last was not in the state
+    given.sync()
+    again = UniqueKeys(SeenHashes(tmp_path / "keys", 5))  # the last was not in the state
     assert [again.take(key) for key in ["z", "x_y", "", "dir/"]] == ["z", "x_y-4", "sample-2", "dir/sample-2"]
 
 
@@ -373,3 +374,43 @@ def test_what_cannot_be_done_is_refused_before_any_work(words, says, capsys, tmp
     assert left.value.code == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_on_one_side_and_its_duplicates_are_counted(tmp_path):
+    """The same photo at two places, far apart: it must not be trained on and held out."""
+    places = [Place(48 + i / 20, 8 + i / 50) for i in range(80)]
+    write_shard(tmp_path / "0.tar", [Sample(f"{i}", (jpeg(i % 20),), place) for i, place in enumerate(places)])
+    settings = PackSettings(eval_fraction=0.4, cell_km=30, holdout_km=1, shuffle=False)
+    told = pack(open_source(str(tmp_path / "0.tar")), tmp_path / "out", settings).told
+    train, held_out = ([s.pictures[0] for s in contents(tmp_path / "out" / side)] for side in ("train", "eval"))
+    assert train
+    assert held_out
+    assert not set(train) & set(held_out)
+    assert told["skipped"][packing.DUPLICATE] > 0
+    assert told["pictures again"] == len(train) + len(held_out) - len(set(train)) - len(set(held_out)) > 0
+    assert len(train) + len(held_out) + sum(told["skipped"].values()) == 80
+
+
+def test_headings_that_come_again_are_no_duplicate_unless_all_do(tmp_path):
+    grey = jpeg(99)  # a heading for which there was no picture
+    samples = [Sample(f"{i}", (jpeg(i), grey), Place(48 + i, 8)) for i in range(4)]
+    samples.append(Sample("again", (jpeg(0), grey), Place(50.5, 8)))
+    write_shard(tmp_path / "0.tar", samples)
+    told = pack(open_source(str(tmp_path / "0.tar")), tmp_path / "out", PackSettings(shuffle=False)).told
+    assert (told["places"], told["pictures again"], told["skipped"]) == ({"train": 5}, 1, {})
+
+
+def test_a_share_that_is_not_what_was_asked_for_is_explained(tmp_path, capsys):
+    samples = [Sample(f"{i}", (jpeg(i),), Place(48 + i / 1000, 8.5 + i % 2)) for i in range(30)]
+    write_shard(tmp_path / "0.tar", samples)
+    for seed in range(100):
+        cell = PackSettings(seed=seed, eval_fraction=0.05).split
+        if cell.side(48.01, 8.5) == "eval":
+            break
+    words = ["data", "pack", str(tmp_path / "0.tar"), "data_workers=0"]
+    cli.main([*words, f"out={tmp_path}/out", "eval_fraction=0.05", f"seed={seed}"])
+    out = capsys.readouterr().out
+    assert "50 % of the places are held out where eval_fraction=0.05 asks for 5 %" in out
+    assert "share of the map's cells, 100 km wide" in out
+    cli.main([*words, f"out={tmp_path}/other"])
+    assert "eval_fraction" not in capsys.readouterr().out

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import chz
 
@@ -88,7 +88,7 @@ class PackConfig(SourceConfig):
 
 
 def run_inspect(config: InspectConfig) -> None:
-    """Print what the source holds; status 1 where `against` shares something with it."""
+    """Print what the source holds; status 1 where `against` shares something with it, 2 where it holds no place."""
     spec = _given(config.data, "inspect")
     columns = Columns.parse(config.columns)
     source = _open(spec, columns)
@@ -114,11 +114,14 @@ def run_inspect(config: InspectConfig) -> None:
         raise SystemExit(130)
     if found.stopped and found.stopped != f"limit={config.limit}":
         raise SystemExit(2)
+    if not found.places:
+        print(f"geospot data inspect: no usable place in {spec}. {source.mend}".rstrip(), file=sys.stderr)
+        raise SystemExit(2)
     if against and against[1].leaks:
         raise SystemExit(1)
 
 
-def _pass(source: Source, columns: Columns, title: str, limit: int = 0, **how) -> Inspection:
+def _pass(source: Source, columns: Columns, title: str, limit: int = 0, **how: Any) -> Inspection:
     """Read a source with a bar over its places if their number is known, else over its parts."""
     n_parts = len(source.parts)
     total = limit or (n_parts if n_parts > 1 else None)
@@ -166,6 +169,10 @@ def _packed_text(out: str, packed: Packed) -> str:
     lines.append(f"skipped: {packed.skipped}")
     for reason, examples in packed.skipped.examples.items():
         lines += [f"  {reason}: {example}" for example in examples[:3]]
+    if told.get("pictures again"):
+        lines.append(
+            f"places whose pictures were there before, on the same side, and were kept: {told['pictures again']:,}"
+        )
     if told["keys renamed"]:
         lines.append(f"keys given a number or a name, since they came twice or were empty: {told['keys renamed']:,}")
     labels = told["labels"]
@@ -175,9 +182,24 @@ def _packed_text(out: str, packed: Packed) -> str:
                 f"{level}: {labels[f'{level} filled']:,} filled from the coordinates, "
                 f"{labels[f'{level} disagree']:,} disagree with them and were kept"
             )
+    if note := _share_note(told):
+        lines.append(note)
     split = len(told["places"]) > 1 and told["places"]["eval"]
     words = f"data={out}/train eval_data={out}/eval" if split else f"data={out}"
     return "\n".join([*lines, f"train on it: geospot sft {words}"])
+
+
+def _share_note(told: dict) -> str:
+    """Why the share that is held out is another one than was asked for; "" where it is not, or nearly not."""
+    settings, places = told["settings"], told["places"]
+    asked, total = settings["eval_fraction"], sum(places.values())
+    if not asked or not total or 0.5 * asked <= places["eval"] / total <= 1.5 * asked:
+        return ""
+    return (
+        f"{100 * places['eval'] / total:.3g} % of the places are held out where eval_fraction={asked:g} asks for "
+        f"{100 * asked:.3g} %: it is a share of the map's cells, {settings['cell_km']:g} km wide, and these places lie "
+        "in few of them, or many in one. A smaller cell_km or another seed gives another share"
+    )
 
 
 def _given(spec: str | None, action: str) -> str:

@@ -151,7 +151,7 @@ class Inspection:
         found = {"width, px": self._width, "height, px": self._height, "bytes": self._nbytes}
         return {name: np.array(values, np.int64) for name, values in found.items()}
 
-    def place_of_picture(self, picture) -> np.ndarray:
+    def place_of_picture(self, picture: np.ndarray | int) -> np.ndarray:
         """Rows of the places that these pictures belong to."""
         return np.searchsorted(np.cumsum(self.pictures_a_place), picture, side="right")
 
@@ -198,7 +198,8 @@ def inspect(
     found = Inspection(source, columns, seed)
     n_parts = len(source.parts)
     order = np.random.default_rng(seed).permutation(n_parts) if limit else range(n_parts)
-    lanes = Lanes(source, order, min(REMOTE_PARTS if source.remote else 2, max(n_parts, 1)), found.skipped)
+    width = min(REMOTE_PARTS if source.remote else 2, max(n_parts, 1))
+    lanes = Lanes(source, order, width, found.skipped, columns=columns)
     reader = fact_decoder(columns, decode, workers)
     parts: deque[int] = deque()  # of the records on their way
 

@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from geospot.answer.columns import find_column
+from geospot.answer.places import as_row, find_exchange, read_cells
+from geospot.data.fields import USUAL, BadSample, Columns, read_fields, read_label
 from geospot.data.records import Record, Skip, Source
 from geospot.data.samples import SkipCounter
 from geospot.errors import DataError
@@ -15,20 +18,30 @@ BATCH_BYTES = 4 << 20
 BATCHES_AHEAD = 1  # besides the one in hand and the one being read
 # Parts in a row that give an error before their first record: then it is the network or the disk, not the parts.
 MAX_DEAD_PARTS = 8
-_UNREADABLE = ("unreadable shard", "missing shard")
+JUDGED_PLACES = 60  # as many as a stream holds before it yields the first
+AXES = ("lat", "lon")
+_UNREADABLE = ("unreadable shard", "missing shard", "no shard")
 
 
 class Watch:
     """Counts what is skipped of a source, warns of shards at once, and stops where nothing can be read any more."""
 
-    def __init__(self, source: Source, skipped: SkipCounter):
-        self.source, self.skipped = source, skipped
+    def __init__(self, source: Source, skipped: SkipCounter, columns: Columns = USUAL):
+        self.source, self.skipped, self.columns = source, skipped, columns
         self._dead = 0
+        self._places: list[tuple[float, float, str | None]] | None = []  # of the first records, until they are judged
+        self._keys: tuple[str, ...] = ()
 
     def saw(self, item: Record | Skip) -> None:
-        """DataError where this is the last of many parts in a row of which nothing could be read."""
+        """DataError where this is the last of many parts in a row of which nothing could be read, or the last of the
+        first places, and their latitude and longitude are exchanged.
+        """
         if isinstance(item, Record):
             self._dead = 0
+            if self._places is not None:
+                self._note(item)
+                if len(self._places) >= JUDGED_PLACES:
+                    self.ended()
             return
         self.skipped.count(item.reason, item.detail)
         if item.reason.endswith("shard"):
@@ -40,6 +53,37 @@ class Watch:
                     f"data={self.source.spec!r}: {self._dead} shards in a row could not be read, the last one: "
                     f"{item.detail}. The same command goes on from the last checkpoint when they can be read again"
                 )
+
+    def ended(self) -> None:
+        """DataError where latitude and longitude of the first places are exchanged; judged once.
+
+        Who names the usual keys by hand has said that they are right: a warning is all.
+        """
+        places, self._places = self._places, None
+        found = find_exchange(*zip(*places, strict=True)) if places else None  # lat, lon, country
+        if found is None:
+            return
+        lat, lon = self._keys
+        mend = f"Exchange them by columns=lat={lon},lon={lat}; if they are right, say columns=lat={lat},lon={lon}"
+        text = f"data={self.source.spec!r}: {found}. {self.source.exchange_mend or mend}"
+        if (self.columns.lat, self.columns.lon) != tuple(find_column(axis, self._keys) for axis in AXES):
+            raise DataError(text)
+        warnings.warn(text, stacklevel=3)
+
+    def _note(self, record: Record) -> None:
+        """Keep what a record says of latitude and longitude, in range or not."""
+        try:
+            fields = read_fields(record.fields)
+        except BadSample:
+            return
+        if self.columns.lat is None and self.columns.lon is None:
+            fields = as_row(fields)
+        keys = [self.columns.find(axis, fields) for axis in AXES]
+        if None not in keys:
+            lat, lon = (read_cells(fields, key, axis, bounded=False) for key, axis in zip(keys, AXES, strict=True))
+            if isinstance(lat, float) and isinstance(lon, float):
+                self._keys = tuple(keys)
+                self._places.append((lat, lon, read_label(fields, "country", self.columns)))
 
 
 class ReadAhead:
@@ -116,10 +160,16 @@ class Lanes:
     """
 
     def __init__(
-        self, source: Source, order: Sequence[int], width: int, skipped: SkipCounter, start: dict | None = None
+        self,
+        source: Source,
+        order: Sequence[int],
+        width: int,
+        skipped: SkipCounter,
+        start: dict | None = None,
+        columns: Columns = USUAL,
     ):
         self.source, self.order = source, order
-        self._watch = Watch(source, skipped)
+        self._watch = Watch(source, skipped, columns)
         start = start or {"next": 0, "turn": 0, "open": [None] * width}
         self._next, self._turn = start["next"], start["turn"]
         self._lanes = [None if cursor is None else self._open(*cursor) for cursor in start["open"]]
@@ -164,4 +214,5 @@ class Lanes:
                     return lane.part, item
                 self._lanes[i] = self._following()
             self._turn = (i + 1) % len(self._lanes)
+        self._watch.ended()
         raise StopIteration

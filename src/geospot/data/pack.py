@@ -9,20 +9,20 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from geospot._version import __version__
+from geospot.data.facts import digest
 from geospot.data.fields import Columns
-from geospot.data.in_order import PART, InOrder
 from geospot.data.inspect import finished
 from geospot.data.labels import LabelFiller
-from geospot.data.records import Source
+from geospot.data.records import Record, Skip, Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
-from geospot.data.shard_writer import ShardWriter, UniqueKeys
+from geospot.data.shard_writer import SeenHashes, ShardWriter, UniqueKeys
 from geospot.data.splits import REASONS, CellSplit
 from geospot.data.stream import SampleStream
 from geospot.earth.place import Place
@@ -33,6 +33,8 @@ from geospot.files import FolderLock, write_bytes_atomic, write_json_atomic
 SAFE_S = 10.0  # seconds between two states
 BATCH = 64
 WORK, DONE = ".pack", "pack.json"
+DUPLICATE = "same picture as one on the other side"
+PART = 1 << 48  # a cursor of `InOrder` is the part's number times this, plus the cursor in it
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,33 @@ def check_folder(out: Path, about: dict, settings: PackSettings) -> dict | None:
     return known
 
 
+class InOrder(Source):
+    """A source as one part, its parts one behind the other: what a stream reads of it is in the source's own order."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.spec, self.remote, self.revision = source.spec, source.remote, source.revision
+        self.retries = source.retries
+        self.parts = [source.identity()]
+
+    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+        """All records from a cursor on."""
+        first, cursor = divmod(start, PART)
+        for i in range(first, len(self.source.parts)):
+            for item in self.source.read(i, cursor):
+                yield (
+                    replace(item, start=i * PART + item.start, end=i * PART + item.end)
+                    if isinstance(item, Record)
+                    else item
+                )
+            cursor = 0
+
+    def fetch(self, part: int, start: int, end: int) -> Record:
+        """One record again."""
+        i, cursor = divmod(start, PART)
+        return replace(self.source.fetch(i, cursor, end - i * PART), start=start, end=end)
+
+
 class _Packer:
     """The stream, the writers and the keys, and their state as one."""
 
@@ -177,12 +206,17 @@ class _Packer:
             side: ShardWriter(folder, side, settings.shard_samples, writers.get(side))
             for side, folder in folders.items()
         }
-        self.keys = UniqueKeys(out / WORK / "keys", state.get("keys", 0))
-        self.renamed = state.get("renamed", 0)
+        self._hashes = {name: SeenHashes(out / WORK / name, n) for name, n in self._kept(state).items()}
+        self._keys = UniqueKeys(self._hashes["keys"])
+        self.renamed, self.repeated = state.get("renamed", 0), state.get("repeated", 0)
         self.labels: Counter = Counter(state.get("labels", {}))
         self._filler = LabelFiller() if settings.fill_labels else None
-        for thing in (*self.writers.values(), self.keys):
+        for thing in (*self.writers.values(), *self._hashes.values()):
             self._stack.callback(thing.close)
+
+    def _kept(self, state: dict) -> dict[str, int]:
+        """The files of hashes, of keys and of each side's pictures, and how many each holds."""
+        return {"keys": 0} | {f"pictures {side}": 0 for side in self.writers} | state.get("hashes", {})
 
     def close(self) -> None:
         """End the workers, close the files."""
@@ -214,31 +248,41 @@ class _Packer:
     def _write(self, samples: list[Sample]) -> bool:
         if self._filler:
             samples = self._filler(samples)
-        named = []
-        for sample in samples:
-            key = self.keys.take(sample.key)
-            self.renamed += key != sample.key.replace(".", "_")
-            named.append(replace(sample, key=key))
         split = self.settings.split
-        if split is None:
-            return self.writers["train"].write(named)
-        sides = [split.side(sample.place.lat, sample.place.lon) for sample in named]
-        done = [
-            writer.write([sample for sample, its in zip(named, sides, strict=True) if its == side])
-            for side, writer in self.writers.items()
-        ]
-        return any(done)
+        sides: dict[str, list[Sample]] = {side: [] for side in self.writers}
+        for sample in samples:
+            side = split.side(sample.place.lat, sample.place.lon) if split else "train"
+            if self._may_be_on(side, sample):
+                key = self._keys.take(sample.key)
+                self.renamed += key != sample.key.replace(".", "_")
+                sides[side].append(replace(sample, key=key))
+        finished = [writer.write(sides[side]) for side, writer in self.writers.items()]
+        return any(finished)
+
+    def _may_be_on(self, side: str, sample: Sample) -> bool:
+        """Whether none of its pictures is on the other side: so no picture is both trained on and held out."""
+        digests = [digest(picture) for picture in sample.pictures]
+        if any(d in self._hashes[f"pictures {other}"] for d in digests for other in self.writers if other != side):
+            self.stream.skipped.count(DUPLICATE, sample.key)
+            return False
+        here = self._hashes[f"pictures {side}"]
+        new = [d for d in dict.fromkeys(digests) if d not in here]
+        self.repeated += not new
+        for d in new:
+            here.add(d)
+        return True
 
     def _save(self) -> None:
         """Make all that was written safe, then say so."""
-        for thing in (*self.writers.values(), self.keys):
+        for thing in (*self.writers.values(), *self._hashes.values()):
             thing.sync()
         state = {
             "source": self.about,
             "settings": asdict(self.settings),
             "writers": {side: writer.state() for side, writer in self.writers.items()},
-            "keys": self.keys.n,
+            "hashes": {name: hashes.n for name, hashes in self._hashes.items()},
             "renamed": self.renamed,
+            "repeated": self.repeated,
             "labels": self._labels(),
             "stream": self.stream.state(),
         }
@@ -274,6 +318,7 @@ class _Packer:
             "shards": {side: len(writer.shards) for side, writer in self.writers.items()},
             "skipped": dict(self.stream.skipped),
             "keys renamed": self.renamed,
+            "pictures again": self.repeated,
             "labels": self._labels(),
             "geospot": __version__,
         }

@@ -59,6 +59,7 @@ class Source(ABC):
     remote: whether reading waits for a network. revision: of a hub's repository, pinned; a resumed run asks for it.
     retries: what the network made necessary so far, by reason. fetches_singly: whether `fetch` costs no more than its
     record; else a resume asks by `fetch_many`. mend: what a user can do where no sample of it is usable.
+    exchange_mend: the same where its latitudes and longitudes are exchanged; "": name the columns the other way round.
     """
 
     spec: str
@@ -68,6 +69,7 @@ class Source(ABC):
     retries: Counter | None = None
     fetches_singly: bool = True
     mend: str = ""
+    exchange_mend: str = ""
 
     @abstractmethod
     def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:

@@ -1,8 +1,10 @@
 """A sample: the pictures of one place and where it is, read from a record or refused with a reason."""
 
+import random
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from geospot.data.fields import USUAL, BadSample, Columns, read_fields, read_place
 from geospot.data.pictures import prepare_picture
@@ -10,6 +12,7 @@ from geospot.data.records import Record, StoredPicture
 from geospot.earth.place import Place
 
 EXAMPLES = 5
+EACH = "each"  # of `views`: every picture is a sample of its own
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class SkipCounter(Counter):
     `examples` holds the first few of each reason in words.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.examples: dict[str, list[str]] = {}
 
@@ -87,3 +90,40 @@ def stored_bytes(stored: bytes | StoredPicture) -> bytes:
         raise BadSample("picture file missing", str(error)) from None
     except OSError as error:
         raise BadSample("picture file unreadable", str(error)) from None
+
+
+# --- which of a place's pictures are shown: all headings together, a seeded choice of them, or each on its own -----
+
+
+def check_views(views: str) -> str:
+    """`views` as it is; ValueError unless it is a whole number from 1 on, or 'each'."""
+    if views != EACH and not (views.isdecimal() and int(views) >= 1):
+        raise ValueError(f"views={views!r}: must be how many pictures of a place are shown together (1, 4), or each")
+    return views
+
+
+def split_views(record: Record, views: str) -> list[tuple[int, ...] | None]:
+    """The samples that a record gives, each as the positions of its pictures; None: left to `choose_views`."""
+    if views == EACH and len(record.pictures) > 1:
+        return [(i,) for i in range(len(record.pictures))]
+    return [None]
+
+
+def choose_views(record: Record, views: str, seed: Sequence[int]) -> tuple[int, ...]:
+    """Positions of the pictures that a sample shows; where there are more than it takes, drawn by seed and key."""
+    n = len(record.pictures)
+    if views == EACH or n <= int(views):
+        return tuple(range(n))
+    drawn = random.Random(f"{'/'.join(map(str, seed))}/{record.key}").sample(range(n), int(views))
+    return tuple(sorted(drawn))
+
+
+def with_views(record: Record, chosen: tuple[int, ...], views: str) -> Record:
+    """The record with these pictures alone; one of several samples of a place gets a key of its own."""
+    if len(chosen) == len(record.pictures):
+        return record
+    key = record.key
+    if views == EACH:
+        key = f"{key}/{record.names[chosen[0]].partition('.')[0]}"
+    pictures, names = (tuple(of[i] for i in chosen) for of in (record.pictures, record.names))
+    return replace(record, key=key, pictures=pictures, names=names)

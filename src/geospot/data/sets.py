@@ -1,9 +1,10 @@
 """What a run trains on and what it is evaluated on, opened by their names and kept apart."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from geospot.data.fields import Columns
 from geospot.data.records import Source
@@ -13,9 +14,25 @@ from geospot.data.splits import CellSplit, NearHeldOut, OneSide
 from geospot.data.stream import read_places
 from geospot.data.world.bluemarble import ensure_shards
 from geospot.data.world.mosaic import WorldConfig
+from geospot.earth.place import Place
 from geospot.errors import DataError
 
 MAX_WORKERS = 8
+
+
+class SetsConfig(Protocol):
+    """What of a run's configuration decides its sets; `geospot.config.LoopConfig` says what each key means."""
+
+    data: str
+    eval_data: str
+    columns: str
+    data_workers: int
+    max_pixels: int | None
+    holdout_km: float
+    cell_km: float
+    eval_fraction: float
+    train_places: int
+    zoom_km: float
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Sets:
         return {"train": self.train.revision} | {name: source.revision for name, source in self.held_out.items()}
 
 
-def open_sets(config, revisions: Mapping[str, str | None] | None = None) -> Sets:
+def open_sets(config: SetsConfig, revisions: Mapping[str, str | None] | None = None) -> Sets:
     """The sets of a `LoopConfig`; makes the Blue Marble's shards if need be. DataError with the mend."""
     pinned, columns = dict(revisions or {}), Columns.parse(config.columns)
     folders: dict[str, str] = {}
@@ -56,7 +73,7 @@ def open_sets(config, revisions: Mapping[str, str | None] | None = None) -> Sets
     return Sets(train, held_out)
 
 
-def check_apart(config, train: Source, held_out: Source) -> None:
+def check_apart(config: SetsConfig, train: Source, held_out: Source) -> None:
     """DataError where a held-out part is trained on too (a folder is searched with all below it)."""
     theirs = {_resolved(part) for part in held_out.parts}
     if both := [part for part in train.parts if _resolved(part) in theirs]:
@@ -70,12 +87,12 @@ def _resolved(part: str) -> str:
     return part if "://" in part else str(Path(part).resolve())
 
 
-def eval_options(config, sets: Sets) -> ReadOptions:
+def eval_options(config: SetsConfig, sets: Sets) -> ReadOptions:
     """How held-out records are read."""
     return _options(config, OneSide(sets.split, "eval") if sets.split else None)
 
 
-def train_options(config, sets: Sets, held_out: Sequence[Sample]) -> ReadOptions:
+def train_options(config: SetsConfig, sets: Sets, held_out: Sequence[Sample]) -> ReadOptions:
     """How records to train on are read: what lies in a held-out cell, or near a held-out place, is refused.
 
     held_out: the samples that are evaluated on. Of sources on this machine every place is kept away from, of others
@@ -91,18 +108,18 @@ def train_options(config, sets: Sets, held_out: Sequence[Sample]) -> ReadOptions
     return _options(config, NearHeldOut(places, config.holdout_km) if places and config.holdout_km else None)
 
 
-def _options(config, refuse) -> ReadOptions:
+def _options(config: SetsConfig, refuse: Callable[[Place], str | None] | None) -> ReadOptions:
     return ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns), refuse=refuse)
 
 
-def worker_count(config) -> int:
+def worker_count(config: SetsConfig) -> int:
     """Processes that decode: as asked, or all cores but one; none for the Blue Marble's small pictures."""
     if config.data_workers >= 0:
         return config.data_workers
     return 0 if config.data == "bluemarble" else min(MAX_WORKERS, max(1, (os.cpu_count() or 1) - 1))
 
 
-def held_out_sets(config, zoom_km: float) -> dict[str, Source]:
+def held_out_sets(config: SetsConfig, zoom_km: float) -> dict[str, Source]:
     """Name -> source of what `geospot eval data=...` evaluates on; `zoom_km` is of the Blue Marble's pictures."""
     columns = Columns.parse(config.columns)
     if config.data == "bluemarble":

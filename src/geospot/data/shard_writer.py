@@ -3,8 +3,9 @@
 import io
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class ShardWriter:
         os.truncate(partial, size)
         self._file = open(partial, "ab")  # noqa: SIM115  open as long as the shard is at hand
 
-    def _guard(self, call, *args) -> None:
+    def _guard(self, call: Callable, *args: Any) -> None:
         try:
             call(*args)
         except OSError as error:
@@ -131,8 +132,8 @@ def _members(samples: Sequence[Sample]) -> bytes:
     return packed[: last.end]
 
 
-class UniqueKeys:
-    """Gives every sample of a set a key of its own, in 8 bytes of memory each; kept in a file for those who resume."""
+class SeenHashes:
+    """A growing set of 64-bit hashes, 8 bytes of memory each; kept in a file for those who resume."""
 
     def __init__(self, path: Path, n: int = 0):
         """`n`: how many of the file's hashes are from before the resume."""
@@ -143,25 +144,20 @@ class UniqueKeys:
         self._sorted = np.sort(np.fromfile(path, "<u8"))
         self._file = open(path, "ab")  # noqa: SIM115  held open as long as the object
         self._recent: set[int] = set()
-        self._next: dict[str, int] = {}
         self.n = n
 
-    def take(self, key: str) -> str:
-        """The key without dots, which end a key in a shard; with `-2`, `-3` ... where it was given before."""
-        key = key.replace(".", "_")
-        key = f"{key}sample" if not key or key.endswith("/") else key
-        free, number = key, self._next.get(key, 2)
-        while (hashed := digest(free.encode())) in self._recent or self._is_old(hashed):
-            free, number = f"{key}-{number}", number + 1
-        if free != key:
-            self._next[key] = number
+    def __contains__(self, hashed: int) -> bool:
+        i = np.searchsorted(self._sorted, np.uint64(hashed))
+        return hashed in self._recent or bool(i < len(self._sorted) and self._sorted[i] == hashed)
+
+    def add(self, hashed: int) -> None:
+        """Keep one more."""
         self._recent.add(hashed)
         self._file.write(hashed.to_bytes(8, "little"))
         self.n += 1
         if len(self._recent) >= RECENT:
             self._sorted = np.sort(np.concatenate([self._sorted, np.array(list(self._recent), np.uint64)]))
             self._recent = set()
-        return free
 
     def sync(self) -> None:
         """Wait until the disk has them."""
@@ -172,6 +168,22 @@ class UniqueKeys:
         """Close the file."""
         self._file.close()
 
-    def _is_old(self, hashed: int) -> bool:
-        i = np.searchsorted(self._sorted, np.uint64(hashed))
-        return bool(i < len(self._sorted) and self._sorted[i] == hashed)
+
+class UniqueKeys:
+    """Gives every sample of a set a key of its own."""
+
+    def __init__(self, given: SeenHashes):
+        self._given = given
+        self._next: dict[str, int] = {}
+
+    def take(self, key: str) -> str:
+        """The key without dots, which end a key in a shard; with `-2`, `-3` ... where it was given before."""
+        key = key.replace(".", "_")
+        key = f"{key}sample" if not key or key.endswith("/") else key
+        free, number = key, self._next.get(key, 2)
+        while (hashed := digest(free.encode())) in self._given:
+            free, number = f"{key}-{number}", number + 1
+        if free != key:
+            self._next[key] = number
+        self._given.add(hashed)
+        return free

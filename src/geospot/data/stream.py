@@ -3,12 +3,7 @@
     parts (new order each epoch) -> lanes, read ahead -> shuffle buffer of raw records -> decoded in order -> samples
 
 The buffer holds records as they are stored: where each one lies is all that a checkpoint keeps of it, so a resumed
-stream fetches what was in the buffer and nothing else. Memory is bounded by
-
-    buffer * record + open_parts * 3 * min(32 records, 4 MB + 1 record) + (3 * workers + 1) * 2 * 8 records
-
-with `record` the encoded bytes of a place's pictures; the number of parts adds their names alone. Pictures on this
-machine's disks stay there until a worker decodes them: then only the last term holds any.
+stream fetches what was in the buffer and nothing else. docs/data.md says what bounds the memory.
 """
 
 from collections import deque
@@ -24,8 +19,16 @@ from geospot.data.decode import Decoder, decode_in_order, sample_decoder
 from geospot.data.fields import Columns, read_fields, read_place
 from geospot.data.lanes import Lanes, ReadAhead, Watch
 from geospot.data.records import Record, Skip, Source
-from geospot.data.samples import BadSample, ReadOptions, Sample, SkipCounter
-from geospot.data.views import check_views, choose_views, split_views, with_views
+from geospot.data.samples import (
+    BadSample,
+    ReadOptions,
+    Sample,
+    SkipCounter,
+    check_views,
+    choose_views,
+    split_views,
+    with_views,
+)
 from geospot.earth.place import Place
 from geospot.errors import DataError
 
@@ -80,7 +83,7 @@ class SampleStream:
         self.source, self.seed, self.buffer, self.views = source, seed, buffer, check_views(views)
         self.open_parts, self.rank, self.world, self.epochs = open_parts, rank, world, epochs
         self._over = self._closed = False
-        self._decoder = sample_decoder(options, workers)
+        self._decoder, self._columns = sample_decoder(options, workers), options.columns
         self._ahead = 3 * workers + 1  # batches
         self._batch = DECODE_BATCH if workers else 1
         self._fetchers: ThreadPoolExecutor | None = None
@@ -189,7 +192,7 @@ class SampleStream:
         self._deals = len(order) < self.world
         if not self._deals:
             order = order[self.rank :: self.world]
-        self._lanes = Lanes(self.source, order, self.open_parts, self.skipped, lanes)
+        self._lanes = Lanes(self.source, order, self.open_parts, self.skipped, lanes, self._columns)
         self._rng = np.random.Generator(np.random.PCG64([self.seed, self._epoch, self.rank, 1]).advance(self._draws))
 
     def _fill(self) -> None:
@@ -298,9 +301,11 @@ class SampleStream:
         return True
 
 
-def read_records(source: Source, skipped: SkipCounter, views: str = "4", seed: int = 0) -> Iterator[Record]:
+def read_records(
+    source: Source, skipped: SkipCounter, columns: Columns, views: str = "4", seed: int = 0
+) -> Iterator[Record]:
     """Every record of a source once, in its own order, with the pictures that `views` shows; nothing is decoded."""
-    watch = Watch(source, skipped)
+    watch = Watch(source, skipped, columns)
     for part in range(len(source.parts)):
         items = ReadAhead(source.read(part)) if source.remote else source.read(part)
         with closing(items):
@@ -310,6 +315,7 @@ def read_records(source: Source, skipped: SkipCounter, views: str = "4", seed: i
                     continue
                 for chosen in split_views(item, views):
                     yield with_views(item, chosen or choose_views(item, views, (seed,)), views)
+    watch.ended()
 
 
 def read_places(
@@ -317,7 +323,7 @@ def read_places(
 ) -> Iterator[tuple[str, Place]]:
     """(key, place) of every record that has one, in the source's own order; no picture is decoded."""
     decoder = Decoder(lambda record: read_place(read_fields(record.fields), columns))
-    with closing(read_records(source, skipped, views)) as records:
+    with closing(read_records(source, skipped, columns, views)) as records:
         for record, read in decode_in_order(records, decoder):
             if isinstance(read, BadSample):
                 skipped.count_bad(record.key, read)
@@ -336,7 +342,7 @@ def read_all(
 ) -> Iterator[Sample]:
     """Every good sample of a source once, in its own order; the others are counted."""
     decoder = sample_decoder(options, workers)
-    with closing(decoder), closing(read_records(source, skipped, views, seed)) as records:
+    with closing(decoder), closing(read_records(source, skipped, options.columns, views, seed)) as records:
         for record, read in decode_in_order(records, decoder):
             if isinstance(read, BadSample):
                 skipped.count_bad(record.key, read)

@@ -116,6 +116,16 @@ def test_missing_pictures_are_counted(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_path_in_bytes_is_a_path_and_text_is_no_picture(tmp_path):
+    cells = [{"bytes": jpeg(1, 16, 16), "path": b"a.jpg"}, {"bytes": jpeg(1, 16, 16), "path": b"\xff.jpg"}]
+    [first, second] = everything(open_source(str(write(tmp_path / "a.parquet", rows(2, lambda i: cells[i])))))
+    assert (first.key, first.names) == ("a", ("a.jpg",))
+    assert second.pictures == (jpeg(1, 16, 16),)
+    texts = [{"bytes": "no picture", "path": "b.jpg"}] * 2
+    items = everything(open_source(str(write(tmp_path / "b.parquet", rows(2, lambda i: texts[i])))))
+    assert [item.reason for item in items] == ["no picture"] * 2
+
+
 def test_pictures_beside(tmp_path):
     table = rows(150, lambda i: f"{i}.jpg") | {"embedding": [[0.5, 0.25]] * 150}
     (tmp_path / "images").mkdir()

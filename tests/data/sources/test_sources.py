@@ -126,3 +126,61 @@ def test_a_file_whose_name_has_a_colon(tmp_path, monkeypatch):
     make_csv(tmp_path)
     Path("t.csv").rename("trip:2024.csv")
     assert len(list(open_source("trip:2024.csv").read(0))) == 1
+
+
+# -- a column `place`: the headings of a panorama are one place
+
+
+def headings(folder: Path, kind: str) -> str:
+    """Three places of four, of one and of four headings, row by row; and a row of no place."""
+    rows = []
+    for place, n in (("p1", 4), ("p2", 1), ("p3", 4), ("", 1)):
+        rows += [{"id": f"{place}-{i}", "place_id": place, "lat": 1.5, "lon": len(rows) + 0.5} for i in range(n)]
+    if kind == "shuffled":
+        rows = rows[::2] + rows[1::2]
+    for i, row in enumerate(rows):
+        row["image"] = f"{i}.jpg"
+        (folder / f"{i}.jpg").write_bytes(jpeg(i, 16, 16))
+    if kind in ("csv", "shuffled"):
+        lines = [",".join(map(str, row.values())) for row in rows]
+        (folder / "t.csv").write_text("\n".join([",".join(rows[0]), *lines]))
+        return str(folder / "t.csv")
+    if kind == "json":
+        (folder / "t.json").write_text(json.dumps(rows))
+        return str(folder / "t.json")
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = {name: [row[name] for row in rows] for name in rows[0]}
+    if kind == "pictures":
+        table["image"] = [(folder / name).read_bytes() for name in table["image"]]
+    pq.write_table(pa.table(table), folder / "t.parquet")
+    return str(folder / "t.parquet")
+
+
+@pytest.mark.parametrize("kind", ["csv", "shuffled", "json", "parquet", "pictures"])
+def test_rows_of_one_place_are_one_record(tmp_path, kind):
+    from geospot.data.inspect import inspect
+
+    source = open_source(headings(tmp_path, kind))
+    records = [item for part in range(len(source.parts)) for item in source.read(part)]
+    assert {r.key: len(r.pictures) for r in records} == {"p1": 4, "p2-0": 1, "p3": 4, "-0": 1}
+    for k, record in enumerate(records):
+        assert source.fetch(0, record.start, record.end) == record
+        assert list(source.read(0, record.end)) == records[k + 1 :]
+    found = inspect(source)
+    assert (found.places, found.pictures) == (4, 10)
+
+
+def test_a_citys_name_over_many_photos_is_no_place(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(1, 16, 16))
+    rows = ["Paris,48.86,2.35,a.jpg"] * 40 + ["Rome,41.9,12.5,a.jpg", "Rome,41.8,12.4,a.jpg"]
+    (tmp_path / "t.csv").write_text("\n".join(["place,lat,lon,image", *rows]))
+    source = open_source(str(tmp_path / "t.csv"))
+    assert [len(r.pictures) for r in source.read(0)] == [1] * 42
+
+
+def test_a_place_that_misses_a_heading_is_counted(tmp_path):
+    source = open_source(headings(tmp_path, "csv"))
+    (tmp_path / "2.jpg").unlink()
+    first, *_ = source.read(0)
+    assert first.reason == "picture file missing"
+    assert "row 3: " in first.detail

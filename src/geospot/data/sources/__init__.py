@@ -8,6 +8,7 @@ the mend.
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 from geospot.data.fields import Columns
 from geospot.data.records import Source
@@ -58,7 +59,7 @@ def _shown(spec: str) -> str:
     return repr(without_secrets(spec))
 
 
-def _module(kind: str):
+def _module(kind: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{KINDS[kind]}")
 
 
@@ -73,7 +74,7 @@ def _kind_of(spec: str, columns: Columns, key: str) -> tuple[str, str]:
     for kind in KINDS:
         if _module(kind).matches(spec, columns):
             if kind in _WITHOUT_TABLE and (folder := Path(spec).expanduser()).is_dir():
-                from geospot.data.sources.unread import warn_of_tables
+                from geospot.data.sources.table import warn_of_tables
 
                 warn_of_tables(folder, columns, f"{key}={spec!r}", _WITHOUT_TABLE[kind])
             return kind, spec

@@ -1,223 +1,251 @@
-"""Rows of a CSV by number, however large it is: where every 64th begins is kept, the rest is read when needed."""
+"""A CSV as numbered rows: pyarrow reads it once, block by block; of a large one what was read is kept in the cache."""
 
 import codecs
 import csv
 import gzip
-import os
-import tempfile
+import hashlib
+import io
+import json
 import warnings
-import weakref
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, BinaryIO
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip
-from geospot.data.sources.blocks import BLOCK_ROWS
-from geospot.data.sources.csvscan import Dialect, find_rows, scan
-from geospot.data.sources.kept import file_facts, kept_index
+from geospot.data.sources.arrow import ArrowTable, load_pyarrow, too_long
+from geospot.data.sources.kept import file_facts, kept_folder
 from geospot.errors import DataError
+from geospot.files import foreign_content
 from geospot.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 DELIMITERS = (",", "\t", ";", "|")
 _HEAD_BYTES = 1 << 20  # the header must end within
-_KEEP_INDEX_BYTES = 64 << 20  # the index of a larger file is kept in the cache
-_UNCLOSED_BYTES = 1 << 20  # a last row beyond this, with a quote left open, has swallowed others
-_INDEX_LAYOUT = 1
+_HEAD_ROWS = 100  # that tell how many values a row has
+_BLOCK_BYTES = 16 << 20  # read at once; a row must fit
+_KEEP_BYTES = 64 << 20  # of a larger file the rows are kept in the cache, not in memory
+_PACKING = 8  # times a packed file grows, or so
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
-class _Index:
-    starts: np.ndarray  # (blocks,) uint64: the byte at which every 64th row begins
-    rows: int
-    digest: str
+class _Header:
+    """encoding: of Python, as far as the head tells. row: the number of the first row that is no longer header."""
+
     encoding: str
-    regular: bool
+    delimiter: str
+    names: list[str]
+    width: int
+    row: int
 
 
-class CsvTable:
-    """The rows of a .csv, .tsv or .gz of one; UTF-8 (with or without a mark), UTF-16 with a mark, or else Latin-1.
+class _Tap(io.RawIOBase):
+    """What pyarrow reads from, which sees all bytes of the file: their digest, and how many quotes there are.
 
-    columns: the header. rows: how many there are, blank lines included. digest: of the content.
-    Memory: 1/8 byte a row. A file of over 64 MB is scanned once; what was found is kept in the cache.
+    It also finds what is not in the encoding, which pyarrow would do in rows that are as wide as they should be alone.
     """
 
-    def __init__(self, path: str | Path, columns: Columns = USUAL):
-        self.path = Path(path)
-        self.name = self.path.name
-        self._file, self._bom = _open_plain(self.path)
-        weakref.finalize(self, self._file.close)
-        head = self._pread(self._bom, _HEAD_BYTES)
-        self.encoding, delimiter, self.columns, data_start = _read_header(head, self.path, columns)
-        self._dialect = Dialect(delimiter, self.encoding, True)
-        index = self._load_index(self._bom + data_start)
-        self._starts, self.rows, self.digest = index.starts, index.rows, index.digest
-        self._dialect = Dialect(delimiter, index.encoding, index.regular)
+    def __init__(self, file: BinaryIO, encoding: str, advance: Callable[[int], object]):
+        self._file, self._advance = file, advance
+        self._check = codecs.getincrementaldecoder(encoding)().decode
+        self.digest, self.quotes, self.problem = hashlib.blake2b(digest_size=12), 0, ""
 
-    def read(self, first: int, stop: int) -> Iterator[dict[str, str] | Skip | None]:
-        """Rows first..stop of one block, as mappings of the header's names; None for a blank line."""
-        block = first // BLOCK_ROWS
-        begin = int(self._starts[block])
-        end = int(self._starts[block + 1]) if block + 1 < len(self._starts) else self._size()
-        data = self._pread(begin, end - begin)
-        spans = find_rows(data, self._dialect)
-        for row in range(first, stop):
-            i = row - block * BLOCK_ROWS
-            if i >= len(spans):
-                yield Skip(
-                    "row cannot be read", f"{self.name}, row {row + 1}: the file has changed since it was opened"
-                )
-            else:
-                yield self._parse(data[slice(*spans[i])], row)
+    def readable(self) -> bool:
+        """It is."""
+        return True
 
-    def _parse(self, data: bytes, row: int) -> dict[str, str] | Skip | None:
+    def seekable(self) -> bool:
+        """It is not."""
+        return False
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes of the unpacked file; it ends before what is not in the encoding, as `problem` says."""
+        data = b"" if self.problem else self._file.read(size)
         try:
-            values = next(csv.reader((data.decode(self._dialect.encoding),), delimiter=self._dialect.delimiter), [])
-        except (csv.Error, UnicodeDecodeError) as error:
-            return Skip("row cannot be read", f"{self.name}, row {row + 1}: {error}")
-        if not values:
-            return None
-        if any(values[len(self.columns) :]):
-            detail = f"{len(values)} values under {len(self.columns)} names; is a value with a delimiter not in quotes?"
-            return Skip("row longer than the header", f"{self.name}, row {row + 1}: {detail}")
-        return dict(zip(self.columns, values, strict=False))
+            self._check(data, final=not data)
+        except UnicodeDecodeError as error:
+            self.problem = str(error)
+            return b""
+        self.digest.update(data)
+        self.quotes += data.count(b'"')
+        self._advance(len(data))
+        return data
 
-    def values(self, column: str) -> Iterator[str | None]:
-        """A column's value in every row, None where it has none; one pass over the file, without keeping it."""
-        at = self.columns.index(column)
-        if not self.rows:
-            return
-        with os.fdopen(os.dup(self._file.fileno()), "rb", buffering=1 << 20) as file:
-            file.seek(int(self._starts[0]))
-            lines = (line.decode(self._dialect.encoding, "replace") for line in file)
-            reader = csv.reader(lines, delimiter=self._dialect.delimiter)
-            while True:
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error:
-                    row = []
-                yield row[at] if at < len(row) else None
 
-    def _size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
-
-    def _pread(self, offset: int, size: int) -> bytes:
-        parts = []
-        while size > 0 and (part := os.pread(self._file.fileno(), size, offset)):  # at most 2 GB a call
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return b"".join(parts)
-
-    def _load_index(self, data_start: int) -> _Index:
-        if self._size() < _KEEP_INDEX_BYTES:
-            return self._scan(data_start)
-
-        def make():
-            index = self._scan(data_start)
-            facts = {name: getattr(index, name) for name in ("rows", "digest", "encoding", "regular")}
-            return {"starts": index.starts}, facts
-
-        made_from = [_INDEX_LAYOUT, BLOCK_ROWS, *file_facts(self.path), self._dialect.delimiter]
-        arrays, facts = kept_index(made_from, make)
-        return _Index(arrays["starts"], **facts)
-
-    def _scan(self, data_start: int) -> _Index:
-        size, fd = self._size(), self._file.fileno()
-        if size < _KEEP_INDEX_BYTES:
-            found = scan(fd, data_start, size, self._dialect, BLOCK_ROWS)
-        else:
-            with Progress(f"indexing {self.name} (MB)", total=size >> 20) as bar:
-                found = scan(fd, data_start, size, self._dialect, BLOCK_ROWS, lambda n: bar.advance(n >> 20))
-        if found.left_open and size - found.last_start > _UNCLOSED_BYTES:
-            raise DataError(
-                f"{self.path}: row {found.rows} opens a quote that is never closed, and swallows the last "
-                f"{(size - found.last_start) >> 20} MB of the file; mend that row (line {found.lines} or so)"
-            )
-        encoding = self.encoding
-        if found.not_utf8_at is not None and encoding != "latin-1":
-            encoding = "latin-1"
-            warnings.warn(f"{self.path} is not UTF-8 (byte {found.not_utf8_at}): read as Latin-1", stacklevel=2)
-        return _Index(found.starts, found.rows, found.digest, encoding, found.regular)
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, unpacked if it is a gzip; DataError where that cannot be done."""
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_columns(path: str | Path, columns: Columns = USUAL) -> list[str]:
     """The names in a table's first row; DataError where it cannot be read."""
-    file, mark = _open_plain(Path(path), head_only=True)
-    with file:
-        return _read_header(os.pread(file.fileno(), _HEAD_BYTES, mark), Path(path), columns)[2]
+    return _read_header(Path(path), columns).names
 
 
-def _open_plain(path: Path, head_only: bool = False):
-    """The table as a seekable file of single-byte newlines, and how many bytes its mark takes.
-
-    What is packed, in UTF-16 or has the line ends of old Macs is unpacked into a nameless temporary file.
-    """
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (the table keeps it)
-    except OSError as error:
-        raise DataError(f"{path} cannot be opened: {error.strerror}") from None
-    with ExitStack() as unneeded:
-        unneeded.callback(file.close)
-        source = file
-        try:
-            head = file.read(_HEAD_BYTES)
-            if head.startswith(b"\x1f\x8b"):
-                file.seek(0)
-                source = unneeded.enter_context(gzip.open(file))
-                head = source.read(_HEAD_BYTES)
-            utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-            old_mac = not utf16 and b"\r" in head and b"\n" not in head
-            if source is file and not utf16 and not old_mac:
-                unneeded.pop_all()
-            else:
-                source.seek(0)
-                file = _copy_plain(source, "utf-16" if utf16 else None, old_mac, head_only)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
-    return file, 3 if os.pread(file.fileno(), 3, 0) == b"\xef\xbb\xbf" else 0
-
-
-def _copy_plain(source, encoding: str | None, old_mac: bool, head_only: bool):
-    plain = tempfile.TemporaryFile()  # noqa: SIM115 (the table keeps it)
-    reader = codecs.getreader(encoding)(source) if encoding else source
-    while chunk := reader.read(1 << 22):
-        data = chunk.encode() if encoding else chunk
-        plain.write(data.replace(b"\r", b"\n") if old_mac else data)
-        if head_only:
-            break
-    plain.flush()
-    return plain
-
-
-def _read_header(head: bytes, path: Path, columns: Columns) -> tuple[str, str, list[str], int]:
-    """Encoding (as far as the head tells), delimiter, names, and the byte at which the rows begin.
-
-    Of the delimiters, the one wins under which latitude and longitude are found, then the one that makes most columns.
-    """
-    best = None
+def _read_header(path: Path, columns: Columns) -> _Header:
+    """Of the delimiters, the one wins under which latitude and longitude are found, then that of most columns."""
+    with _opened(path) as file:
+        head = file.read(_HEAD_BYTES)
+    if foreign := foreign_content(head):
+        raise DataError(f"{path} is {foreign[0]}: {foreign[1]}")
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    text = head.decode(encoding, "replace").removeprefix("\ufeff")
+    best: tuple[tuple[int, int], _Header] | None = None
     for delimiter in DELIMITERS:
-        spans = find_rows(head, Dialect(delimiter, "latin-1", False), limit=50)
-        span = next((s for s in spans if head[slice(*s)].strip()), None)
-        if span is None:
-            raise DataError(f"{path} is empty: its first row must name the columns")
-        raw = head[slice(*span)]
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        number = names = None
+        widths: Counter[int] = Counter()
         try:
-            text, encoding = raw.decode(), "utf-8"
-        except UnicodeDecodeError:
-            text, encoding = raw.decode("latin-1"), "latin-1"
-        try:
-            names = [name.strip() for name in next(csv.reader((text,), delimiter=delimiter))]
+            number, names = next(((i, row) for i, row in enumerate(rows, 1) if any(map(str.strip, row))), (None, None))
+            widths.update(len(row) for row in islice(rows, _HEAD_ROWS) if row)
         except csv.Error as error:
-            raise DataError(f"{path}: its first row cannot be read: {error}") from None
+            if names is None:
+                raise DataError(f"{path}: its first row cannot be read: {error}") from None
+        if names is None or number is None:
+            raise DataError(f"{path} is empty: its first row must name the columns")
+        names = [name.strip() for name in names]
         found = sum(columns.find(name, names) is not None for name in ("lat", "lon"))
         if best is None or (found, len(names)) > best[0]:
-            best = ((found, len(names)), encoding, delimiter, names, span[1])
-    _, encoding, delimiter, names, end = best
-    return encoding, delimiter, names, end
+            width = max(len(names), widths.most_common(1)[0][0] if widths else 0)  # rows may end in a delimiter more
+            best = (found, len(names)), _Header(encoding, delimiter, names, width, number)
+    return best[1]
+
+
+def open_csv(path: str | Path, columns: Columns = USUAL) -> ArrowTable:
+    """The rows of a .csv, .tsv or .gz of one; UTF-8 (with or without a mark), UTF-16 with a mark, or else Latin-1.
+
+    Blank lines count as rows. Rows that cannot be used are Skips with their number. DataError where the file cannot be
+    read, or where a quote is opened and never closed. Of a file over 64 MB the rows are kept in the cache.
+    """
+    path = Path(path)
+    header = _read_header(path, columns)
+    try:
+        return _open(path, header)
+    except _NotUtf8:
+        warnings.warn(f"{path} is not UTF-8: read as Latin-1", stacklevel=2)
+        return _open(path, replace(header, encoding="latin-1"))
+
+
+class _NotUtf8(Exception):
+    pass
+
+
+def _open(path: Path, header: _Header) -> ArrowTable:
+    pyarrow = load_pyarrow()
+    size = path.stat().st_size
+    with _opened(path) as file:
+        large = size * (_PACKING if isinstance(file, gzip.GzipFile) else 1) >= _KEEP_BYTES
+    if not large:
+        batches: list[pyarrow.RecordBatch] = []
+        facts = _read_rows(path, header, batches.append)
+        return _table(path, header, pyarrow.Table.from_batches(batches, _schema(header)), facts)
+
+    def fill(folder: Path) -> None:
+        with (
+            Progress(f"reading {path.name} (MB)", total=size >> 20) as bar,
+            pyarrow.ipc.new_file(str(folder / "rows.arrow"), _schema(header)) as file,
+        ):
+            facts = _read_rows(path, header, file.write_batch, lambda n: bar.advance(n >> 20))
+        (folder / "facts.json").write_text(json.dumps(facts))
+
+    def load(folder: Path) -> ArrowTable:
+        rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / "rows.arrow"))).read_all()
+        return _table(path, header, rows, json.loads((folder / "facts.json").read_text()))
+
+    return kept_folder([_LAYOUT, "csv", *file_facts(path), *asdict(header).values()], fill, load)
+
+
+def _table(path: Path, header: _Header, rows: "pyarrow.Table", facts: dict) -> ArrowTable:
+    """The rows behind the header; facts: what `_read_rows` gave."""
+    odd: dict[int, dict[str, str] | Skip] = {}
+    names, above = header.names, header.row
+    for number, values in facts["odd"]:
+        row = number - header.row - 1
+        if row < 0:
+            above -= 1
+        elif any(values[len(names) :]):
+            odd[row] = too_long(path.name, row, len(values), len(names))
+        else:
+            odd[row] = dict(zip(names, values, strict=False))
+    return ArrowTable(path, rows.slice(above), names, facts["digest"], odd)
+
+
+def _schema(header: _Header) -> "pyarrow.Schema":
+    pyarrow = load_pyarrow()
+    return pyarrow.schema([(str(i), pyarrow.string()) for i in range(header.width)])
+
+
+def _read_rows(
+    path: Path,
+    header: _Header,
+    write: Callable[["pyarrow.RecordBatch"], object],
+    advance: Callable[[int], object] = lambda n: None,
+) -> dict:
+    """Give the rows that are as wide as they should be to `write`, the header with them.
+
+    Returns, for JSON, the digest of the content and the other rows as [number, values], counted from 1.
+    """
+    pyarrow = load_pyarrow()
+    odd: list[tuple[int, list[str]]] = []
+    csv.field_size_limit(1 << 30)
+
+    def invalid(row: "pyarrow.csv.InvalidRow") -> str:
+        odd.append((row.number, next(csv.reader(io.StringIO(row.text, newline=""), delimiter=header.delimiter), [])))
+        return "skip"
+
+    parse = pyarrow.csv.ParseOptions(
+        delimiter=header.delimiter, newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=invalid
+    )
+    convert = pyarrow.csv.ConvertOptions(column_types=_schema(header), strings_can_be_null=False)
+    names = [str(i) for i in range(header.width)]
+    how = pyarrow.csv.ReadOptions(
+        use_threads=False, block_size=_BLOCK_BYTES, column_names=names, encoding=header.encoding
+    )
+    rows, last = 0, []
+    with _opened(path) as file:
+        tap = _Tap(file, header.encoding, advance)
+        try:
+            with pyarrow.csv.open_csv(
+                pyarrow.PythonFile(tap, "r"), read_options=how, parse_options=parse, convert_options=convert
+            ) as reader:
+                for batch in reader:
+                    write(batch)
+                    rows += len(batch)
+                    last = [column[-1].as_py() for column in batch.columns] if len(batch) else last
+        except pyarrow.ArrowInvalid as error:
+            if not tap.problem and "straddling" not in str(error):
+                raise DataError(f"{path} cannot be read: {error}") from None
+            if not tap.problem:
+                raise _unclosed(path, rows + len(odd) + 1 - header.row) from None
+        except UnicodeDecodeError as error:
+            tap.problem = str(error)
+    if tap.problem and header.encoding == "utf-8":
+        raise _NotUtf8
+    if tap.problem:
+        raise DataError(f"{path} is not whole {header.encoding.upper()} ({tap.problem}); save it as UTF-8")
+    last = odd[-1][1] if odd and odd[-1][0] == rows + len(odd) else last
+    if tap.quotes % 2 and header.encoding != "utf-16" and any("\n" in value for value in last):
+        raise _unclosed(path, rows + len(odd) - header.row)
+    return {"digest": tap.digest.hexdigest(), "odd": odd}
+
+
+def _unclosed(path: Path, row: int) -> DataError:
+    return DataError(
+        f"{path}: row {row} opens a quote that is never closed, and swallows what follows; close it, or take it out"
+    )

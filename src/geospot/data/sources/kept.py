@@ -3,34 +3,57 @@
 import fcntl
 import hashlib
 import json
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from geospot.files import atomic_folder, cache_folder
 
 KEEP_AFTER_S = 1.0  # an index made faster is made again
+T = TypeVar("T")
 Index = tuple[dict[str, np.ndarray], dict]  # arrays by name, and facts that JSON can say
 
 
 def kept_index(made_from: Sequence[object], make: Callable[[], Index]) -> Index:
     """The index that `make` gives, kept under what it is made from: paths, sizes, times of change, a layout number."""
+    with _locked(made_from) as folder:
+        return _load(folder) or _make_and_keep(folder, make)
+
+
+def kept_folder(made_from: Sequence[object], fill: Callable[[Path], None], load: Callable[[Path], T]) -> T:
+    """What `load` opens of the folder that `fill` wrote its files to, kept as an index is."""
+    with _locked(made_from) as folder:
+        try:
+            if not folder.is_dir():
+                with atomic_folder(folder) as temp:
+                    fill(temp)
+        except OSError as error:
+            warnings.warn(f"{folder} cannot be written ({error}): its files are made at every start", stacklevel=3)
+            with tempfile.TemporaryDirectory() as passing:  # what is mapped stays when the names are gone
+                fill(Path(passing))
+                return load(Path(passing))
+        return load(folder)
+
+
+@contextmanager
+def _locked(made_from: Sequence[object]) -> Iterator[Path]:
+    """A folder of the cache; of several processes one at a time makes it, the others wait for it."""
     name = hashlib.sha256(json.dumps(list(made_from)).encode()).hexdigest()[:24]
     folder = cache_folder() / "index" / name
-    if (known := _load(folder)) is not None:
-        return known
     with ExitStack() as held:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             lock = held.enter_context(open(folder.with_suffix(".lock"), "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one makes the index, the others wait for it
+            fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass  # nowhere to keep it: said below
-        return _load(folder) or _make_and_keep(folder, make)
+            pass  # nowhere to keep it: said by who tries
+        yield folder
 
 
 def _make_and_keep(folder: Path, make: Callable[[], Index]) -> Index:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from geospot.answer.places import as_row, place_rows
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip, Source
 from geospot.data.sources.beside import PicturesBeside
@@ -56,9 +57,14 @@ class JsonTable:
             else:
                 yield Skip("json cannot be read", f"{self.name}, row {row + 1}: not an object")
 
+    def values(self, *names: str) -> Iterator[tuple]:
+        """These keys' values in every row, None where it has none."""
+        for row in self.read(0, self.rows):
+            yield tuple(row.get(name) for name in names) if isinstance(row, Mapping) else (None,) * len(names)
+
     def _line(self, row: int) -> object:
         line = self._data[int(self._edges[row]) : int(self._edges[row + 1])].strip()
-        return orjson.loads(line) if line else None
+        return as_row(orjson.loads(line)) if line else None
 
 
 def _line_edges(data: mmap.mmap) -> np.ndarray:
@@ -75,12 +81,13 @@ def _objects(data: bytes, path: Path) -> list:
             content = json.loads(data)  # takes NaN, which Python's own writer writes
         except ValueError as error:
             raise DataError(f"{path} is no JSON: {error}") from None
-    if isinstance(content, Mapping):
-        lists = {key: value for key, value in content.items() if isinstance(value, list)}
-        content = lists.get("images") or max(lists.values(), key=len, default=None)
-    if not isinstance(content, list) or not content:
-        raise DataError(f"{path} holds neither a list of objects nor an object with such a list, as `images`")
-    return content
+        except RecursionError:
+            raise DataError(f"{path} is nested too deep to be a table of places") from None
+    if (rows := place_rows(content)) is None:
+        raise DataError(
+            f"{path} holds neither a list of objects nor an object with such a list, as `images`, nor objects by key"
+        )
+    return rows
 
 
 def matches(spec: str, columns: Columns = USUAL) -> bool:

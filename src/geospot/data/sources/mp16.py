@@ -14,7 +14,8 @@ import numpy as np
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Record, Skip, Source
-from geospot.data.sources.csvtable import SUFFIXES, CsvTable, read_columns
+from geospot.data.sources.arrow import ArrowTable
+from geospot.data.sources.csvtable import SUFFIXES, open_csv, read_columns
 from geospot.data.sources.kept import find_sorted, kept_index, text_hash
 from geospot.data.sources.listing import files_in, is_picture, local_path
 from geospot.data.sources.pieces import Pieces, find_pieces
@@ -38,13 +39,13 @@ def fold_key(text: str) -> str:
 class TableKeys:
     """Rows of a table by their keys: 12 bytes a row, mapped from the cache once made."""
 
-    def __init__(self, table: CsvTable, column: str):
+    def __init__(self, table: ArrowTable, column: str):
         self._table, self._column = table, column
         arrays, _ = kept_index([_LAYOUT, "keys", table.digest, column], self._make)
         self._hashes, self._rows = arrays["hashes"], arrays["rows"]
 
     def _make(self) -> tuple[dict[str, np.ndarray], dict]:
-        values = self._table.values(self._column)
+        values = (str(value or "") for [value] in self._table.values(self._column))
         hashes = np.fromiter((text_hash(fold_key(value)) if value else 0 for value in values), np.uint64)
         hashes, rows = np.unique(hashes, return_index=True)
         return {"hashes": hashes, "rows": rows.astype(np.uint32)}, {}
@@ -65,7 +66,7 @@ class TableKeys:
 class TarWithTable(Source):
     """The pictures of a tar whose metadata is in a table; a cursor is a byte of the tar (of its pieces, joined)."""
 
-    def __init__(self, spec: str, name: str, paths: list[Path], table: CsvTable, columns: Columns):
+    def __init__(self, spec: str, name: str, paths: list[Path], table: ArrowTable, columns: Columns):
         self.spec, self._paths, self._table, self._columns = spec, paths, table, columns
         column = columns.find("key", table.columns) or columns.find("image", table.columns)
         if column is None:
@@ -208,4 +209,4 @@ def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
         raise DataError(f"{folder} must hold one CSV with key, latitude and longitude; there: {there}. Give its path")
     [(name, paths)], [table] = tars.items(), tables
     check_columns(read_columns(table, columns), columns, table.name)
-    return TarWithTable(spec, str(folder / name), paths, CsvTable(table, columns), columns)
+    return TarWithTable(spec, str(folder / name), paths, open_csv(table, columns), columns)

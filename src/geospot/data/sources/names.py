@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePath
 
-from geospot.data.fields import USUAL, BadSample, Columns, read_coordinates
+from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.blocks import BlockSource
 from geospot.data.sources.listing import local_path, pictures_under, some_pictures
@@ -50,10 +50,9 @@ def _read(match: re.Match, comma: bool) -> tuple[float, float] | None:
             return None
         if letter and letter.upper() == sign:
             lat, lon = (-lat, lon) if sign == "S" else (lat, -lon)
-    try:
-        return read_coordinates({"lat": lat, "lon": lon})
-    except BadSample:
+    if abs(lat) > 90 or abs(lon) > 180 or lat == lon == 0:
         return None
+    return lat, lon
 
 
 def parse_path(path: str) -> tuple[tuple[float, float], str] | None:
@@ -76,6 +75,8 @@ def _place_of(path: str) -> str:
 
 class Named(BlockSource):
     """Places by the paths of their pictures; headings of one place are one record."""
+
+    exchange_mend = "Call the pictures LAT,LON, latitude first; if they are right, say columns=lat=lat,lon=lon"
 
     def __init__(self, spec: str, folder: Path, names: list[str], columns: Columns):
         self._places = [tuple(group) for _, group in groupby(names, _place_of)]

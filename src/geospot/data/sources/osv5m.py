@@ -6,7 +6,8 @@ from pathlib import Path, PurePath
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip, Source
-from geospot.data.sources.csvtable import CsvTable, read_columns
+from geospot.data.sources.beside import Located
+from geospot.data.sources.csvtable import open_csv, read_columns
 from geospot.data.sources.listing import is_picture
 from geospot.data.sources.rows import TableSource, check_columns
 from geospot.data.sources.stems import PictureStems
@@ -48,7 +49,7 @@ def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
     column = columns.find("key", names) or columns.find("image", names)
     if column is None:
         raise DataError(f"{path.name} has no column `id`; it has {', '.join(names)}. Say columns=key=COLUMN")
-    table = CsvTable(path, columns)
+    table = open_csv(path, columns)
     stems = PictureStems(root / "images" / split)
     if not len(stems):
         raise DataError(f"{root / 'images' / split} holds no picture, nor a zip of pictures")
@@ -57,7 +58,7 @@ def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
             f"{stems.folder} holds {len(stems)} pictures for the {table.rows} rows of {path.name}", stacklevel=2
         )
 
-    def locate(fields: Mapping):
+    def locate(fields: Mapping) -> Located | Skip:
         value = str(fields.get(column, "")).strip()
         stem = PurePath(value).stem if is_picture(PurePath(value).name) else value
         picture = stems.find(stem)

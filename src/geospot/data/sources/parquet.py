@@ -5,20 +5,24 @@ import re
 from collections import Counter
 from glob import glob, has_magic
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.listing import files_in, local_path
-from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import TableSource, check_columns, probe_rows
+from geospot.data.sources.webdataset import WEB, RemoteFiles
 from geospot.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 EXAMPLE = "train.parquet, 'data/train-*.parquet', or a folder of them (pictures in the rows, or beside the file)"
 _SPLITS = re.compile(r"(?:^|[^a-z])(train|test|validation|valid|val|dev)(?:[^a-z]|$)", re.IGNORECASE)
 
 
-def _picture_column(schema, columns: Columns) -> str | None:
+def _picture_column(schema: "pyarrow.Schema", columns: Columns) -> str | None:
     """The column that holds pictures: the one called so, or where that holds none the first that does."""
     from geospot.data.sources.parquetrows import holds_pictures
 
@@ -70,7 +74,8 @@ def matches(spec: str, columns: Columns = USUAL) -> bool:
 
 def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
     """Records of the rows of one or more Parquet files of the same columns."""
-    from geospot.data.sources.parquetrows import ParquetPictures, ParquetTable, load_pyarrow, read_row_groups
+    from geospot.data.sources.arrow import load_pyarrow
+    from geospot.data.sources.parquetrows import ParquetPictures, read_parquet, read_row_groups
 
     load_pyarrow()
     retries: Counter = Counter()
@@ -93,6 +98,6 @@ def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
             f"no column of {where} holds pictures: {', '.join(schema.names)}. Fetch the files and what is beside"
         )
     path = Path(files[0].url).parent if len(files) > 1 else Path(files[0].url)
-    table = ParquetTable(path, [file.url for file in files], schema, columns)
+    table = read_parquet(path, [file.url for file in files], schema, columns)
     folder = Path(files[0].url).parent
     return TableSource(spec, table, columns, PicturesBeside(folder, columns, table.columns, probe_rows(table)))

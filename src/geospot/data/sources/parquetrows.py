@@ -2,35 +2,33 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from hashlib import blake2b
+from itertools import groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from geospot.answer.columns import coordinate_columns
 from geospot.data.fields import Columns
 from geospot.data.records import Record, Skip, Source
-from geospot.data.sources.remote import WEB, RemoteFiles
-from geospot.data.sources.rows import coordinates_mend, record_key
+from geospot.data.sources.arrow import ArrowTable, load_pyarrow, read_errors
+from geospot.data.sources.rows import MAX_HEADINGS, coordinates_mend, merge_headings, record_key
+from geospot.data.sources.webdataset import WEB, RemoteFiles
 from geospot.data.stored import StoredFile
 from geospot.errors import DataError
 from geospot.net.hub import HubFile
 from geospot.progress import Progress
 
+if TYPE_CHECKING:
+    import pyarrow
+
 _FOOTER_THREADS = 16
 _BATCH_ROWS = 16  # read at once: a row may hold a panorama of some MB
 _BUFFER_BYTES = 1 << 20
-
-
-def load_pyarrow():
-    """pyarrow with its Parquet reader; DataError that names the extra where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError("Parquet needs the extra `parquet`: pip install 'geospot[parquet]' (pyarrow)") from None
-    return pyarrow
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class RowGroup:
 
 
 @contextmanager
-def _opened(stored: HubFile, remote: RemoteFiles):
+def _opened(stored: HubFile, remote: RemoteFiles) -> "Iterator[pyarrow.parquet.ParquetFile]":
     """A Parquet file that is read column by column with small buffers, so that no row group is ever held whole."""
     pyarrow = load_pyarrow()
     with ExitStack() as held:
@@ -67,13 +65,20 @@ class ParquetPictures(Source):
     fetches_singly = False  # a row group is decoded from its start
 
     def __init__(
-        self, spec: str, groups: Sequence[RowGroup], schema, columns: Columns, image: str, remote: RemoteFiles
+        self,
+        spec: str,
+        groups: Sequence[RowGroup],
+        schema: "pyarrow.Schema",
+        columns: Columns,
+        image: str,
+        remote: RemoteFiles,
     ):
         self.spec, self._groups, self._remote = spec, groups, remote
         self.parts = [group.name for group in groups]
         self.remote = any(group.file.url.startswith(WEB) for group in groups)
         self._image, self._key, self._columns = image, columns.find("key", schema.names), columns
-        self._first = None  # row that was read
+        self._first: tuple[str, Mapping] | None = None  # row that was read
+        self._place = columns.find("place", schema.names)
         self._plain = [field.name for field in schema if field.name != image and _is_plain(field.type)]
 
     def identity(self) -> str:
@@ -92,40 +97,47 @@ class ParquetPictures(Source):
             yield Skip("unreadable shard", group.problem)
             return
         try:
-            for row, fields in self._rows(group, range(start, group.rows)):
-                at = row + 1
-                record = self._record(group, row, fields)
-                self._first = self._first or (f"Row {row} of {group.name}", fields)
-                yield record
-        except (OSError, load_pyarrow().ArrowException) as error:
+            rows = self._rows(group, range(start, group.rows))
+            for _, headings in groupby(rows, self._place_of()):
+                while found := [self._record(group, *row) for row in islice(headings, MAX_HEADINGS)]:
+                    records = [item for item in found if isinstance(item, Record)]
+                    at += len(found)
+                    yield from (item for item in found if isinstance(item, Skip))
+                    if records:
+                        self._first = self._first or (f"A row of {group.name}", records[0].fields)
+                        yield replace(merge_headings(records, self._place), end=at)
+        except read_errors() as error:
             yield Skip("unreadable shard", f"{group.name}, from row {at} on: {error}", at)
 
     def fetch(self, part: int, start: int, end: int) -> Record:
         """One record again."""
-        group = self._groups[part]
-        try:
-            with closing(self._rows(group, [start])) as rows:
-                row, fields = next(rows, (start, None))
-            if fields and isinstance(record := self._record(group, row, fields), Record):
-                return record
-        except load_pyarrow().ArrowException as error:
-            raise OSError(f"{group.name}: {error}") from None
-        raise DataError(f"{group.name}: row {start} is gone")
+        [record] = self.fetch_many(part, [(start, end)])
+        if record is None:
+            raise DataError(f"{self._groups[part].name}: row {start} is gone")
+        return record
 
     def fetch_many(self, part: int, cursors: Sequence[tuple[int, int]]) -> Iterator[Record | None]:
-        """The records of rows in rising order, by one pass over the row group; None for one that is gone."""
+        """The records at these rows, by one pass over the row group; None for one that is gone."""
         group = self._groups[part]
-        gone = (group.rows or 0, None)
-        with closing(self._rows(group, sorted({start for start, _ in cursors}))) as rows:
-            row, record = -1, None
-            for start, _ in cursors:
-                if row < start:
-                    try:
-                        row, fields = next(rows, gone)
-                    except (OSError, load_pyarrow().ArrowException):
-                        row, fields = gone
-                    record = fields and self._record(group, row, fields)
-                yield record if row == start and isinstance(record, Record) else None
+        wanted = sorted({row for start, end in cursors for row in range(start, end)})
+        found: dict[int, Record | Skip] = {}
+        with suppress(*read_errors()), closing(self._rows(group, wanted)) as rows:
+            found.update((row, self._record(group, row, fields)) for row, fields in rows)
+        for start, end in cursors:
+            items = [found.get(row) for row in range(start, end)]
+            records = [item for item in items if isinstance(item, Record)]
+            yield replace(merge_headings(records, self._place), end=end) if records and None not in items else None
+
+    def _place_of(self) -> Callable[[tuple[int, Mapping]], object]:
+        """What neighbouring rows of one place share; another thing for each where no column tells places."""
+        keys = [self._place, *(self._columns.find(axis, self._plain) for axis in ("lat", "lon"))]
+
+        def place(numbered: tuple[int, Mapping]) -> object:
+            row, fields = numbered
+            told = tuple(fields[key] for key in keys) if None not in keys else (None,)
+            return row if told[0] in (None, "") else told
+
+        return place
 
     def close(self) -> None:
         """Wake who reads from the network."""
@@ -159,6 +171,8 @@ class ParquetPictures(Source):
         pictures, names = [], []
         for i, cell in enumerate(cells):
             data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, Mapping) else (cell, None)
+            path = path if isinstance(path, str) else path.decode(errors="replace") if isinstance(path, bytes) else ""
+            data = data if isinstance(data, bytes) else None
             if data is None and path and os.path.isfile(beside := os.path.join(os.path.dirname(group.file.url), path)):
                 data = StoredFile(beside)
             if data is None:
@@ -173,39 +187,33 @@ class ParquetPictures(Source):
         return Record(key, fields, tuple(pictures), tuple(names), row, row + 1)
 
 
-class ParquetTable:
-    """Rows whose pictures are elsewhere: the columns that tell place, key and picture, in memory as Arrow has them."""
-
-    def __init__(self, where: Path, paths: Sequence[str], schema, columns: Columns):
-        pyarrow = load_pyarrow()
-        wanted = [
-            columns.find(name, schema.names) for name in ("key", "image", "lat", "lon", "city", "region", "country")
-        ]
-        self.columns = list(dict.fromkeys(name for name in wanted if name is not None))
-        self.path, self.name = where, where.name
-        try:
-            self._table = pyarrow.concat_tables(
-                [pyarrow.parquet.read_table(path, columns=self.columns) for path in paths], promote_options="permissive"
-            )
-        except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(f"{where} cannot be read: {error}") from None
-        self.rows = len(self._table)
-        digest = blake2b(digest_size=12)
-        for batch in self._table.to_batches(1 << 16):
-            digest.update(repr([batch.column(i).to_pylist() for i in range(batch.num_columns)]).encode())
-        self.digest = digest.hexdigest()
-
-    def read(self, first: int, stop: int) -> Iterator[Mapping]:
-        """The rows."""
-        yield from self._table.slice(first, stop - first).to_pylist()
+def read_parquet(where: Path, paths: Sequence[str], schema: "pyarrow.Schema", columns: Columns) -> ArrowTable:
+    """Rows whose pictures are elsewhere: the columns that tell place, key and picture, in memory."""
+    pyarrow = load_pyarrow()
+    found = {f.name: columns.find(f.name, schema.names) for f in fields_of(Columns)}
+    wanted = [name for name in found.values() if name is not None]
+    for axis in ("lat", "lon"):
+        beside = coordinate_columns(str(found[axis]), axis, tuple(schema.names))
+        wanted += [name for name in beside if name is not None]
+    names = list(dict.fromkeys(wanted))
+    try:
+        table = pyarrow.concat_tables(
+            [pyarrow.parquet.read_table(path, columns=names) for path in paths], promote_options="permissive"
+        ).select(names)
+    except read_errors() as error:
+        raise DataError(f"{where} cannot be read: {error}") from None
+    digest = blake2b(digest_size=12)
+    for batch in table.to_batches(1 << 16):
+        digest.update(repr([batch.column(i).to_pylist() for i in range(batch.num_columns)]).encode())
+    return ArrowTable(where, table, names, digest.hexdigest())
 
 
-def _is_plain(kind) -> bool:
+def _is_plain(kind: "pyarrow.DataType") -> bool:
     types = load_pyarrow().types
     return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def holds_pictures(kind) -> bool:
+def holds_pictures(kind: "pyarrow.DataType") -> bool:
     """Whether an Arrow type is of encoded pictures: bytes, {bytes, path}, or lists of either."""
     types = load_pyarrow().types
     if types.is_list(kind) or types.is_large_list(kind):
@@ -215,16 +223,16 @@ def holds_pictures(kind) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind)
 
 
-def read_row_groups(files: Sequence[HubFile], remote: RemoteFiles) -> tuple[list[RowGroup], object]:
+def read_row_groups(files: Sequence[HubFile], remote: RemoteFiles) -> tuple[list[RowGroup], "pyarrow.Schema"]:
     """The row groups of all files, and the first file's columns; DataError where no footer can be read."""
     on_web = files[0].url.startswith(WEB)
 
-    def footer(file: HubFile):
+    def footer(file: HubFile) -> "tuple[pyarrow.Schema | None, list[RowGroup]]":
         try:
             with _opened(file, remote) as opened:
                 sizes = [opened.metadata.row_group(i).num_rows for i in range(opened.metadata.num_row_groups)]
                 return opened.schema_arrow, [RowGroup(file, i, n) for i, n in enumerate(sizes) if n]
-        except (OSError, load_pyarrow().ArrowException) as error:
+        except read_errors() as error:
             return None, [RowGroup(file, 0, None, f"{file.name}: {error}")]
 
     schema, groups = None, []

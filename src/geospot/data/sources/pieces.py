@@ -90,7 +90,7 @@ class Pieces(io.RawIOBase):
         """The position in the whole."""
         return self._at
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: bytearray | memoryview) -> int:
         """At most to the end of a piece."""
         if self._at >= self.size:
             return 0

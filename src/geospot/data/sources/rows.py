@@ -5,12 +5,17 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Protocol
 
-from geospot.data.fields import SPELLINGS, BadSample, Columns, read_coordinates, read_fields
+import numpy as np
+
+from geospot.answer.columns import SPELLINGS
+from geospot.data.fields import BadSample, Columns, read_coordinates, read_fields
 from geospot.data.records import Record, Skip
+from geospot.data.sources.beside import Located
 from geospot.data.sources.blocks import BLOCK_ROWS, BlockSource
 from geospot.errors import DataError
 
 PROBE_BLOCKS = 5
+MAX_HEADINGS = 24
 _SHOWN_KEYS, _SHOWN_CHARS = 12, 30
 
 
@@ -26,28 +31,47 @@ class Table(Protocol):
     def read(self, first: int, stop: int) -> Iterator[Mapping | Skip | None]:
         """One thing for each row of a block; None for a blank one."""
 
+    def values(self, *names: str) -> Iterator[tuple]:
+        """These columns' values in every row, None where it has none."""
+
 
 class TableSource(BlockSource):
-    """A table whose rows' pictures `locate` finds: (pictures, their names) or a Skip."""
+    """A table whose rows' pictures `locate` finds: (pictures, their names) or a Skip.
 
-    def __init__(self, spec: str, table: Table, columns: Columns, locate: Callable):
-        super().__init__(spec, table.path, table.rows, table.digest)
+    Where it has a column `place`, the rows of one place (the headings of a panorama) are one record.
+    """
+
+    def __init__(self, spec: str, table: Table, columns: Columns, locate: Callable[[Mapping], Located | Skip]):
+        self._groups = _rows_by_place(table, columns)
+        places, digest = (table.rows, table.digest) if self._groups is None else (
+            len(self._groups[1]) - 1, f"{table.digest} by place"
+        )  # fmt: skip
+        super().__init__(spec, table.path, places, digest)
         self._table, self._columns, self._locate = table, columns, locate
-        self._key = columns.find("key", table.columns)
+        self._key, self._place = (columns.find(name, table.columns) for name in ("key", "place"))
         self.table_name = table.name
 
     def load(self, first: int, stop: int) -> Iterator[Record | Skip | None]:
-        """The records of these rows."""
-        for row, fields in enumerate(self._table.read(first, stop), first):
-            if fields is None or isinstance(fields, Skip):
-                yield fields
-                continue
-            found = self._locate(fields)
-            if isinstance(found, Skip):
-                yield Skip(found.reason, f"{self._table.name}, row {row + 1}: {found.detail}")
-                continue
-            pictures, names = found
-            yield Record(record_key(fields, self._key, names), fields, pictures, names)
+        """The records of these rows, or places."""
+        if self._groups is None:
+            yield from (self._record(fields, row) for row, fields in enumerate(self._table.read(first, stop), first))
+            return
+        order, edges = self._groups
+        for place in range(first, stop):
+            rows = order[edges[place] : edges[place + 1]].tolist()
+            found = [self._record(fields, row) for row in rows for fields in self._table.read(row, row + 1)]
+            records = [item for item in found if isinstance(item, Record)]
+            bad = next((item for item in found if isinstance(item, Skip)), None)  # without it the place is not whole
+            yield bad if bad or not records else merge_headings(records, self._place)
+
+    def _record(self, fields: Mapping | Skip | None, row: int) -> Record | Skip | None:
+        if fields is None or isinstance(fields, Skip):
+            return fields
+        found = self._locate(fields)
+        if isinstance(found, Skip):
+            return Skip(found.reason, f"{self._table.name}, row {row + 1}: {found.detail}")
+        pictures, names = found
+        return Record(record_key(fields, self._key, names), fields, pictures, names)
 
     @property
     def mend(self) -> str:
@@ -55,6 +79,42 @@ class TableSource(BlockSource):
         rows = probe_rows(self._table)
         said = [coordinates_mend(row, self._columns, f"A row of {self._table.name}") for row in rows]
         return said[0] if said and all(said) else ""
+
+
+def _rows_by_place(table: Table, columns: Columns) -> tuple[np.ndarray, np.ndarray] | None:
+    """(rows, edges): the rows of place i are rows[edges[i] : edges[i + 1]], places in the order of their first rows.
+
+    Rows are of one place where `place` and coordinates agree; more than MAX_HEADINGS are none (a city's name over many
+    photos). None where every row is a place of its own. Memory: 16 bytes a row.
+    """
+    names = [columns.find(name, table.columns) for name in ("place", "lat", "lon")]
+    if None in names:
+        return None
+    values = table.values(*map(str, names))
+    keys = (hash(v if v[0] not in (None, "") else (row,)) for row, v in enumerate(map(_hashable, values)))
+    _, of, counts = np.unique(np.fromiter(keys, np.int64, table.rows), return_inverse=True, return_counts=True)
+    of = np.where(counts[of] > MAX_HEADINGS, len(counts) + np.arange(table.rows), of)
+    _, first, of, counts = np.unique(of, return_index=True, return_inverse=True, return_counts=True)
+    if table.rows == 0 or counts.max() == 1:
+        return None
+    by_first = np.argsort(first)
+    rank = np.empty_like(by_first)
+    rank[by_first] = np.arange(len(first))
+    return np.argsort(rank[of], kind="stable"), np.concatenate([[0], np.cumsum(counts[by_first])])
+
+
+def _hashable(values: tuple) -> tuple:
+    return tuple(v if isinstance(v, str | int | float | None) else repr(v) for v in values)
+
+
+def merge_headings(records: Sequence[Record], place: str | None) -> Record:
+    """One record of the rows of a place, called as its place is."""
+    first, last = records[0], records[-1]
+    if len(records) == 1:
+        return first
+    pictures, names = (tuple(x for r in records for x in getattr(r, name)) for name in ("pictures", "names"))
+    key = str(first.fields[place]) if isinstance(first.fields, Mapping) and place else first.key
+    return Record(key, first.fields, pictures, names, first.start, last.end)
 
 
 def coordinates_mend(stored: Mapping | bytes | None, columns: Columns, where: str) -> str:

@@ -1,6 +1,7 @@
 """WebDataset shards: a folder, a glob, braces, a list of them; on disk, over http(s) or on the Hugging Face hub."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,15 +11,16 @@ from typing import BinaryIO, NamedTuple
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Record, Skip, Source
-from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import coordinates_mend
 from geospot.data.tar import read_group, read_groups
 from geospot.errors import DataError
 from geospot.net.patterns import expand_braces, parse_list
-from geospot.net.retry import FileChanged, RemoteError, RetryPolicy
+from geospot.net.retry import PATIENT, FileChanged, RemoteError, RetryPolicy
 
 EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://datasets/OWNER/NAME/FOLDER/*.tar"
+WEB = ("http://", "https://")
 READ_BYTES = 1 << 20
+_PACKED = ("*.tar.gz", "*.tgz", "*.tar.zst", "*.tar.xz", "*.tar.bz2")
 
 
 def matches(spec: str, columns: Columns = USUAL) -> bool:
@@ -27,7 +29,7 @@ def matches(spec: str, columns: Columns = USUAL) -> bool:
         return not spec.endswith((".parquet", ".csv", ".json"))
     path = Path(spec).expanduser()
     if path.is_dir():  # no deeper: a folder of pictures may hold millions
-        return any(next(path.glob(pattern), None) for pattern in ("*.tar", "*/*.tar"))
+        return any(next(path.glob(pattern), None) for pattern in ("*.tar", "*/*.tar", *_PACKED))
     return ".tar" in spec or spec.endswith(".txt")
 
 
@@ -96,7 +98,9 @@ def _listed(path: Path) -> list:
 
 def _on_disk(path: Path) -> tuple[list[str], str]:
     if path.is_dir():
-        return sorted(str(p) for p in path.rglob("*.tar")), f"the folder {path} holds no .tar file"
+        packed = sorted(p.name for pattern in _PACKED for p in path.rglob(pattern))
+        also = f", but {len(packed)} packed ones such as {packed[0]}: unpack them (gunzip, unzstd)" if packed else ""
+        return sorted(str(p) for p in path.rglob("*.tar")), f"the folder {path} holds no .tar file{also}"
     if path.is_file():
         return [str(path)], ""
     names = expand_braces(str(path))
@@ -157,6 +161,10 @@ class Shards(Source):
             raise OSError(f"{name}: no sample at byte {start}")
         return found
 
+    def count(self) -> int:
+        """How many samples there are at most: one pass over the headers, for shards on this machine."""
+        return sum(isinstance(item, Record) for part in range(len(self.parts)) for item in self.read(part))
+
     def _path(self, part: int) -> str | None:
         """Where a shard lies on this machine."""
         url = self._files[part].url
@@ -182,3 +190,39 @@ class Shards(Source):
             if hasattr(os, "posix_fadvise"):  # not on a Mac
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
             yield file
+
+
+# --- over a network --------------------------------------------------------------------------------------------------
+
+# What reads from a network takes a second to import: it is left to those who do.
+
+
+class RemoteFiles:
+    """Opens files by their addresses, with the hub's token where they are the hub's. retries: counted by reason."""
+
+    def __init__(self, retries: Counter):
+        self._retries = retries
+        self._open: set = set()
+        self._lock = threading.RLock()  # a generator that is collected within closes its file in the same thread
+
+    @contextmanager
+    def open(self, url: str, size: int | None = None, policy: RetryPolicy = PATIENT) -> Iterator:
+        """A `geospot.net.http.RemoteFile`, until the end of the block or `close`."""
+        from geospot.net.http import open_url
+        from geospot.net.hub import hub_headers
+
+        with open_url(url, headers=hub_headers(url), counts=self._retries, size=size, policy=policy) as file:
+            with self._lock:
+                self._open.add(file)
+            try:
+                yield file
+            finally:
+                with self._lock:
+                    self._open.discard(file)
+
+    def close(self) -> None:
+        """Close what is open: a thread that waits for its bytes ends in an error. What is opened later is read."""
+        with self._lock:
+            files = list(self._open)
+        for file in files:
+            file.close()

@@ -6,11 +6,13 @@ seed of the run that trains on them.
 
 import gzip
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, haversine_km, unit_vectors
@@ -65,7 +67,7 @@ def blue_marble(shrink: int = 1) -> np.ndarray:
     return np.asarray(image.reduce(shrink) if shrink > 1 else image)
 
 
-def is_land(lat, lon) -> np.ndarray:
+def is_land(lat: ArrayLike, lon: ArrayLike) -> np.ndarray:
     """True where the cell of (lat, lon) is land and north of Antarctica."""
     mask = land_mask()
     rows = np.clip(((np.asarray(lat) + 90) * 12).astype(int), 0, mask.shape[0] - 1)
@@ -119,7 +121,7 @@ class BlueMarble:
             )
         return np.array(centres).reshape(-1, 2)
 
-    def _draw(self, stream: str, n: int, accept) -> np.ndarray:
+    def _draw(self, stream: str, n: int, accept: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         rng, kept, total, tries = self._rng(stream), [np.zeros((0, 2))], 0, 0
         while total < n:
             points = _land_points(rng, 20_000)
@@ -148,7 +150,7 @@ class BlueMarble:
             raise ValueError(f"split={split!r}: one of train, pretrain (with n), eval, eval-far")
         held_out = cKDTree(unit_vectors(*self.places("eval").T))
 
-        def accept(p):
+        def accept(p: np.ndarray) -> np.ndarray:
             gap, _ = held_out.query(unit_vectors(p[:, 0], p[:, 1]), distance_upper_bound=chord(c.eval_gap_km))
             return np.isinf(gap) & ~self._near_far_cap(p, c.far_exclusion_km)
 

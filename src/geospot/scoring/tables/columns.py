@@ -1,31 +1,30 @@
 """Which column of a table is what: the spellings in use, or names given by hand."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from geospot.answer.columns import SPELLINGS, first_of, fold_name
 from geospot.errors import TableError
 from geospot.scoring.tables.formats import RawTable
 
 # The thing itself; `_TRUE` or `_SAID` before or behind it tells whose it is.
 _THINGS = {
-    "lat": ("lat", "latitude"),
-    "lon": ("lon", "lng", "long", "longitude"),
-    "country": ("country", "countrycode", "countryisoalpha2", "countryname", "cc", "iso2", "uniquecountry"),
-    "region": ("region", "state", "province", "admin1", "uniqueregion"),
+    "lat": SPELLINGS["lat"],
+    "lon": SPELLINGS["lon"],
+    "country": SPELLINGS["country"],
+    "region": SPELLINGS["region"],
     "area": ("area", "subregion", "county", "district", "admin2", "uniquesubregion"),
-    "city": ("city", "town", "locality", "uniquecity"),
+    "city": SPELLINGS["city"],
 }
 _TRUE = ("true", "truth", "gt", "groundtruth", "target", "label", "actual", "real", "t")
 _SAID = ("pred", "predicted", "prediction", "guess", "guessed", "answer", "est", "estimated", "model", "p", "hat")
 _PLAIN = {
-    "key": ("key", "id", "imgid", "imageid", "imgfile", "filename", "file", "image", "imagepath", "imgpath", "path",
-            "img", "panoid", "uuid", "samplekey", "photo"),
+    "key": (*SPELLINGS["key"], *SPELLINGS["image"]),
     "text": ("text", "answer", "answertext", "response", "output", "completion", "prediction", "generatedtext", "reply",
              "rawresponse", "modeloutput"),
     "radius_km": ("radiuskm", "radius", "uncertaintykm"),
     "probability": ("probability", "radiusprobability"),
     "rank": ("rank",),
-    "place": ("place", "placeid", "clusterid", "locationid", "sequence"),
+    "place": (*SPELLINGS["place"], "sequence"),
     "error": ("error", "failure", "failurereason"),
 }  # fmt: skip
 ROLES = (
@@ -58,13 +57,11 @@ def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: boo
             raise TableError(
                 f"{table.path}: prediction_columns={role}={name}: no such column; it has {_listed(table.columns)}"
             )
-    folded: dict[str, str] = {}
-    for name in table.columns:
-        folded.setdefault(fold_name(name), name)
+    names = tuple(table.columns)
     found: dict[str, str] = {}
     for thing, spellings in _THINGS.items():
-        plain = _first(folded, spellings)
-        true, said = (_first(folded, _marked(spellings, marks)) for marks in (_TRUE, _SAID))
+        plain = first_of(spellings, names)
+        true, said = (first_of(_marked(spellings, marks), names) for marks in (_TRUE, _SAID))
         if truths_only or (said and not true):
             true = true or plain
         found[f"true_{thing}"], found[thing] = true, None if truths_only else said or (plain if plain != true else None)
@@ -73,29 +70,20 @@ def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: boo
         for thing in ("country", "region", "area", "city"):
             if found[thing] and fold_name(found[thing]) in _THINGS[thing] and not found[f"true_{thing}"]:
                 found[f"true_{thing}"], found[thing] = found[thing], None
-    found |= {role: _first(folded, spellings) for role, spellings in _PLAIN.items()}
+    found |= {role: first_of(spellings, names) for role, spellings in _PLAIN.items()}
     if truths_only:
         found["text"] = None
     found |= chosen
     return {role: name for role, name in found.items() if name}
 
 
-def fold_name(name: str) -> str:
-    """A column's name without case, spaces and marks."""
-    return re.sub(r"[^a-z0-9]", "", str(name).lower())
-
-
 def _marked(spellings: Sequence[str], marks: Sequence[str]) -> list[str]:
     return [word for mark in marks for s in spellings for word in (mark + s, s + mark)]
 
 
-def _first(folded: Mapping[str, str], spellings: Sequence[str]) -> str | None:
-    return next((folded[s] for s in spellings if s in folded), None)
-
-
-def _listed(names) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+def _listed(names: Iterable[object]) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
 
 
 def missing_columns(table: RawTable, what: str, mend: str) -> TableError:

@@ -9,6 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from geospot.answer.columns import coordinate_columns
+from geospot.answer.places import MISSING, NOT_FINITE, as_row, place_rows, read_cells, read_signed
 from geospot.errors import TableError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
@@ -55,7 +59,7 @@ def read_raw(path: str | Path) -> RawTable:
     except (gzip.BadGzipFile, EOFError) as error:
         raise TableError(f"{path}: not a whole gzip file ({error})") from None
     table = RawTable(path, {}, [])
-    text = decode(data, table)
+    text = decode(data, table).lstrip("\ufeff")
     if not text.strip():
         raise TableError(f"{path}: the file is empty")
     if kind in (".jsonl", ".ndjson"):
@@ -111,8 +115,8 @@ def _json_lines(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = as_row(json.loads(line))
+        except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):
             yield number, row
@@ -124,22 +128,22 @@ def _json_lines(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
 
 def _json_rows(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        rows = place_rows(json.loads(text))
+    except (ValueError, RecursionError) as error:
         raise TableError(f"{table.path}: not JSON ({error}); a file with an object a line ends in .jsonl") from None
-    if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
-        value = [{"key": key, **row} for key, row in value.items()]
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise TableError(f"{table.path}: must hold a list of objects, or an object of objects by key")
-    return enumerate(value, start=1)
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise TableError(
+            f"{table.path}: must hold a list of objects, an object with such a list, or an object of objects by key"
+        )
+    return enumerate(rows, start=1)
 
 
 def _read_csv(text: str, table: RawTable) -> None:
-    first = text.lstrip("\ufeff").split("\n", 1)[0]
+    first = text.split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=first.count) if table.path.suffix != ".tsv" else "\t"
     table.decimal_comma = delimiter == ";"
     csv.field_size_limit(1 << 30)
-    reader = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         header = [name.strip() for name in next(reader)]
         if len(set(header)) < len(header):
@@ -171,7 +175,52 @@ def _read_parquet(path: Path) -> RawTable:
         raise TableError(f"{path}: reading Parquet needs pyarrow: pip install 'geospot[parquet]'") from None
     try:
         table = parquet.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    except (OSError, ValueError, OverflowError, KeyError, NotImplementedError) as error:  # pyarrow's derive from these
         raise TableError(f"{path}: not a Parquet file that can be read ({error})") from None
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return RawTable(path, columns, list(range(1, table.num_rows + 1)))
+
+
+# --- the numbers of a column --------------------------------------------------------------------------------------
+
+
+def read_numbers(table: RawTable, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(values (N,), NaN where there is none; (N,) bool where there is text that is no number). Such text is reported.
+
+    A decimal comma is read, and a blank is none: "", "nan", "n/a".
+    """
+    if (values := _all_numbers(table.columns[column])) is not None:
+        return values, np.zeros(len(values), bool)
+    return _checked(table, column, [read_signed(cell, "lon") for cell in table.columns[column]])
+
+
+def read_axis(table: RawTable, column: str, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """As `read_numbers`, of coordinates in degrees: also "48.86 N", degrees, minutes and seconds, columns of the
+    hemisphere beside it. axis: "lat" or "lon". What is out of range is not judged.
+    """
+    reference, minutes, _ = columns = coordinate_columns(column, axis, tuple(table.columns))
+    if reference is None and minutes is None and (values := _all_numbers(table.columns[column])) is not None:
+        return values, np.zeros(len(values), bool)
+    names = list(dict.fromkeys([column, *filter(None, columns)]))
+    rows = zip(*(table.columns[name] for name in names), strict=True)
+    read = [read_cells(dict(zip(names, row, strict=True)), column, axis, bounded=False) for row in rows]
+    return _checked(table, column, read)
+
+
+def _all_numbers(cells: list) -> np.ndarray | None:
+    """The usual column, all at once."""
+    try:
+        values = np.array([np.nan if c is None or c == "" else c for c in cells], dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return None if any(isinstance(c, bool) for c in cells) else np.where(np.isfinite(values), values, np.nan)
+
+
+def _checked(table: RawTable, column: str, read: list[float | str]) -> tuple[np.ndarray, np.ndarray]:
+    values = np.array([np.nan if isinstance(value, str) else value for value in read], dtype=np.float64)
+    bad = np.array([isinstance(value, str) and value not in (MISSING, NOT_FINITE) for value in read])
+    if bad.any():
+        i = int(np.argmax(bad))
+        table.warn(f"{int(bad.sum())} values of {column} cannot be read, the first is {table.where(i)}: "
+                   f"{table.columns[column][i]!r} ({read[i]})")  # fmt: skip
+    return values, bad

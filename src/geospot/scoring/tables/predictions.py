@@ -1,6 +1,6 @@
 """A table as guesses, as truths, or as both; what is odd in it is told with its row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,7 @@ from geospot.earth.folding import is_blank
 from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.tables.columns import find_columns, missing_columns
-from geospot.scoring.tables.formats import RawTable, read_raw
-from geospot.scoring.tables.numbers import read_numbers
+from geospot.scoring.tables.formats import RawTable, read_axis, read_numbers, read_raw
 from geospot.scoring.truths import LABELS, Truths
 
 NOT_NUMBERS = "coordinates are not numbers"
@@ -87,7 +86,9 @@ def _keys(table: RawTable, roles: Mapping[str, str]) -> list[str]:
     return keys
 
 
-def _labels(table: RawTable, roles: Mapping[str, str], levels, prefix: str = "") -> dict[str, list[str | None]]:
+def _labels(
+    table: RawTable, roles: Mapping[str, str], levels: Sequence[str], prefix: str = ""
+) -> dict[str, list[str | None]]:
     """The label columns; blanks ("", "nan", "unknown", but not "NA", which is Namibia) are None."""
     found = {}
     for level in levels:
@@ -104,8 +105,7 @@ def _text(value: object) -> str | None:
 
 def _truths(table: RawTable, roles: Mapping[str, str], keys: list[str]) -> tuple[Truths, np.ndarray]:
     """The truth of each row, and which rows (N,) have one that can be used."""
-    lat = read_numbers(table, roles["true_lat"])[0]
-    lon = read_numbers(table, roles["true_lon"])[0]
+    lat, lon = (read_axis(table, roles[f"true_{axis}"], axis)[0] for axis in ("lat", "lon"))
     high, swappable = np.abs(lat) > 90, (np.abs(lat) <= 180) & (np.abs(lon) <= 90)
     if high.any() and (high & swappable).sum() >= 0.9 * high.sum() and high.sum() >= 0.05 * len(lat):
         i = int(np.argmax(high))
@@ -129,7 +129,7 @@ def _truths(table: RawTable, roles: Mapping[str, str], keys: list[str]) -> tuple
 
 def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], name: str) -> Guesses:
     """Guesses from two columns of numbers."""
-    (lat, bad_lat), (lon, bad_lon) = (read_numbers(table, roles[axis]) for axis in ("lat", "lon"))
+    (lat, bad_lat), (lon, bad_lon) = (read_axis(table, roles[axis], axis) for axis in ("lat", "lon"))
     if turned := int(np.sum((np.abs(lon) > 180) & (np.abs(lon) <= 360))):
         table.warn(f"{turned} longitudes beyond 180 were turned into -180..180")
     lon = np.where((np.abs(lon) > 180) & (np.abs(lon) <= 360), wrap_longitude(lon), lon)

@@ -1,0 +1,267 @@
+"""Where a row of any table or JSON file lies: one reader of coordinates and of shapes, for data and for truths."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geospot.answer.columns import coordinate_columns, find_column
+from geospot.answer.coordinates import (
+    CONTRADICTION,
+    LATITUDE_RANGE,
+    LONGITUDE_RANGE,
+    plain,
+    read_coordinate,
+    wrap_longitude,
+)
+
+MISSING = "no coordinates"
+NOT_NUMBERS = "coordinates are not numbers"
+NOT_FINITE = "coordinates are not finite"
+OUT_OF_RANGE = "coordinates out of range"
+CONTRADICTORY = "coordinates contradict their hemisphere"
+NO_HEMISPHERE = "coordinates without their hemisphere"
+_REASONS = {LATITUDE_RANGE: OUT_OF_RANGE, LONGITUDE_RANGE: OUT_OF_RANGE, CONTRADICTION: CONTRADICTORY}
+
+_BLANK = {"", "nan", "none", "null", "n/a", "na", "-", "unknown"}
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = r"[0-9]{1,2}(?:\.[0-9]+)?"
+# Degrees, minutes and seconds with spaces, colons or (XMP) commas between them -> as they are read everywhere.
+_BARE_DMS = (
+    re.compile(rf"([+-]?[0-9]{{1,3}})[ :]([0-9]{{1,2}})[ :]({_NUMBER}) ?([NSEW]?)", re.IGNORECASE),
+    re.compile(r"([+-]?[0-9]{1,3}),([0-9]{1,2}),([0-9]{1,2}(?:\.[0-9]+)?) ?([NSEW])", re.IGNORECASE),
+    re.compile(r"([+-]?[0-9]{1,3})(?: |,(?=[0-9]+\.))([0-9]{1,2}(?:\.[0-9]+)?)() ?([NSEW])", re.IGNORECASE),
+)
+_TWO = re.compile(r"[,;]\s|;|[.,][0-9]+[^.,]*[.,][0-9]")  # both coordinates in one cell
+_WORDS = re.compile(
+    r"(?i:north|south|east|west|degrees?|degs?|minutes?|mins?|seconds?|secs?|(?<![a-z])[nsewdms](?![a-z]))"
+)
+_SIGNS = re.compile(r"""[0-9\s.,+\-°'"():]*""")
+_LETTER = re.compile(r"(?i:(?<![a-z])([nsew])(?:orth|outh|ast|est)?(?![a-z]))")
+
+
+def read_degrees(value: object, axis: str, reference: object = "") -> float | str:
+    """Degrees of a cell in range, as `read_signed` reads it: a longitude of up to 360 is turned into -180..180."""
+    degrees = read_signed(value, axis, reference)
+    if isinstance(degrees, str):
+        return degrees
+    if abs(degrees) > (90 if axis == "lat" else 360):
+        return OUT_OF_RANGE
+    return degrees + 0.0 if abs(degrees) <= 180 else wrap_longitude(degrees)
+
+
+def read_signed(value: object, axis: str, reference: object = "") -> float | str:
+    """Signed degrees of a cell: 48.86, "48,86", "48.86 N", 48°51'24"N, "33 51 24 S"; or the reason why it has none.
+
+    axis: "lat" or "lon". reference: what the cell of a reference column says ("S", "South"); "" where there is no such
+    column, None where it says nothing: a number without a sign is then refused, since half of the Earth is no guess.
+    So is a sign or letter that contradicts another. A plain number may be out of range.
+    """
+    letter = _hemisphere(reference)
+    own = ""
+    if isinstance(value, str):
+        text = plain(value).strip()
+        if text.lower() in _BLANK:
+            return NOT_FINITE if text.lower() == "nan" else MISSING
+        degrees = _read_text(text, axis)
+        own = found[1].upper() if (found := _LETTER.search(text)) else ""
+    else:
+        degrees = _read_number(value)
+    if isinstance(degrees, str):
+        return degrees
+    if letter and (letter not in ("NS" if axis == "lat" else "EW") or (own and own != letter)):
+        return CONTRADICTORY
+    if letter and not own:
+        if degrees < 0 and letter in "NE":
+            return CONTRADICTORY
+        degrees = -abs(degrees) if letter in "SW" else degrees
+    return NO_HEMISPHERE if reference is None and not own and degrees > 0 else degrees
+
+
+def _hemisphere(reference: object) -> str:
+    """N, S, E or W, or "" where a reference names none of them."""
+    found = _LETTER.fullmatch(plain(reference).strip(" \t\r\n\0.")) if isinstance(reference, str) else None
+    return found[1].upper() if found else ""
+
+
+def _read_number(value: object) -> float | str:
+    if value is None:
+        return MISSING
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        degrees = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return NOT_NUMBERS
+    return degrees if math.isfinite(degrees) else NOT_FINITE
+
+
+def _read_text(text: str, axis: str) -> float | str:
+    if _DECIMAL.fullmatch(text):
+        return _read_number(float(text.replace(",", ".")))
+    if text.lower().lstrip("+-") in ("inf", "infinity"):
+        return NOT_FINITE
+    if len(text) > 100 or not _SIGNS.fullmatch(_WORDS.sub("", text)):
+        return NOT_NUMBERS
+    for pattern in _BARE_DMS:
+        if found := pattern.fullmatch(text):
+            degrees, minutes, seconds, letter = found.groups()
+            text = f"{degrees}°{minutes}'" + (f'{seconds}"' if seconds else "") + letter
+            break
+    if _TWO.search(text):
+        return NOT_NUMBERS
+    degrees = read_coordinate(text, axis)
+    if isinstance(degrees, float):
+        return degrees
+    return MISSING if degrees is None else _REASONS.get(degrees, NOT_NUMBERS)
+
+
+def read_cells(fields: Mapping[str, object], column: str, axis: str, *, bounded: bool = True) -> float | str:
+    """Degrees of a row's `column`, completed by its columns of the hemisphere, of minutes and seconds; or the reason.
+
+    bounded: as `read_degrees` reads it; else as `read_signed` does.
+    """
+    reference, minutes, seconds = coordinate_columns(column, axis, tuple(fields))
+    value: object = fields.get(column)
+    says: object = ""
+    if reference is not None:
+        says = fields[reference] if _hemisphere(fields[reference]) else None
+    if minutes is not None and (degrees := _short(value)):
+        value = f"{degrees}°{_short(fields[minutes]) or 0}'"
+        value += f'{_short(fields[seconds])}"' if seconds and _short(fields[seconds]) else ""
+    return (read_degrees if bounded else read_signed)(value, axis, says)
+
+
+def _short(value: object) -> str:
+    """A number without the `.0` that a spreadsheet puts behind it."""
+    text = "" if value is None else str(value).strip()
+    return text.removesuffix(".0")
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+_NESTED = ("computed_geometry", "geometry", "location", "position", "coordinates", "coords", "latlng", "gps", "point")
+
+
+def as_row(value: object) -> object:
+    """An object with its place on top, under lat and lon: GeoJSON's Feature and Point, Mapillary's computed_geometry,
+    {"location": {"lat": .., "lng": ..}}. What has them on top, and what is no object, comes back as it is.
+    """
+    if not isinstance(value, Mapping) or _has_place(value):
+        return value
+    row = dict(value)
+    properties = row.pop("properties", None)
+    if isinstance(properties, Mapping):
+        row = {**properties, **row}
+        if _has_place(row):
+            return row
+    if (point := _point(row)) is not None:
+        return {**{k: v for k, v in row.items() if k not in ("type", "coordinates")}, **point}
+    for name in _NESTED:
+        if (point := _point(row.get(name))) is not None:
+            return {**row, **point}
+    return value
+
+
+def _has_place(row: Mapping) -> bool:
+    names = tuple(row)
+    return find_column("lat", names) is not None and find_column("lon", names) is not None
+
+
+def _point(value: object) -> dict[str, object] | None:
+    """lat and lon of a GeoJSON Point (longitude first, by RFC 7946), or of an object that holds both."""
+    if not isinstance(value, Mapping):
+        return None
+    at = value.get("coordinates")
+    if value.get("type") == "Point" and isinstance(at, Sequence) and not isinstance(at, str) and len(at) >= 2:
+        return {"lat": at[1], "lon": at[0]}
+    names = tuple(value)
+    lat, lon = find_column("lat", names), find_column("lon", names)
+    return None if lat is None or lon is None else {"lat": value[lat], "lon": value[lon]}
+
+
+def place_rows(content: object) -> list[object] | None:
+    """The rows of a JSON file of places, each with its place on top; None where it holds none.
+
+    A list of objects; an object with one (`images`, `customCoordinates`, `features`, or its longest list); an object of
+    objects, or of [lat, lon], by key.
+    """
+    if isinstance(content, Mapping):
+        lists = {key: value for key, value in content.items() if isinstance(value, list)}
+        if _all(content.values(), lambda v: isinstance(v, Mapping)) and _point(content) is None:
+            content = [{"key": key, **value} for key, value in content.items()]
+        elif _all(content.values(), _is_pair):
+            content = [{"key": key, "lat": value[0], "lon": value[1]} for key, value in content.items()]
+        elif as_row(content) is not content or _has_place(content):
+            content = [content]
+        else:
+            content = lists.get("images") or max(lists.values(), key=len, default=None)
+    if not isinstance(content, list) or not content:
+        return None
+    return [as_row(row) for row in content]
+
+
+def _all(values: Iterable[object], test: Callable[[object], bool]) -> bool:
+    found = list(values)
+    return bool(found) and all(map(test, found))
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in value
+    )  # fmt: skip
+
+
+# --- latitude and longitude exchanged -----------------------------------------------------------------------------
+
+_FEWEST = 8  # places that say something
+_MOST = 0.8  # of them must be good when exchanged
+_ANTARCTICA = "AQ"  # land on which New York lies where latitude and longitude are exchanged
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Of `n` places, how many lie on land as they stand and how many where latitude and longitude are exchanged."""
+
+    n: int
+    as_is: int
+    exchanged: int
+
+    def __str__(self) -> str:
+        return (
+            f"latitude and longitude look exchanged: of {self.n} places {self.as_is} lie on land as they stand, and "
+            f"{self.exchanged} the other way round"
+        )
+
+
+def find_exchange(lat: Sequence[float], lon: Sequence[float], countries: Sequence[str | None] = ()) -> Exchange | None:
+    """The evidence that (N,) numbers, read as latitude and longitude in degrees, are the other way round; else None.
+
+    Numbers may be out of range. A place is good with a country's land below it; at sea, on Antarctica or out of range
+    it is not. Exchanged are those of which far more are good the other way round, and hardly any is not.
+    countries: (N,) labels; where one is known, only land of that country is good (Italy exchanged lies in Ethiopia).
+    """
+    first, second = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
+    n = len(first)
+    if n < _FEWEST or np.mean((np.abs(second) <= 90) & (np.abs(first) <= 180)) < _MOST:
+        return None  # without a look at the map
+    labels = list(countries) or [None] * n
+    found = Exchange(n, _on_land(first, second, labels), _on_land(second, first, labels))
+    gained = found.exchanged - found.as_is
+    return found if gained >= 0.3 * n and found.exchanged >= _MOST * n else None
+
+
+def _on_land(lat: np.ndarray, lon: np.ndarray, labels: Sequence[str | None]) -> int:
+    from geospot.earth.gazetteer import Gazetteer
+
+    there = np.flatnonzero((np.abs(lat) <= 90) & (np.abs(lon) <= 180))
+    if not len(there):
+        return 0
+    gazetteer = Gazetteer.load()
+    said = [gazetteer.country_code(labels[i]) if labels[i] else None for i in there.tolist()]
+    here = gazetteer.locate(lat[there], lon[there]).country.tolist()
+    return sum(
+        at is not None and (at == code if code else at != _ANTARCTICA) for at, code in zip(here, said, strict=True)
+    )
