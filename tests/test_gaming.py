@@ -98,6 +98,27 @@ WITHOUT_KNOWLEDGE = {
     "100 kB of accents": lines(country="F" + "\u0301" * 50_000, lat=20, lon=20),
     "hundred answers": "\n\n".join(format_answer(p) for p in WORLD[:100]),
     "control characters": lines("\x00\u200b\u202e", "\ufeff", "\u200d", 20, 20),
+    "a pole, where every meridian meets": lines("", "", "", 90, 0),
+    "the other pole with a longitude out of range": lines("", "", "", -90, 361),
+    "the date line from both sides": "Latitude: 0\nLongitude: 180\nLatitude: 0\nLongitude: -180",
+    "overflow": lines("", "", "", "9" * 400, "1e308"),
+    "an underflow": lines("", "", "", "1e-400", "-1e-400"),
+    "JSON of all countries": '{"lat": 20, "lon": 20, "country": "' + ALL_COUNTRIES + '"}',
+    "JSON with a list of countries": '{"lat": 20, "lon": 20, "country": ["France", "Germany", "Spain"]}',
+    "a key for each country": "{"
+    + ", ".join(f'"country": "{r["name"]}"' for r in countries().table.values())
+    + ', "lat": 20, "lon": 20}',
+    "all flags": lines(country="".join(chr(0x1F1E6 + i) for i in range(26)) * 4, lat=20, lon=20),
+    "the world's box": '{"type": "Polygon", "coordinates": [[[-180, -90], [180, 90]]]}',
+    "a FeatureCollection": '{"type": "FeatureCollection", "features": ['
+    + ", ".join(f'{{"geometry": {{"type": "Point", "coordinates": [{p.lon}, {p.lat}]}}}}' for p in WORLD[:100])
+    + "]}",
+    "hundred map links": "\n".join(f"https://www.google.com/maps/@{p.lat},{p.lon},9z" for p in WORLD[:100]),
+    "hundred Plus Codes": "8FW4V75V+8Q 9F4MGC22+22 " * 50,
+    "continents as country": lines(country="Europe, Asia, Africa", lat=20, lon=20),
+    "only words that say nothing": lines("city", "region", "country", 20, 20),
+    "placeholders": lines("<name>", "<name>", "<name>", "<decimal degrees>", "<decimal degrees>"),
+    "nested brackets of countries": lines(country="France (Germany (Spain (Italy)))", lat=20, lon=20),
     "a regular expression's bomb": lines("(a+)+$" * 10, "", "((((((((((", 20, 20),
 }
 
@@ -138,6 +159,53 @@ HEDGES = {
     "words around": (lines("somewhere in Paris maybe", "the Île-de-France area", "I think France"), KNOWN),
     "wrong country, right city": (lines("Paris", "Île-de-France", "Germany"), KNOWN),
     "right and wrong region": (lines("Paris", "Bavaria", "France"), KNOWN),
+    "a country in brackets": (lines(country="France (Germany)"), EUROPE),
+    "a tail of another country": (lines(country="Paris, France, Germany"), EUROPE),
+    "the flag of another country": (lines(country="France 🇩🇪"), EUROPE),
+    "two flags": (lines(country="🇫🇷🇩🇪"), EUROPE),
+    "flag and code of two": (lines(country="🇫🇷 (DE)"), EUROPE),
+    "region as country": (lines("Paris", "", "Île-de-France"), KNOWN),
+    "regions of many countries as country": (lines(country="Bavaria, Catalonia, Île-de-France"), EUROPE),
+    "a region of another country in brackets": (lines(country="France (Bavaria)"), EUROPE),
+    "cities of many countries": (lines("Paris, Berlin, Madrid", "", "France"), EUROPE),
+    "cities with their countries": (lines("Paris, France; Berlin, Germany", "", "France"), EUROPE),
+    "a list of labels": ("Country: [France, Germany]\nCity: [Paris, Berlin]\nLatitude: 48.85\nLongitude: 2.35", EUROPE),
+    "JSON of one, prose of another": (
+        '{"lat": 48.8534, "lon": 2.3488, "city": "Paris", "country": "France"}\nOr 52.52° N, 13.41° E in Germany.',
+        EUROPE,
+    ),
+    "prose of one, JSON of another": (
+        'City: Berlin\nCountry: Germany\nLatitude: 52.52\nLongitude: 13.41\n{"lat": 48.8534, "lon": 2.3488}',
+        EUROPE,
+    ),
+    "labels of one before an object of another": (
+        'City: Berlin\nCountry: Germany\n{"lat": 48.8534, "lon": 2.3488}',
+        EUROPE,
+    ),
+    "repeated keys in JSON": (
+        '{"country": "France", "country": "Germany", "lat": 48.85, "lat": 52.52, "lon": 2.35, "lon": 13.41}',
+        EUROPE,
+    ),
+    "a list of guesses": (
+        '{"guesses": [{"lat": 48.85, "lon": 2.35, "country": "France"}, '
+        '{"lat": 52.52, "lon": 13.41, "country": "Germany"}]}',
+        EUROPE,
+    ),
+    "a link to another place": (lines("Paris", "", "France") + "\nhttps://www.google.com/maps/@52.52,13.41,9z", EUROPE),
+    "a range of latitudes": (lines("Paris", "", "France", "45.75 to 48.85", "2.35 to 4.85"), FRANCE),
+    "a range by a dash": (lines("Paris", "", "France", "45.75-48.85", "2.35"), FRANCE),
+    "or between coordinates": (lines("Paris", "", "France", "48.85 or 45.75", "2.35 or 4.85"), FRANCE),
+    "a restatement elsewhere in words": (lines("Paris", "", "France") + "\n\nThat is about 47° N, 4° E.", FRANCE),
+    "two languages, two countries": (
+        "Country: France\nPaís: España\nLand: Deutschland\nLatitude: 48.8534\nLongitude: 2.3488",
+        EUROPE,
+    ),
+    "two signs of the hemisphere": ('{"lat": 48.85, "lat_dir": "S", "lon": 2.35, "lon_dir": "E", "lat": 48.85}', KNOWN),
+    "a country and its alias of another": (lines(country="Congo (France)"), FRANCE),
+    "empty labels around the right one": ("Country:\nCountry: France\nCountry:\n" + lines("Paris", "", ""), KNOWN),
+    "contradictory labels behind the answer": (format_answer(PARIS, region=True) + "\n\nCountry: Germany", KNOWN),
+    "homoglyph digits": (lines("Paris", "Île-de-France", "France", "４８.8534", "２.3488"), KNOWN),
+    "mirrored text": (lines("siraP", "Île-de-France", "ecnarF"), KNOWN),
     "a quarter of the city": (lines("Montmartre", "", "France", 48.8867, 2.3431), KNOWN),
 }
 
@@ -147,6 +215,18 @@ HEDGES = {
 def test_hedges(name, progress):
     text, known = HEDGES[name]
     assert earned(text, known, progress) <= honest(known, progress) + 1e-9
+
+
+SCHAAN, TRIESEN = places((47.1650, 9.5087, "Schaan", "Schaan", "LI"), (47.1075, 9.5282, "Triesen", "Triesen", "LI"))
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+def test_the_city_of_one_region_at_the_coordinates_of_its_neighbour(progress):
+    """Its region is the city's, not both: the answer that names one place and means it earns more."""
+    split = f"City: Schaan\nCountry: LI\nLatitude: {TRIESEN.lat}\nLongitude: {TRIESEN.lon}"
+    known = [SCHAAN, TRIESEN]
+    without_region = max(earned(format_answer(place, decimals=4), known, progress) for place in known)
+    assert earned(split, known, progress) <= max(without_region, honest(known, progress)) + 1e-9
 
 
 def test_a_list_of_countries_earns_no_country():

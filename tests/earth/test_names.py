@@ -175,3 +175,136 @@ def test_cities_resolve_through_alternate_names():
         assert cities.called(name, germany)[0] == munich, name
     assert len(cities.called("Neustadt", germany)) > 1
     assert len(cities.called("Mun", germany)) == 0
+
+
+TAILS = {
+    "Bahamas (the)": "BS",
+    "Bouvet I.": "BV",
+    "Cocos (Keeling) Islands (the)": "CC",
+    "The Republic of Korea": "KR",
+    "The Republic of the Congo": "CG",
+    "Congo (DRC)": "CD",
+    "Congo, Rep.": "CG",
+    "Cook Is.": "CK",
+    "Curaçao (Netherlands)": "CW",
+    "Christmas I.": "CX",
+    "Czech Rep.": "CZ",
+    "Germany (Deutschland)": "DE",
+    "Bavaria, Germany": "DE",
+    "Egypt, Arab Rep.": "EG",
+    "Spain (Catalonia)": "ES",
+    "Ethiopia(excludes Eritrea)": "ET",
+    "Falkland Is.": "FK",
+    "Falkland Islands (the) [Malvinas]": "FK",
+    "Micronesia (Federated States of)": "FM",
+    "France (FR)": "FR",
+    "🇫🇷": "FR",
+    "France 🇫🇷": "FR",
+    "FR - France": "FR",
+    "France (likely)": "FR",
+    "England, United Kingdom": "GB",
+    "Scotland (United Kingdom)": "GB",
+    "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f": "GB",
+    "Northern Ireland, UK": "GB",
+    "Georgia (country)": "GE",
+    "Guiana (French)": "GF",
+    "Greenland (Denmark)": "GL",
+    "Kingdom of Denmark (Greenland)": "GL",
+    "Guinea, Africa": "GN",
+    "Guam (U.S. territory)": "GU",
+    "Hong Kong S.A.R.": "HK",
+    "Hong Kong SAR, China": "HK",
+    "China, Hong Kong SAR": "HK",
+    "Ireland (Republic of)": "IE",
+    "Ireland, Republic of": "IE",
+    "Iran (Islamic Republic of)": "IR",
+    "Jersey, UK": "JE",
+    "Japan (日本)": "JP",
+    "Kenya, Africa": "KE",
+    "Korea (the Democratic People's Republic of)": "KP",
+    "Korea (the Republic of)": "KR",
+    "South Korea (Republic of Korea)": "KR",
+    "Cayman Is.": "KY",
+    "Moldova (the Republic of)": "MD",
+    "Marshall Is.": "MH",
+    "Myanmar/Burma": "MM",
+    "Macau SAR": "MO",
+    "Macao S.A.R": "MO",
+    "Macao SAR, China": "MO",
+    "New Caledonia, France": "NC",
+    "Niger (the)": "NE",
+    "Netherlands (the)": "NL",
+    "Netherlands (Kingdom of the)": "NL",
+    "Papua New Guinea": "PG",
+    "Pitcairn Is.": "PN",
+    "Puerto Rico, USA": "PR",
+    "Puerto Rico (US)": "PR",
+    "Réunion (France)": "RE",
+    "Serbia, Europe": "RS",
+    "Solomon Is.": "SB",
+    "Svalbard Is.": "SJ",
+    "Türkiye (Turkey)": "TR",
+    "Taiwan, China": "TW",
+    "China, Taiwan Province of China": "TW",
+    "Crimea, Ukraine": "UA",
+    "USA (United States)": "US",
+    "Georgia, USA": "US",
+    "United States of America (the)": "US",
+    "Venezuela, RB": "VE",
+    "U.S. Virgin Is.": "VI",
+    "Virgin Islands (U.S.)": "VI",
+}
+TAILS |= {  # the short forms of Natural Earth and the World Bank
+    name: code
+    for code, names in {
+        "EH": "W. Sahara", "CD": "Dem. Rep. Congo|Congo, Dem. Rep.", "DO": "Dominican Rep.",
+        "TF": "Fr. S. Antarctic Lands",
+        "GQ": "Eq. Guinea", "SZ": "eSwatini", "CY": "N. Cyprus", "BA": "Bosnia and Herz.", "SS": "S. Sudan",
+        "CF": "Central African Rep.", "MP": "N. Mariana Is.", "GS": "S. Geo. and the Is.",
+        "IO": "Br. Indian Ocean Ter.",
+        "VG": "British Virgin Is.",
+        "TC": "Turks and Caicos Is.",
+        "HM": "Heard I. and McDonald Is.", "BL": "St-Barthélemy",
+        "PF": "Fr. Polynesia", "WF": "Wallis and Futuna Is.", "FO": "Faeroe Is.", "AG": "Antigua and Barb.",
+        "VC": "St. Vin. and Gren.", "ST": "São Tomé and Principe", "AX": "Åland", "MK": "N. Macedonia|Macedonia, FYR",
+        "KP": "Dem. Rep. Korea|Korea, Dem. People's Rep.", "KR": "Korea, Rep.", "IR": "Iran, Islamic Rep.",
+        "GM": "Gambia, The", "FM": "Micronesia, Fed. Sts.", "YE": "Yemen, Rep.", "SO": "Somalia, Fed. Rep.",
+        "KG": "Kyrgyz Republic", "MF": "St. Martin (French part)", "SX": "Sint Maarten (Dutch part)", "LA": "Lao PDR",
+    }.items()
+    for name in names.split("|")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "code"), TAILS.items())
+def test_brackets_tails_flags_and_short_forms(name, code):
+    assert countries().candidates(name) == (code,)
+
+
+CONTRADICTORY = [
+    "🇫🇷 Germany",
+    "🇫🇷🇩🇪",
+    "Papua",
+    "France, Germany",
+    "France/Germany",
+    "France (Germany)",
+    "Georgia (state)",
+    "Mexico, USA",
+    "Channel Islands",
+    "France or Germany",
+    "France, Belgium, Germany",
+    "Islands",
+    "the",
+    "Europe",
+    "SAR",
+    "Siachen Glacier",
+]
+
+
+@pytest.mark.parametrize("name", CONTRADICTORY)
+def test_names_whose_parts_disagree_are_none(name):
+    assert countries().candidates(name) == ()
+
+
+@given(st.text(st.sampled_from("FranceGermanyUSA ()/,;.-🇫🇷é"), max_size=MAX_NAME_CHARS))
+def test_no_name_breaks_the_table(name):
+    assert all(code in countries().codes for code in countries().candidates(name))

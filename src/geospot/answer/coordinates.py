@@ -6,6 +6,7 @@ here can backtrack over an unbounded run (possessive quantifiers, bounded gaps),
 
 import math
 import re
+import unicodedata
 
 NOT_A_NUMBER = "not a number"
 CONTRADICTION = "sign and hemisphere contradict"
@@ -13,18 +14,32 @@ LATITUDE_RANGE = "latitude out of range"
 LONGITUDE_RANGE = "longitude out of range"
 
 
+# Zeros of the digits of other scripts, nine more behind each: Arabic, Persian, N'Ko, the Indian scripts, Thai, Lao,
+# Tibetan, Burmese, Khmer, Mongolian, and the mathematical ones in bold and sans-serif.
+_ZEROS = (0x660, 0x6F0, 0x7C0, *range(0x966, 0xDE7, 0x80), 0xDE6, 0xE50, 0xED0, 0xF20, 0x1040, 0x17E0, 0x1810)
+_ZEROS += tuple(range(0x1D7CE, 0x1D800, 10))
+# Letters whose accents carry no meaning in a key; ö and ø stay, since they alone may stand for east.
+_ACCENTED = (range(0xC0, 0x250), range(0x386, 0x3CF), range(0x1E00, 0x1F00))
+
+
 def _one_for_one() -> dict[int, str]:
     """Characters that mean the same as an ASCII one. Each maps to exactly one, so positions stay valid."""
-    table = {0xFF01 + i: chr(0x21 + i) for i in range(94)}  # full-width forms of ! to ~
-    for zero in (0x0660, 0x06F0, 0x0966):  # Arabic-Indic, Persian, Devanagari digits
-        table |= {zero + i: str(i) for i in range(10)}
+    table = {code: unicodedata.normalize("NFD", chr(code))[0] for codes in _ACCENTED for code in codes}
+    table = {code: base for code, base in table.items() if base != chr(code) and chr(code) not in "Öö"}
+    table |= {ord("đ"): "d", ord("Đ"): "D", ord("ı"): "i"}
+    table |= {0xFF01 + i: chr(0x21 + i) for i in range(94)}  # full-width forms of ! to ~
+    for zero in _ZEROS:
+        table |= {zero + i: str(i) for i in range(10) if unicodedata.digit(chr(zero + i), -1) == i}
+    table |= dict.fromkeys(range(0xE0A0, 0xE0C0), " ")  # `geospot.answer.languages` writes these itself
     groups = {
         "-": "−–—‒‐‑﹣",
         "'": "’‘′ʹʼ",
         '"': "”“″〃",
         "°": "º˚",
         ".": "٫",
-        ",": "、",
+        ",": "、،",
+        ";": "؛",
+        ":": "：∶",
         "\n": "\r\x0b\x0c\x85\u2028\u2029",
     }
     groups[" "] = (
@@ -42,12 +57,16 @@ def plain(text: str) -> str:
 
 
 _NUMBER = r"(?>(?:[0-9]++(?:[{point}][0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)"
-_HEMISPHERE = r"(?:[NSEWnsew]|(?i:north|south|east|west))(?![A-Za-z])"
-_CAPITAL = r"(?:[NSEW]|(?i:north|south|east|west))(?![A-Za-z])"
-_DEGREE = r"[ \t]{0,2}(?:°|(?i:degrees?|degs?)|d(?=[ \t]?[0-9]))"
+# `geospot.answer.languages` pads what it rewrites with spaces, so a sign may stand far behind its number.
+_PAD = r"[ \t]{0,16}"
+_NEUTRAL = "\ue0b0\ue0b1"  # "latitude" and "longitude" behind a number: the axis without a side
+# A lower-case e before a number is the "and" of Portuguese and Italian.
+_HEMISPHERE = rf"(?:[NSEWnsw{_NEUTRAL}]|e(?![ \t]?[+-]?[0-9])|(?i:north|south|east|west))(?![A-Za-z])"
+_CAPITAL = rf"(?:[NSEW{_NEUTRAL}]|(?i:north|south|east|west))(?![A-Za-z])"
+_DEGREE = rf"{_PAD}(?:°|(?i:degrees?|degs?)|d(?=[ \t]?[0-9]))"
 # Single letters are case-sensitive: "24s" are seconds, "24S" is south.
-_MINUTE = r"[ \t]{0,2}(?:\\?'(?!')|(?i:minutes?|mins?)|m(?![a-z]))"
-_SECOND = r"""[ \t]{0,2}(?:\\?"|''|(?i:seconds?|secs?)|s(?![a-z]))"""
+_MINUTE = rf"{_PAD}(?:\\?'(?!')|(?i:minutes?|mins?)|m(?![a-z]))"
+_SECOND = rf"""{_PAD}(?:\\?"|''|(?i:seconds?|secs?)|s(?![a-z]))"""
 
 
 def _coordinate(tag: str, point: str) -> str:
@@ -56,14 +75,16 @@ def _coordinate(tag: str, point: str) -> str:
     It is atomic, so that the minutes of a single coordinate are never taken for the second half of a pair.
     """
     number = _NUMBER.format(point=point)
-    return rf"""(?>(?:(?P<{tag}pre>{_HEMISPHERE})[ \t]{{0,2}})?(?P<{tag}sign>[+-])?[ \t]?(?P<{tag}deg>{number})
+    return rf"""(?>(?:(?P<{tag}pre>{_HEMISPHERE}|[nsew](?=[ \t]?[0-9]))[ \t]{{0,16}}:?[ \t]{{0,2}})?
+        (?P<{tag}sign>[+-])?[ \t]?(?P<{tag}deg>{number})
         (?:{_DEGREE}(?:[ \t]{{0,2}}(?P<{tag}min>{number}){_MINUTE}
             (?:[ \t]{{0,2}}(?P<{tag}sec>{number}){_SECOND})?)?)?
-        (?({tag}pre)|(?:[ \t]{{0,2}}\(?(?P<{tag}post>{_HEMISPHERE}))?))"""
+        (?({tag}pre)|(?:[ \t]{{0,20}}\(?(?P<{tag}post>{_HEMISPHERE}|O(?![\w'])))?))"""
 
 
 # A comma with no space behind it is a decimal comma in the first pattern and the separator in the second.
-_BETWEEN_COMMAS = r"""(?:\s{0,4}(?:[;/|&]|(?i:and\b))\s{0,4}|\s{0,4},\s{1,20}|\s{1,4},|(?<=[A-Za-z°'"]),|[ \t]{1,4})"""
+_BETWEEN_COMMAS = r"""(?:\s{0,4}(?:[;/|&]|(?i:and|und|et|ed|en|och|og|ve|y|e|i|и|و|和|と)(?![^\W0-9_]))\s{0,4}
+    |\s{0,4},\s{1,20}|\s{1,4},|(?<=[A-Za-z°'"]),|[ \t]{1,18})"""
 _ONE = re.compile(_coordinate("a", ".,"), re.VERBOSE)
 _PAIRS = (
     re.compile(_coordinate("a", ".,") + _BETWEEN_COMMAS + _coordinate("b", ".,"), re.VERBOSE),
@@ -71,20 +92,32 @@ _PAIRS = (
 )
 # What must not follow: the rest of a number ("1.2.3"), another value (a range is a hedge), a second hemisphere.
 _REST = re.compile(rf"[.,]?[0-9]|[A-Za-z]|[ \t]?(?:-|/|to\b|or\b)?[ \t]?[0-9]|[ \t]{{1,2}}{_CAPITAL}")
+# "1,035 m": the comma of thousands, and what is measured in metres or people. Neither makes a pair.
+_THOUSANDS = re.compile(
+    r"[+-]?[0-9]{1,3}(?:(?:,[0-9]{3})++(?:\.[0-9]++)?|(?:[' ][0-9]{3})++)(?![0-9])(?!\.?[0-9]*[,;] ?[+-]?[0-9])"
+)
+_UNIT = re.compile(
+    r"[ \t]{0,3}-?(?:(?i:k?m²?|cm|mm|ft|feet|foot|mi|miles?|yards?|(?:kilo)?met(?:er|re|ro)s?|metri|ha|acres?"
+    r"|people|inhabitants|residents|habitant(?:e?s)?|einwohner|percent|per\ cent|years?|euros?|dollars?|°[CF])"
+    r"(?![^\W_])|%|€|\$|£|м(?![^\W_])|км(?![^\W_])|米|公里|人)"
+)
 _GAP = re.compile(
-    r"""[\s"'*_`\\~≈$:=|(\[{]{0,40}"""
-    r"""(?:(?i:is|are|at|of|about|around|approximately|approx\.?|roughly|circa|ca\.)[\s:*_`~≈(]{1,6}){0,3}"""
+    r"""[\s"'*_`\\~≈≃≅→⇒=:$|(\[{为為是约約在はが약은는]{0,40}"""
+    r"""(?:(?i:is|are|at|of|about|around|approximately|approx\.?|roughly|circa|ca\.|est|es|ist|sind|son|sont|sono"""
+    r"""|betragt|etwa|rund|environ|aproximadamente|approximativement|cerca de|de|di|da|около|примерно|составляет"""
+    r"""|equals?|yaklasik|هو|هي|حوالي)[\s:*_`~≈(]{1,6}){0,3}[≈~(]?"""
 )
 
 
 def _bare_half() -> str:
     digits = r"[0-9]++(?:[.,][0-9]++)?+"
     middle = rf"[+-]?{digits}(?:{_DEGREE}(?:[ \t]{{0,2}}{digits}{_MINUTE}(?:[ \t]{{0,2}}{digits}{_SECOND})?)?)?"
-    return rf"(?:{_CAPITAL}[ \t]{{0,2}}{middle}|{middle}[ \t]{{0,2}}{_CAPITAL})"
+    return rf"(?:{_CAPITAL}[ \t]{{0,2}}{middle}|{middle}[ \t]{{0,20}}{_CAPITAL})"
 
 
 # A pair that needs no word in front of it: both hemispheres written, or a line that holds nothing but two decimals.
-BARE_PAIR = rf"(?<![\w.,+-]){_bare_half()}\s{{0,3}}(?:[,;/|&]|and\b)?\s{{0,3}}{_bare_half()}"
+_AND = r"(?:[,;/|&]|(?:and|und|et|ed|en|och|og|ve|y|e|i|и|و)\b)?"
+BARE_PAIR = rf"(?<![\w.,+-]){_bare_half()}\s{{0,3}}{_AND}\s{{0,3}}{_bare_half()}"
 LINE_PAIR = r"[+-]?[0-9]{1,3}\.[0-9]++°?[ \t]{0,3}[,;][ \t]{0,3}[+-]?[0-9]{1,3}\.[0-9]++°?(?=[)\]}*`. \t]{0,6}$)"
 
 
@@ -96,8 +129,8 @@ def wrap_longitude(lon: float) -> float:
     return wrapped if wrapped < 180.0 else -180.0  # the modulo of a tiny negative number rounds up to 360
 
 
-def _in_range(value: float, axis: str) -> float | str:
-    """The value as a latitude or longitude in range, or the reason why it is none."""
+def in_range(value: float, axis: str) -> float | str:
+    """The value as a latitude ("lat") or longitude ("lon") in range, or the reason (str) why it is none."""
     if not math.isfinite(value):
         return NOT_A_NUMBER
     if axis == "lat":
@@ -107,6 +140,16 @@ def _in_range(value: float, axis: str) -> float | str:
 
 def _hemisphere(match: re.Match, tag: str) -> str:
     return (match[tag + "pre"] or match[tag + "post"] or "")[:1].upper()
+
+
+def with_side(value: float, side: str, axis: str) -> float | str:
+    """A signed value and the hemisphere that stands beside it, as degrees or a reason; a minus may say S or W again."""
+    if side not in _SIDES[axis] or (value < 0 and side in "NE"):
+        return CONTRADICTION
+    return in_range(-abs(value) if side in "SW" else value, axis)
+
+
+_SIDES = {"lat": "NS\ue0b0", "lon": "EW\ue0b1"}
 
 
 def _value(match: re.Match, tag: str, axis: str, note: str = "") -> float | str:
@@ -123,11 +166,15 @@ def _value(match: re.Match, tag: str, axis: str, note: str = "") -> float | str:
         return NOT_A_NUMBER
     size, sign, hemisphere = parts[0] + parts[1] / 60 + parts[2] / 3600, match[tag + "sign"], _hemisphere(match, tag)
     if not hemisphere:
-        return _in_range(-size if sign == "-" or (not sign and note in ("S", "W")) else size, axis)
-    negative = hemisphere in "SW"
-    if hemisphere not in ("NS" if axis == "lat" else "EW") or (sign and (sign == "-") != negative):
+        return in_range(-size if sign == "-" or (not sign and note in ("S", "W")) else size, axis)
+    if hemisphere not in _SIDES[axis]:
         return CONTRADICTION
-    return _in_range(-size if negative else size, axis)
+    if hemisphere in _NEUTRAL:
+        return in_range(-size if sign == "-" else size, axis)
+    negative = hemisphere in "SW"
+    if sign and (sign == "-") != negative:
+        return CONTRADICTION
+    return in_range(-size if negative else size, axis)
 
 
 def read_coordinate(text: str, axis: str, note: str = "") -> float | str | None:
@@ -145,17 +192,20 @@ def read_coordinate(text: str, axis: str, note: str = "") -> float | str | None:
 def read_pair(text: str, lon_first: bool = False) -> tuple[float | str, float | str] | None:
     """The pair at the start of `text` (plain) as (lat, lon), each degrees or a reason; None where there is no pair.
 
-    Hemisphere letters decide the order where they are written; otherwise it is (lat, lon) unless `lon_first`.
+    Hemisphere letters decide the order where they are written; otherwise it is (lat, lon) unless `lon_first`. A number
+    with thousands ("1,035") or a length ("2, 5 km") is no pair.
     """
     start = _GAP.match(text).end()
     match = next((m for m in (pattern.match(text, start) for pattern in _PAIRS) if m), None)
     if match is None:
+        return None
+    if _UNIT.match(text, match.end()) or (text[start - 1 : start] != "[" and _THOUSANDS.match(text, start)):
         return None
     # "48,85,2,35" has no separator to tell from its decimal commas, and "1.2.3" is no number.
     if re.compile(r"\.?[0-9]" if "." in match[0] else r"[.,]?[0-9]").match(text, match.end()):
         return NOT_A_NUMBER, NOT_A_NUMBER
     first, second = _hemisphere(match, "a"), _hemisphere(match, "b")
     if first or second:
-        lon_first = first in ("E", "W") or second in ("N", "S")
+        lon_first = first in ("E", "W", _NEUTRAL[1]) or second in ("N", "S", _NEUTRAL[0])
     lat, lon = ("b", "a") if lon_first else ("a", "b")
     return _value(match, lat, "lat"), _value(match, lon, "lon")

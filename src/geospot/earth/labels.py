@@ -17,10 +17,11 @@ The rules, in order:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from geospot.earth.distance import EARTH_RADIUS_KM, destination, unit_vectors
+from geospot.earth.distance import EARTH_RADIUS_KM, chord, destination, unit_vectors
 from geospot.earth.folding import MAX_NAME_CHARS, fold
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
@@ -30,10 +31,22 @@ from geospot.earth.truth import TruthLabels, resolve_truths
 CONSISTENT_KM = 50.0
 _CONSISTENT_COS = float(np.cos(CONSISTENT_KM / EARTH_RADIUS_KM))
 
+_CONSISTENT_CHORD = float(chord(CONSISTENT_KM))
+
 # Where to look for a country or region around a point: rings out to CONSISTENT_KM, 15 km apart or less.
 _RING_KM = np.repeat(np.array([0.25, 0.5, 0.75, 1.0]) * CONSISTENT_KM, [6, 12, 18, 24])
 _RING_BEARING = np.concatenate([np.arange(n) * 360 / n for n in (6, 12, 18, 24)])
 _CITY_OF = re.compile(r"^(?:the )?(?:city|town|village|municipality|ciudad|ville|stadt|cidade|comune) (?:of|de|di|do) ")
+
+
+class Said(Protocol):
+    """What an answer says; any of it may be None. `geospot.answer.parse.Answer` is one."""
+
+    lat: float | None
+    lon: float | None
+    city: str | None
+    region: str | None
+    country: str | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class LabelScores:
     city: np.ndarray
 
 
-def score_labels(answers: Sequence, truths: Sequence[Place], gazetteer: Gazetteer | None = None) -> LabelScores:
+def score_labels(answers: Sequence[Said], truths: Sequence[Place], gazetteer: Gazetteer | None = None) -> LabelScores:
     """Scores of N answers (`lat, lon, city, region, country`, any may be None), each against its own truth."""
     gazetteer = gazetteer or Gazetteer.load()
     distinct = list(dict.fromkeys(truths))
@@ -63,7 +76,7 @@ def score_labels(answers: Sequence, truths: Sequence[Place], gazetteer: Gazettee
     return LabelScores(*np.array(scores, dtype=np.float64).reshape(-1, 3).T)
 
 
-def answer_point(answer) -> tuple[float, float]:
+def answer_point(answer: Said) -> tuple[float, float]:
     """Coordinates of an answer, NaN for both where one is missing or is no coordinate."""
     lat, lon = answer.lat, answer.lon
     if lat is None or lon is None or not (abs(lat) <= 90 and abs(lon) <= 360):
@@ -74,7 +87,7 @@ def answer_point(answer) -> tuple[float, float]:
 class _Points:
     """Where the answers' coordinates lie, and what lies around them."""
 
-    def __init__(self, answers: Sequence, gazetteer: Gazetteer):
+    def __init__(self, answers: Sequence[Said], gazetteer: Gazetteer):
         self.gazetteer = gazetteer
         self.lat, self.lon = np.array([answer_point(a) for a in answers], dtype=np.float64).reshape(-1, 2).T
         at = gazetteer.locate(self.lat, self.lon)
@@ -103,6 +116,12 @@ class _Points:
         around = self.gazetteer.polygon_region[[p for p in self._around.get(i, ()) if p >= 0]]
         return bool((around == -2).any()) or not codes.isdisjoint(self.gazetteer.region_codes[around])
 
+    def cities_near(self, i: int) -> list[int]:
+        """Rows of the gazetteer's cities within CONSISTENT_KM of answer i's coordinates; none where it has none."""
+        if not self.known[i]:
+            return []
+        return self.gazetteer.cities.tree.query_ball_point(self._vectors[i], _CONSISTENT_CHORD)
+
     def near(self, i: int, vectors: np.ndarray) -> bool:
         """Whether answer i's coordinates, if it has any, lie within CONSISTENT_KM of any of these unit vectors."""
         return not self.known[i] or bool((vectors @ self._vectors[i]).max() >= _CONSISTENT_COS)
@@ -111,7 +130,7 @@ class _Points:
 class _Lines:
     """The lines of an answer beside a truth: what they name of it. `score` asks the coordinates of answer i too."""
 
-    def __init__(self, answer, truth: TruthLabels, gazetteer: Gazetteer):
+    def __init__(self, answer: Said, truth: TruthLabels, gazetteer: Gazetteer):
         self.truth, self.gazetteer = truth, gazetteer
         codes = gazetteer.countries.candidates(answer.country)
         self.country = truth.countries.intersection(codes)
@@ -122,10 +141,10 @@ class _Lines:
         self.region = truth.regions if same_text else truth.regions & named
         self.region_unknown = same_text and not truth.regions  # right as a text, known to no gazetteer
         self.names_region = same_text or bool(named) or gazetteer.regions.known(answer.region)
-        names, cities = _city_names(answer.city, truth, gazetteer), gazetteer.cities
-        rows = [row for row in truth.nearby if not names.isdisjoint(cities.names(row))] if names else []
+        self.names, cities = _city_names(answer.city, truth, gazetteer), gazetteer.cities
+        rows = [row for row in truth.nearby if not self.names.isdisjoint(cities.names(row))] if self.names else []
         self.city = np.concatenate(
-            [cities.vectors[rows], truth.point if truth.city_name in names else np.empty((0, 3))]
+            [cities.vectors[rows], truth.point if truth.city_name in self.names else np.empty((0, 3))]
         )
         self.levels = bool(truth.countries), bool(truth.regions or truth.region_name), bool(truth.city_name)
 
@@ -157,7 +176,18 @@ class _Lines:
             return points.near(i, self.truth.point)
         if self.names_region:
             return bool(self.region) and points.in_region(i, self.region)
-        return city_right or points.region[i] in self.truth.regions
+        return city_right or (points.region[i] in self.truth.regions and not self._city_elsewhere(i, points))
+
+    def _city_elsewhere(self, i: int, points: _Points) -> bool:
+        """Whether the city line names a city near answer i's coordinates that lies in other regions than the truth's.
+
+        Else the city of one region with the coordinates of its neighbour would be right about the region in both.
+        """
+        cities = self.gazetteer.cities
+        rows = (
+            [row for row in points.cities_near(i) if not self.names.isdisjoint(cities.names(row))] if self.names else []
+        )
+        return bool(rows) and self.truth.regions.isdisjoint(cities.admin1_codes[cities.admin1[rows]])
 
 
 def _city_names(line: str | None, truth: TruthLabels, gazetteer: Gazetteer) -> frozenset[str]:
