@@ -1,6 +1,6 @@
 """Coordinates of other languages in English letters: "Latitud: 40,4° Norte", "широта", "纬度", "57,7° øst".
 
-`to_english` rewrites a text that `geospot.answer.coordinates.plain` has made plain, one character for one, so that positions stay
+`to_english` rewrites a text that `coordinates.plain` has made plain, one character for one, so that positions stay
 those of the text itself: a key becomes one of the KEYS, a hemisphere N, S, E or W, a unit °, ' or ", each padded with
 spaces. Only what is unmistakable is rewritten: hemispheres and units behind a number, words that are also ordinary
 ones ("Land", "Breite") only as keys before a colon. Names are never read from the rewritten text.
