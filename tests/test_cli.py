@@ -7,7 +7,8 @@ import sys
 import pytest
 from made import jpeg
 
-from geospot import cli, sft, train
+from geospot import __main__ as geospot
+from geospot import sft, train
 from geospot.scoring.results import finite
 
 
@@ -18,10 +19,10 @@ def refused(capsys, main, *argv: str) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [*sorted(set(cli.COMMANDS) - {"data"}), "data inspect", "data pack"])
+@pytest.mark.parametrize("command", [*sorted(set(geospot.COMMANDS) - {"data"}), "data inspect", "data pack"])
 def test_help_lists_every_key_with_its_meaning(command, capsys):
     with pytest.raises(SystemExit) as left:
-        cli.main([*command.split(), "--help"])
+        geospot.main([*command.split(), "--help"])
     assert left.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     keys = [line for line in lines[4:] if line.startswith("  ") and "(default)" in line]
@@ -30,13 +31,13 @@ def test_help_lists_every_key_with_its_meaning(command, capsys):
 
 
 def test_no_word_and_help_list_the_commands(capsys):
-    cli.main([])
+    geospot.main([])
     out = capsys.readouterr().out
-    assert all(name in out for name in cli.COMMANDS)
+    assert all(name in out for name in geospot.COMMANDS)
 
 
 def test_an_unknown_command_is_named(capsys):
-    assert "no command 'trian'" in refused(capsys, cli.main, "trian")
+    assert "no command 'trian'" in refused(capsys, geospot.main, "trian")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_missing_data_and_models_are_named_without_a_traceback(capsys, tmp_path,
 
 
 def test_eval_prints_the_table_and_writes_every_answer(sft_run, shards, tiny_folder, tmp_path, capsys):
-    cli.main([
+    geospot.main([
         "eval", f"model_name={tiny_folder}", f"checkpoint={sft_run[0]}", f"data={shards}/eval.tar",
         f"out={tmp_path}/out", "threads=1", "max_tokens=16", "device=cpu",
     ])  # fmt: skip
@@ -111,7 +112,7 @@ def test_guess_answers_photos_and_names_those_it_cannot_read(sft_run, tiny_folde
     (tmp_path / "photos" / "a.jpg").write_bytes(jpeg(0))
     (tmp_path / "photos" / "b.jpg").write_bytes(b"no picture")
     with pytest.raises(SystemExit) as left:
-        cli.main([
+        geospot.main([
             "guess", str(tmp_path / "photos"), f"model={tiny_folder}", f"checkpoint={sft_run[0]}", "threads=1",
             "max_tokens=16", "device=cpu",
         ])  # fmt: skip
@@ -126,9 +127,9 @@ def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path,
     """No model_name is needed with a checkpoint, and another model than its own is refused."""
     monkeypatch.chdir(tmp_path)
     words = ["eval", f"checkpoint={sft_run[0]}", f"data={shards}/eval.tar", "threads=1", "max_tokens=16", "device=cpu"]
-    cli.main(words)
+    geospot.main(words)
     assert "100.0%" in capsys.readouterr().out
-    assert "set model_name=" in refused(capsys, cli.main, *words, "model_name=geospot/tiny")
+    assert "set model_name=" in refused(capsys, geospot.main, *words, "model_name=geospot/tiny")
 
 
 def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):
@@ -143,8 +144,8 @@ def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):
 
 
 def test_guess_without_a_photo_says_what_to_give(capsys):
-    assert "PHOTO" in refused(capsys, cli.main, "guess")
-    assert "nowhere.jpg" in refused(capsys, cli.main, "guess", "nowhere.jpg")
+    assert "PHOTO" in refused(capsys, geospot.main, "guess")
+    assert "nowhere.jpg" in refused(capsys, geospot.main, "guess", "nowhere.jpg")
 
 
 def test_scoring_needs_neither_torch_nor_tinker():
@@ -167,13 +168,13 @@ def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_pa
     monkeypatch.setattr("geospot.asking.calibration.LEAST_PLACES", 3)
     words = [f"checkpoint={sft_run[0]}", "threads=1", "max_tokens=16", "device=cpu", "samples=3"]
     path = tmp_path / "c.json"
-    cli.main(["calibrate", *words, f"data={shards}/train.tar", f"out={tmp_path}/cal", f"file={path}"])
+    geospot.main(["calibrate", *words, f"data={shards}/train.tar", f"out={tmp_path}/cal", f"file={path}"])
     assert "holds the truth" in capsys.readouterr().out
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
-    cli.main(["guess", str(tmp_path / "a.jpg"), *words, f"calibration={path}", "probability=0.5"])
+    geospot.main(["guess", str(tmp_path / "a.jpg"), *words, f"calibration={path}", "probability=0.5"])
     assert "50 % probability (calibrated)" in capsys.readouterr().out
     other = ["guess", str(tmp_path / "a.jpg"), *words[:-1], "samples=2", f"calibration={path}"]
-    assert "it is of samples 3 (here 2)" in refused(capsys, cli.main, *other)
+    assert "it is of samples 3 (here 2)" in refused(capsys, geospot.main, *other)
 
 
 def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):

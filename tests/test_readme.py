@@ -9,7 +9,7 @@ from pathlib import Path
 import chz
 import pytest
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.commands.eval import model_words
 
 ROOT = Path(__file__).parents[1]
@@ -44,13 +44,13 @@ def test_the_python_example_prints_what_the_readme_says():
 
 
 def test_every_command_is_shown():
-    assert {line.split()[0] for line in COMMANDS} == set(cli.COMMANDS)
+    assert {line.split()[0] for line in COMMANDS} == set(geospot.COMMANDS)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_readme_is_understood(line):
     command, *words = line.partition("#")[0].split()
-    module = cli.command_module(command)
+    module = geospot.command_module(command)
     config_class = getattr(module, CONFIGS[f"{command} {words[0]}" if command == "data" else command])
     words = model_words([word for word in shlex.split(" ".join(words)) if "=" in word])
     chz.Blueprint(config_class).make_from_argv(words)

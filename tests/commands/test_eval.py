@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made import jpeg
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.asking.answer_log import AnswerLog, Question, ask_set
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -19,7 +19,7 @@ from geospot.errors import RunError
 
 
 def run_cli(*words) -> None:
-    cli.main([str(word) for word in words])
+    geospot.main([str(word) for word in words])
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_an_evaluation_that_is_killed_goes_on_where_it_was(shards, tiny_folder, 
         "eval", f"model={tiny_folder}", f"data={shards}/eval.tar", f"out={tmp_path}/out", "threads=1",
         "max_tokens=16", "device=cpu", "batch_size=1", "report=false",
     ]  # fmt: skip
-    code = "import sys; from geospot import cli; cli.main(sys.argv[1:])"
+    code = "import sys; from geospot.__main__ import main; main(sys.argv[1:])"
     child = subprocess.Popen([sys.executable, "-c", code, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
     log = tmp_path / "out" / "answers.jsonl"
     deadline = time.monotonic() + 120

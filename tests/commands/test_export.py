@@ -10,14 +10,14 @@ from servers.tinker import Serving
 from tinker import types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-from geospot.commands.export import ExportConfig, run
-from geospot.config import run_command
+from geospot.cli import run_command
+from geospot.commands.export import run
+from geospot.config import ExportConfig, SftConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.errors import EngineError
 from geospot.models.loading import decode_image
-from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.training.rollout import Asked
 

@@ -17,7 +17,7 @@ from made import jpeg
 from PIL import Image
 from servers.hub import serve, use_hub
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.data import pack as packing
 from geospot.data.pack import PackSettings, pack
 from geospot.data.records import Skip
@@ -322,13 +322,13 @@ def test_a_damaged_shard_is_skipped_and_counted(shards, tmp_path):
 
 def test_the_command_packs_a_folder_of_shards_and_tells(shards, tmp_path, capsys):
     words = ["data", "pack", str(shards), f"out={tmp_path}/out", "shard_samples=100", "data_workers=0"]
-    cli.main(words)
+    geospot.main(words)
     out = capsys.readouterr().out
     assert f"{tmp_path}/out: 159 places, 159 pictures, shards: 2" in out
     assert "unreadable image 1" in out
     assert "country: 159 filled" in out
     assert f"geospot sft data={tmp_path}/out" in out
-    cli.main(words)
+    geospot.main(words)
     assert "nothing to do" in capsys.readouterr().out
     assert Counter(p.suffix for p in (tmp_path / "out").iterdir()) == {".tar": 2, ".txt": 1, ".json": 1}
 
@@ -348,7 +348,7 @@ def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, 
         with pytest.raises(Stop):
             pack(open_source(spec), out, PackSettings(shuffle_buffer=10), advance=advance)
         assert packing.saved_revision(out) == server.commit
-        cli.main(["data", "pack", spec, f"out={out}", "shuffle_buffer=10", "data_workers=0"])
+        geospot.main(["data", "pack", spec, f"out={out}", "shuffle_buffer=10", "data_workers=0"])
         assert "60 places" in capsys.readouterr().out
         told = json.loads((out / "pack.json").read_text())
     assert told["source"]["revision"] == server.commit
@@ -369,7 +369,7 @@ def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, 
 def test_what_cannot_be_done_is_refused_before_any_work(words, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        cli.main(["data", "pack", *words])
+        geospot.main(["data", "pack", *words])
     assert left.value.code == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

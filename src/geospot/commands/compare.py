@@ -10,8 +10,8 @@ import chz
 import numpy as np
 
 from geospot._version import __version__
-from geospot.config import fail, run_command
-from geospot.earth.score import parse_scale
+from geospot.cli import fail, run_command
+from geospot.config import CompareConfig
 from geospot.report import Row, Table, write_report
 from geospot.report.breakdown import difference_html
 from geospot.report.errors import histogram_html, within_html
@@ -21,43 +21,9 @@ from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
 from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.results import evaluation_json, finite, write_metrics
-from geospot.scoring.tables.columns import parse_columns
 from geospot.scoring.tables.evaluations import read_pair, warn
 from geospot.scoring.tables.predictions import read_table_truths
 from geospot.scoring.terminal import answered_line, difference_table, failure_line, metrics_table
-
-
-@chz.chz
-class CompareConfig:
-    """Compare models by their predictions: geospot compare A B ... key=value ..."""
-
-    models: tuple[str, ...] = chz.field(
-        default=(), doc="predictions files or folders of geospot eval; also as plain words; NAME:PATH names one"
-    )
-    truth: str | None = chz.field(default=None, doc="table of truths (key, lat, lon, ...); none: those in the files")
-    prediction_columns: str = chz.field(
-        default="", doc="columns that are not found by themselves: key=NAME,lat=NAME,..."
-    )
-    scale: str = chz.field(default="world", doc="of the score: world, a map's diagonal in km, or map")
-    references: tuple[str, ...] = chz.field(
-        default=(), doc="further rows: constant, country, population, published, or all"
-    )
-    train_truth: str | None = chz.field(
-        default=None, doc="table of training places, which the references are fitted to"
-    )
-    resamples: int = chz.field(default=2000, doc="bootstrap resamples")
-    seed: int = chz.field(default=0, doc="of the resamples")
-    out: str | None = chz.field(
-        default=None, doc="folder for comparison.json, report.html and figures; none: print only"
-    )
-
-    @chz.validate
-    def _check(self):
-        parse_scale(self.scale)
-        parse_references(self.references)
-        parse_columns(self.prediction_columns)
-        if self.resamples < 100:
-            raise ValueError(f"resamples={self.resamples}: must be 100 or above; intervals need the tails")
 
 
 def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:

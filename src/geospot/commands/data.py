@@ -3,17 +3,17 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
 import chz
 
-from geospot.config import SOURCES, SourceConfig, fail, not_negative, positive, run_command
+from geospot.cli import fail, run_command
+from geospot.config import InspectConfig, PackConfig
 from geospot.data.duplicates import overlap
 from geospot.data.fields import Columns
 from geospot.data.inspect import Inspection, inspect
-from geospot.data.pack import Packed, PackSettings, pack, saved_revision
+from geospot.data.pack import Packed, pack, saved_revision
 from geospot.data.records import Source
 from geospot.data.sets import worker_count
 from geospot.data.sources import open_source
@@ -24,68 +24,6 @@ from geospot.report.inspection import as_text, sections, world_text
 SHEET = 60  # places of the contact sheet
 WORLD_PLACES = 12_288  # as many as `sft` and `train` make by themselves
 WORLD_MAP_FROM = 5  # places; fewer are better read than seen
-DATA = chz.field(default=None, doc=f"also as a plain word: bluemarble, or {SOURCES}")
-
-
-@chz.chz
-class InspectConfig:
-    """Look through a data set: geospot data inspect SOURCE key=value ..."""
-
-    data: str | None = DATA
-    columns: str = chz.field(
-        default="", doc="keys of the metadata that are not found by themselves: lat=KEY,lon=KEY,image=KEY,..."
-    )
-    out: str | None = chz.field(default=None, doc="page to write: FILE.html, with map and contact sheet")
-    against: str | None = chz.field(
-        default=None, doc="another source: is anything of it in this one? Leaves with status 1 where there is"
-    )
-    near_km: float = chz.field(default=1.0, doc="places of `against` nearer than this are a leak")
-    limit: int = chz.field(default=0, doc="stop after so many places, of shards in a seeded order; 0: all")
-    decode: bool = chz.field(default=True, doc="read pictures to their end, which finds damaged ones; false: headers")
-    seed: int = chz.field(default=0, doc="of the contact sheet and of `limit`")
-    data_workers: int = chz.field(default=-1, doc="processes that decode pictures; -1: all cores but one")
-
-    @chz.validate
-    def _check(self):
-        Columns.parse(self.columns)
-        not_negative(self, "limit", "seed")
-        positive(self, "near_km")
-        if self.data_workers < -1:
-            raise ValueError(f"data_workers={self.data_workers}: must be -1 (choose) or above")
-        if self.out is not None and not self.out.endswith((".html", ".htm")):
-            raise ValueError(f"out={self.out!r}: must end in .html")
-
-
-@chz.chz
-class PackConfig(SourceConfig):
-    """Write a data set as WebDataset shards: geospot data pack SOURCE out=DIR key=value ..."""
-
-    data: str | None = DATA
-    out: str | None = chz.field(default=None, doc="folder to write: new, empty, or one where this command was stopped")
-    shard_samples: int = chz.field(default=1000, doc="places a shard")
-    max_pixels: int | None = chz.field(
-        default=None, doc="larger pictures are scaled down to this many pixels; none: they stay as they are"
-    )
-    fill_labels: bool = chz.field(default=True, doc="country, region and city from the coordinates where they miss")
-    shuffle: bool = chz.field(default=True, doc="seeded order; false: the source's own")
-    shuffle_buffer: int = chz.field(default=1000, doc="places among which the next is drawn; held in memory, encoded")
-    seed: int = chz.field(default=0, doc="of the order, the choice of views and of held-out cells")
-    eval_fraction: float = chz.field(default=0.0, doc="of the cells of the map, written to DIR/eval; 0: no such split")
-    cell_km: float = chz.field(default=100.0, doc="side of a cell, for eval_fraction")
-    holdout_km: float = chz.field(default=1.0, doc="between any place of DIR/eval and any of DIR/train")
-
-    @chz.validate
-    def _check_pack(self):
-        positive(self, "shard_samples", "shuffle_buffer", "cell_km")
-        not_negative(self, "seed", "eval_fraction", "holdout_km")
-        if self.max_pixels is not None:
-            positive(self, "max_pixels")
-        _ = self.settings.split  # refuses what does not fit together
-
-    @property
-    def settings(self) -> PackSettings:
-        """What decides the bytes."""
-        return PackSettings(**{field.name: getattr(self, field.name) for field in fields(PackSettings)})
 
 
 def run_inspect(config: InspectConfig) -> None:

@@ -13,109 +13,21 @@ from geospot.asking.consensus import guesses_of_texts
 from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
 from geospot.asking.kept import find_calibration
 from geospot.asking.subject import Subject, run_setting
-from geospot.config import SOURCES, EngineConfig, SourceConfig, not_negative, positive, run_command
+from geospot.cli import run_command
+from geospot.config import AskConfig, EvalConfig
 from geospot.data.records import Source
 from geospot.data.samples import SkipCounter
 from geospot.data.world.mosaic import WorldConfig
-from geospot.earth.score import parse_scale
 from geospot.engine import open_engine
 from geospot.errors import DataError
-from geospot.models.loading import TINY, load_processing
+from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.report.evaluation import Gallery, report_evaluations
 from geospot.scoring.judge import Evaluation, judge
-from geospot.scoring.references import parse_references
 from geospot.scoring.results import prediction_rows, write_predictions
-from geospot.scoring.tables.columns import parse_columns
 from geospot.scoring.tables.evaluations import evaluate_file
 from geospot.scoring.truths import Truths
-
-
-@chz.chz
-class AskConfig(EngineConfig, SourceConfig):
-    """What a model is asked, and about which pictures: shared by eval and calibrate."""
-
-    model_name: str | None = chz.field(
-        default=None, doc=f"hub name or folder (also model=); none: the checkpoint's, else {TINY}"
-    )
-    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
-    region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
-    data: str | None = chz.field(
-        default=None,
-        doc=f"bluemarble (its eval and eval-far sets), or {SOURCES}; none: bluemarble, or with predictions= the truths "
-        "in their file",
-    )
-    zoom_km: float | None = chz.field(
-        default=None,
-        doc="ground that a side of a bluemarble picture covers, km; none: as in the checkpoint's run",
-    )
-    eval_places: int = chz.field(default=0, doc="the first so many of each set; 0: all")
-    sets: tuple[str, ...] = chz.field(default=(), doc="only these sets of data, such as eval; none: all of them")
-    samples: int = chz.field(default=1, doc="answers a picture; the largest cluster of several is the guess")
-    temperature: float | None = chz.field(default=None, doc="none: 0 for one answer, 1 for several")
-    seed: int = chz.field(default=0, doc="of the answers")
-    batch_size: int = chz.field(default=256, doc="pictures asked about at once; as often the answers are saved")
-    out: str | None = chz.field(default=None, doc="folder of answers and results; none: runs/eval-<model>")
-    resume: str = chz.field(default="auto", doc="auto: answers that are in the folder are not asked for again; never")
-
-    @chz.validate
-    def _check_ask(self):
-        not_negative(self, "eval_places", "seed")
-        positive(self, "samples", "batch_size")
-        if self.zoom_km is not None:
-            positive(self, "zoom_km")
-        if self.temperature is not None:
-            not_negative(self, "temperature")
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples={self.samples} at temperature=0: all answers would be alike; set temperature=1")
-        if self.resume not in ("auto", "never"):
-            raise ValueError(f"resume={self.resume!r}: must be auto or never")
-
-    def question(self, region: bool) -> Question:
-        """How each picture is asked about."""
-        temperature = self.temperature if self.temperature is not None else float(self.samples > 1)
-        return Question(prompt_text(region=region), self.max_tokens, self.samples, temperature, self.seed)
-
-
-@chz.chz
-class EvalConfig(AskConfig):
-    """Evaluate a model on held-out pictures, or predictions made elsewhere: geospot eval predictions=FILE."""
-
-    predictions: str | None = chz.field(
-        default=None, doc="CSV, JSON lines or Parquet of guesses (lat, lon) or raw answers (text), instead of a model"
-    )
-    truth: str | None = chz.field(
-        default=None,
-        doc="table of truths (key, lat, lon, country, ...) for predictions; none: their own file, or data=",
-    )
-    prediction_columns: str = chz.field(
-        default="", doc="columns that are not found by themselves: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
-    )
-    scale: str = chz.field(
-        default="world", doc="of the GeoGuessr score: world, a map's diagonal in km, or map (the truths' own bounds)"
-    )
-    references: tuple[str, ...] = chz.field(
-        default=(), doc="rows to compare with: constant, country, population, published, or all"
-    )
-    train_truth: str | None = chz.field(
-        default=None, doc="table of training places, which the references are fitted to"
-    )
-    calibration: str = chz.field(default="auto", doc="of the radius: auto (the model's own, if any), none, or a file")
-    probability: float = chz.field(default=0.9, doc="with which the radius is to hold the truth")
-    report: bool = chz.field(default=True, doc="write report.html, and figure.png and .pdf where matplotlib is there")
-
-    @chz.validate
-    def _check_eval(self):
-        parse_scale(self.scale)
-        parse_references(self.references)
-        parse_columns(self.prediction_columns)
-        if not 0 < self.probability < 1:
-            raise ValueError(f"probability={self.probability}: must be between 0 and 1")
-        if self.predictions is None and (self.truth or self.prediction_columns):
-            raise ValueError("truth= and prediction_columns= belong to predictions=; a model is evaluated on data=")
-        if self.predictions is not None and (self.model_name or self.checkpoint):
-            raise ValueError("predictions= and a model: give one of them, and compare the results by geospot compare")
 
 
 def run(config: EvalConfig) -> dict[str, Evaluation]:
@@ -179,7 +91,7 @@ def set_truths(config: AskConfig, data: str) -> Truths:
 
 def ask(config: AskConfig, subject: Subject, out: Path, on_batch) -> None:
     """Ask about every sample of every set; `on_batch(set name, samples, answer texts)` is told of each batch."""
-    question, skipped = config.question(subject.region), SkipCounter()
+    question, skipped = question_of(config, subject.region), SkipCounter()
     sources = _sources(config, subject.checkpoint)
     counts = [count_samples(config, source) for _, source in sources]
     settings = {
@@ -214,7 +126,7 @@ def ask(config: AskConfig, subject: Subject, out: Path, on_batch) -> None:
 def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, Path]:
     subject = Subject.of(config)
     out = Path(config.out or f"runs/eval-{subject.title}")
-    calibration = find_calibration(config.calibration, subject, config.question(subject.region))
+    calibration = find_calibration(config.calibration, subject, question_of(config, subject.region))
     answered: dict[str, tuple[list, list, list]] = {}
     galleries: dict[str, Gallery] = {}
 
@@ -236,6 +148,12 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     if calibration is not None:
         about["calibration"] = {"data": calibration.data, "n": calibration.n}
     return found, galleries, about, out
+
+
+def question_of(config: AskConfig, region: bool) -> Question:
+    """How each picture is asked about."""
+    temperature = config.temperature if config.temperature is not None else float(config.samples > 1)
+    return Question(prompt_text(region=region), config.max_tokens, config.samples, temperature, config.seed)
 
 
 def _judged(config: EvalConfig, name: str, keys, places, texts, calibration: Calibration | None) -> Evaluation:

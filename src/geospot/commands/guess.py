@@ -7,49 +7,15 @@ from pathlib import Path
 import chz
 
 from geospot.asking.guess import Guess
-from geospot.asking.guesser import Guesser, GuesserConfig
+from geospot.asking.guesser import Guesser
 from geospot.asking.photos import Photo, PhotoError, find_photos, read_photos
+from geospot.cli import fail, run_command
 from geospot.commands.eval import model_words
-from geospot.config import fail, not_negative, positive, run_command
+from geospot.config import GuessConfig, GuesserConfig
 from geospot.files import write_bytes_atomic
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
 from geospot.report.guesses import FORMATS, as_text
-
-
-@chz.chz
-class GuessConfig(GuesserConfig):
-    """Guess where photos were taken: geospot guess PHOTO|FOLDER|URL ... key=value ..."""
-
-    photos: tuple[str, ...] = chz.field(default=(), doc="pictures, folders or web addresses; also as plain words")
-    samples: int = chz.field(default=1, doc="answers a photo; of several the clusters are ranked, and give a radius")
-    temperature: float | None = chz.field(default=None, doc="none: 0 for one answer, 1 for several")
-    probability: float = chz.field(default=0.9, doc="with which the radius is to hold the truth")
-    calibration: str = chz.field(default="auto", doc="of the radius: auto (the model's own, if any), none, or a file")
-    coarse: bool = chz.field(default=False, doc="country and region only, no coordinates")
-    format: str = chz.field(default="auto", doc=f"{', '.join(FORMATS)}; auto: by the ending of out, else text")
-    out: str | None = chz.field(default=None, doc="file to write; none: print")
-    seed: int = chz.field(default=0, doc="of the answers")
-
-    @chz.validate
-    def _check_guess(self):
-        positive(self, "samples")
-        not_negative(self, "seed")
-        if self.format not in ("auto", *FORMATS):
-            raise ValueError(f"format={self.format!r}: must be auto or one of {', '.join(FORMATS)}")
-        if not 0 < self.probability < 1:
-            raise ValueError(f"probability={self.probability}: must be between 0 and 1")
-        if self.temperature is not None:
-            not_negative(self, "temperature")
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples={self.samples} at temperature=0: all answers would be alike; set temperature=1")
-
-    def chosen_format(self) -> str:
-        """The format, found by the ending of `out` where it is left open."""
-        if self.format != "auto":
-            return self.format
-        ending = Path(self.out).suffix.lower().lstrip(".") if self.out else "text"
-        return ending if ending in FORMATS else "text"
 
 
 def run(config: GuessConfig) -> list[Guess]:

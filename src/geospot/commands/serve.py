@@ -9,32 +9,12 @@ import os
 import threading
 from collections.abc import Sequence
 
-import chz
-
-from geospot.config import EngineConfig, fail, not_negative, positive, run_command
+from geospot.cli import fail, run_command
+from geospot.config import ServeConfig
 from geospot.engine import local_engine
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CLOSE_S = 10.0  # how long work in progress may go on after Ctrl-C
-
-
-@chz.chz
-class ServeConfig(EngineConfig):
-    """Serve a model over the wire protocol of the Tinker SDK 0.38."""
-
-    host: str = chz.field(default="127.0.0.1", doc="address to listen on; any but this machine's own needs a key")
-    port: int = chz.field(default=8321, doc="0: any free one")
-    checkpoint_dir: str = chz.field(default="runs/serve", doc="where checkpoints are kept, also over a restart")
-    max_rank: int = chz.field(default=256, doc="highest rank of an adapter")
-
-    @chz.validate
-    def _check_serve(self):
-        not_negative(self, "port")
-        positive(self, "max_rank")
-        if self.port > 65_535:
-            raise ValueError(f"port={self.port}: must be at most 65535")
-        if self.engine == "tinker" or self.base_url is not None:
-            raise ValueError("engine, base_url: `geospot serve` is itself the server; leave them out")
 
 
 def run(config: ServeConfig) -> None:
