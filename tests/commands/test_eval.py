@@ -81,19 +81,19 @@ def test_models_are_compared_on_the_pictures_in_common(two_files, capsys, monkey
     [
         (["compare", "near.csv"], "two or more"),
         (["compare", "near.csv", "far.csv"], "give truth=FILE"),
-        (["compare", "a", "b", "scale=moon"], "must be world, map"),
+        (["compare", "near.csv", "far.csv", "scale=moon"], "must be world, map"),
         (["eval", "predictions=nowhere.csv"], "no such file"),
         (["eval", "predictions=near.csv", "checkpoint=x"], "give one of them"),
         (["eval", "truth=truth.csv"], "belong to predictions="),
-        (["eval", "references=best"], "must be all or some of constant"),
+        (["eval", "references=best"], "must be one of constant"),
         (["eval", "samples=4", "temperature=0"], "all answers would be alike"),
         (["eval", "data=bluemarble", "sets=test"], "this data has eval, eval-far"),
-        (["guess", "a.jpg", "format=xml"], "must be auto or one of text"),
+        (["guess", "a.jpg", "format=xml"], "must be one of auto, text"),
     ],
 )
-def test_bad_words_are_refused_with_the_mend(two_files, words, says, capsys, monkeypatch):
+def test_bad_words_are_refused_with_the_remedy(two_files, words, says, capsys, monkeypatch):
     monkeypatch.chdir(two_files)
-    monkeypatch.setattr("geospot.commands.eval.eval_sources", lambda *_: {"eval": "", "eval-far": ""})
+    monkeypatch.setattr("geospot.commands.ask.eval_sources", lambda *_: {"eval": "", "eval-far": ""})
     with pytest.raises(SystemExit) as left:
         run_cli(*words)
     assert left.value.code == 2

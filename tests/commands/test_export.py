@@ -122,7 +122,7 @@ def test_what_cannot_be_exported_is_refused_first(common, tmp_path, capsys):
         run(ExportConfig(**given))
     with pytest.raises(SystemExit):
         run_command("export", ExportConfig, run, ["checkpoint=a", "out=b", "push=nobody"])
-    assert "push='nobody': must be owner/name" in capsys.readouterr().err
+    assert "push=nobody: must be owner/name" in capsys.readouterr().err
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_folder(common, tmp_path, monkeypatch):

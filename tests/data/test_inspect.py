@@ -231,8 +231,8 @@ def test_the_terminal_map_has_land_and_places():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "no source given"),
-        (["a", "b"], "one source at a time"),
+        ([], "data: required; for example: geospot data inspect"),
+        (["a", "b"], "a b: give one source"),
         (["x", "out=page.txt"], "must end in .html"),
         (["x", "limit=-1"], "limit=-1"),
         (["x", "columns=lat"], "NAME=KEY"),
@@ -243,16 +243,6 @@ def test_what_cannot_be_meant_is_refused(words, says, capsys):
         geospot.main(["data", "inspect", *words])
     assert left.value.code == 2
     assert says in capsys.readouterr().err
-
-
-def test_both_commands_are_listed_with_an_example(capsys):
-    geospot.main(["data"])
-    out = capsys.readouterr().out
-    assert "geospot data inspect photos/" in out
-    assert "geospot data pack photos.csv out=" in out
-    with pytest.raises(SystemExit):
-        geospot.main(["data", "look"])
-    assert "no command 'look'; there are inspect, pack" in capsys.readouterr().err
 
 
 def test_a_hub_is_looked_through_and_its_network_told_of(tmp_path, monkeypatch, capsys):

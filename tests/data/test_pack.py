@@ -358,8 +358,8 @@ def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["x"], "no folder given"),
-        (["out=y"], "no source given"),
+        (["x"], "out: required; for example: geospot data pack"),
+        (["out=y"], "data: required"),
         (["x", "out=y", "shard_samples=0"], "shard_samples=0"),
         (["x", "out=y", "eval_fraction=1.5"], "eval_fraction=1.5"),
         (["x", "out=y", "eval_fraction=0.1", "holdout_km=60"], "holdout_km=60"),

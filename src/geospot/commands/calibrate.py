@@ -8,8 +8,7 @@ from geospot.asking.calibration import Calibration, calibrate
 from geospot.asking.consensus import guesses_of_texts
 from geospot.asking.kept import calibrated_subject, calibration_path
 from geospot.asking.subject import Subject
-from geospot.cli import run_command
-from geospot.commands.eval import ask, model_words, question_of
+from geospot.commands.ask import ask, question_of
 from geospot.config import CalibrateConfig
 from geospot.earth.distance import haversine_km
 from geospot.progress import table
@@ -53,14 +52,3 @@ def reliability_table(calibration: Calibration) -> str:
         }
         for r in calibration.reliability
     )
-
-
-def main(argv=None) -> None:
-    """The command line."""
-    import sys
-
-    run_command("calibrate", CalibrateConfig, run, model_words(sys.argv[1:] if argv is None else argv))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,19 @@
 """`geospot data inspect SOURCE` looks through a data set; `geospot data pack SOURCE out=DIR` writes it as shards."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
-import chz
-
-from geospot.cli import fail, run_command
 from geospot.config import InspectConfig, PackConfig
 from geospot.data.duplicates import overlap
+from geospot.data.facts import has_pillow
 from geospot.data.fields import Columns
 from geospot.data.inspect import Inspection, inspect
 from geospot.data.pack import Packed, pack, saved_revision
 from geospot.data.records import Source
 from geospot.data.sets import worker_count
 from geospot.data.sources import open_source
+from geospot.errors import install_extra
 from geospot.progress import Progress
 from geospot.report.dataset import contact_sheet, write_dataset_page
 from geospot.report.inspection import as_text, sections, world_text
@@ -28,15 +25,20 @@ WORLD_MAP_FROM = 5  # places; fewer are better read than seen
 
 def run_inspect(config: InspectConfig) -> None:
     """Print what the source holds; status 1 where `against` shares something with it."""
-    spec = _given(config.data, "inspect")
     columns = Columns.parse(config.columns)
-    source = _open(spec, columns)
+    source = _open(config.data, columns)
     others = _open(config.against, columns, key="against") if config.against else None
-    workers = worker_count(config)
-    sheet = SHEET if config.out else 0
+    light = not has_pillow()
+    if light:
+        print(
+            "pictures are only counted and hashed: to decode them install the extra train with "
+            f"{install_extra('train')}",
+            file=sys.stderr,
+        )
+    workers = 0 if light else worker_count(config)
     found = _pass(
-        source, columns, "inspect", limit=config.limit,
-        decode=config.decode, workers=workers, sheet=sheet, seed=config.seed,
+        source, columns, "inspect", limit=config.limit, decode=config.decode and not light, workers=workers,
+        sheet=SHEET if config.out and not light else 0, seed=config.seed,
     )  # fmt: skip
     against = None
     if others is not None and found.stopped != "Ctrl-C":
@@ -57,7 +59,7 @@ def run_inspect(config: InspectConfig) -> None:
         raise SystemExit(1)
 
 
-def _pass(source: Source, columns: Columns, title: str, limit: int = 0, **how) -> Inspection:
+def _pass(source: Source, columns: Columns, title: str, limit: int = 0, **how: Any) -> Inspection:
     """Read a source with a bar over its places if their number is known, else over its parts."""
     n_parts = len(source.parts)
     total = limit or (n_parts if n_parts > 1 else None)
@@ -76,10 +78,7 @@ def _pass(source: Source, columns: Columns, title: str, limit: int = 0, **how) -
 
 def run_pack(config: PackConfig) -> None:
     """Write the shards and say what they hold."""
-    spec = _given(config.data, "pack")
-    if not config.out:
-        fail("data pack", "no folder given: geospot data pack SOURCE out=DIR")
-    source = _open(spec, Columns.parse(config.columns), saved_revision(config.out))
+    source = _open(config.data, Columns.parse(config.columns), saved_revision(config.out))
     with Progress("pack, shards read", total=len(source.parts)) as bar:
         started = False
 
@@ -119,80 +118,9 @@ def _packed_text(out: str, packed: Packed) -> str:
     return "\n".join([*lines, f"train on it: geospot sft {words}"])
 
 
-def _given(spec: str | None, action: str) -> str:
-    return spec or _no_source(action)
-
-
-def _no_source(action: str) -> NoReturn:
-    example = ACTIONS[action][2].removeprefix("geospot data ")
-    fail(f"data {action}", f"no source given; an example: geospot data {example}")
-
-
 def _open(spec: str, columns: Columns, revision: str | None = None, key: str = "data") -> Source:
     if spec == "bluemarble":
         from geospot.data.world.bluemarble import ensure_shards
 
         spec = str(ensure_shards(n_train=WORLD_PLACES)["train"])
     return open_source(spec, columns, revision, key)
-
-
-# word -> (configuration, what runs it, an example, what it does)
-ACTIONS: dict[str, tuple[type, Callable, str, str]] = {
-    "inspect": (
-        InspectConfig,
-        run_inspect,
-        "geospot data inspect photos/ out=photos.html",
-        "counts, sizes, countries, a map, bad samples, duplicates, leaks",
-    ),
-    "pack": (
-        PackConfig,
-        run_pack,
-        "geospot data pack photos.csv out=shards/ max_pixels=262144 eval_fraction=0.02",
-        "any source as WebDataset shards, in parallel; started again, it goes on",
-    ),
-}
-
-
-def usage() -> str:
-    """What `geospot data` prints."""
-    lines = ["Usage: geospot data inspect|pack SOURCE key=value ...", ""]
-    for word, (*_, example, what) in ACTIONS.items():
-        lines += [f"  {word:<8} {what}", f"  {'':<8} {example}", ""]
-    lines.append(
-        "`geospot data inspect --help` and `geospot data pack --help` list their keys, `geospot data --help` all."
-    )
-    return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: the word behind `inspect` or `pack` that has no '=' is the source."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words:
-        print(usage())
-        return
-    if words[0] in ("-h", "--help", "help"):
-        print(usage())
-        for word, (config_class, run, *_) in ACTIONS.items():
-            print()
-            with suppress(SystemExit):
-                run_command(f"data {word}", config_class, run, ["--help"])
-        raise SystemExit(0)
-    action, *rest = words
-    if action not in ACTIONS:
-        fail("data", f"no command {action!r}; there are {', '.join(ACTIONS)}. See `geospot data --help`")
-    config_class, run, *_ = ACTIONS[action]
-    plain = [word for word in rest if not word.startswith("-") and word != "help" and _is_source(word)]
-    if len(plain) > 1:
-        fail(f"data {action}", f"one source at a time, not {' and '.join(map(repr, plain))}")
-    rest = [word for word in rest if word not in plain]
-    run_command(
-        f"data {action}",
-        config_class,
-        lambda config: run(chz.replace(config, data=plain[0]) if plain else config),
-        rest,
-    )
-
-
-def _is_source(word: str) -> bool:
-    name, equals, _ = word.partition("=")
-    return not equals or not name.isidentifier()

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 from geospot.asking.subject import Subject
-from geospot.cli import run_command
 from geospot.config import DemoConfig
 from geospot.data.sources import open_source
 from geospot.data.world.bluemarble import ensure_shards
@@ -108,12 +107,3 @@ def compare(stages: dict[str, Stage]) -> str:
         f"GRPO - SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
         f"score {points.value:+.0f} [{points.low:+.0f}, {points.high:+.0f}]"
     )
-
-
-def main(argv=None) -> None:
-    """The command line."""
-    run_command("demo", DemoConfig, run, argv)
-
-
-if __name__ == "__main__":
-    main()

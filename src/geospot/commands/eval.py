@@ -1,33 +1,24 @@
-"""`geospot eval`: a model, or predictions made elsewhere, on held-out pictures; every answer counts."""
+"""`geospot eval`: a model, or predictions made elsewhere, on held-out pictures; every answer counts.
 
-from collections.abc import Mapping
-from dataclasses import asdict
+What asks a model is imported where one is asked: a file of predictions is scored without torch, by the light install.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import chz
-
-from geospot.answer import prompt_text
-from geospot.asking.answer_log import AnswerLog, Question, ask_set
-from geospot.asking.calibration import Calibration
-from geospot.asking.consensus import guesses_of_texts
-from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
-from geospot.asking.kept import find_calibration
-from geospot.asking.subject import Subject, run_setting
-from geospot.cli import run_command
-from geospot.config import AskConfig, EvalConfig
-from geospot.data.records import Source
-from geospot.data.samples import SkipCounter
-from geospot.data.world.mosaic import WorldConfig
-from geospot.engine import open_engine
-from geospot.errors import DataError
-from geospot.models.loading import load_processing
-from geospot.models.prompt import Renderer
-from geospot.progress import Progress
+from geospot.config import EvalConfig
 from geospot.report.evaluation import Gallery, report_evaluations
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.results import prediction_rows, write_predictions
+from geospot.scoring.tables import read_table_truths
 from geospot.scoring.tables.evaluations import evaluate_file
 from geospot.scoring.truths import Truths
+
+if TYPE_CHECKING:
+    from geospot.asking.calibration import Calibration
+    from geospot.data.samples import Sample
+    from geospot.earth.place import Place
 
 
 def run(config: EvalConfig) -> dict[str, Evaluation]:
@@ -41,17 +32,17 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
     several = len(found) > 1
     rows = [r for name, e in found.items() for r in prediction_rows(e, name if several else None)]
     write_predictions(out / "predictions.jsonl", rows)
-    train = None
-    if config.train_truth:
-        from geospot.scoring.tables import read_table_truths
-
-        train = read_table_truths(config.train_truth)[0]
+    train = read_table_truths(config.train_truth)[0] if config.train_truth else None
     report_evaluations(out, found, config, about=about, gallery=gallery, train=train)
     return found
 
 
 def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
-    truths = None if config.data is None else set_truths(config, config.data)
+    truths = None
+    if config.data is not None:
+        from geospot.commands.ask import set_truths
+
+        truths = set_truths(config, config.data)
     evaluation = evaluate_file(
         config.predictions, truths=truths, truth_file=config.truth, columns=config.prediction_columns,
         scale=config.scale,
@@ -59,71 +50,26 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
     galleries = {}
     if config.data is not None:
         gallery = Gallery.of(evaluation)
-        gallery.read(
-            sample for _, source in _sources(config) for sample in read_eval_samples(config, source, SkipCounter())
-        )
+        gallery.read(_samples(config))
         galleries[evaluation.name] = gallery
     about = {"predictions": config.predictions, "truth": config.truth or config.data or config.predictions}
     return {evaluation.name: evaluation}, galleries, about
 
 
-def _sources(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, Source]]:
-    zoom_km = config.zoom_km or run_setting(checkpoint, "zoom_km", WorldConfig.width_km)
-    sources = eval_sources(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
-    if unknown := [name for name in config.sets if name not in sources]:
-        raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
-    return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
+def _samples(config: EvalConfig) -> Iterator["Sample"]:
+    from geospot.asking.eval_data import read_eval_samples
+    from geospot.commands.ask import sources_of
+    from geospot.data.samples import SkipCounter
 
-
-def set_truths(config: AskConfig, data: str) -> Truths:
-    """The truths of a source of pictures, for predictions of it made elsewhere."""
-    skipped, keys, places = SkipCounter(), [], []
-    with Progress(f"reading the truths of {data}") as bar:
-        for _, source in _sources(config):
-            for key, place in read_eval_places(config, source, skipped):
-                keys.append(key)
-                places.append(place)
-                bar.advance(1)
-    if skipped:
-        print(f"samples skipped: {skipped}")
-    return Truths.of(keys, places)
-
-
-def ask(config: AskConfig, subject: Subject, out: Path, on_batch) -> None:
-    """Ask about every sample of every set; `on_batch(set name, samples, answer texts)` is told of each batch."""
-    question, skipped = question_of(config, subject.region), SkipCounter()
-    sources = _sources(config, subject.checkpoint)
-    counts = [count_samples(config, source) for _, source in sources]
-    settings = {
-        "model_name": subject.model_name, "checkpoint": subject.checkpoint, "step": subject.step,
-        "data": config.data or "bluemarble",
-        "sources": {name: [source.spec, source.revision] for name, source in sources},
-        "columns": config.columns, "views": config.views,
-        "max_pixels": config.max_pixels, **asdict(question),
-    }  # fmt: skip
-    renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
-    with (
-        AnswerLog(out, settings, fresh=config.resume == "never") as log,
-        open_engine(subject.engine(config)) as service,
-    ):
-        if len(log):
-            print(f"{len(log):,} answers are in {out} already; they are not asked for again")
-        total = None if None in counts else sum(counts)
-        with Progress("evaluating", total=total, initial=0) as bar:
-            for name, source in sources:
-                samples = read_eval_samples(config, source, skipped)
-                batches = ask_set(
-                    lambda: subject.sampler(service), renderer, name, samples, question, log,
-                    batch_size=config.batch_size,
-                )  # fmt: skip
-                for part, texts, _ in batches:
-                    on_batch(name, part, texts)
-                    bar.advance(len(part))
-    if skipped:
-        print(f"samples skipped: {skipped}")
+    for _, source in sources_of(config):
+        yield from read_eval_samples(config, source, SkipCounter())
 
 
 def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, Path]:
+    from geospot.asking.kept import find_calibration
+    from geospot.asking.subject import Subject
+    from geospot.commands.ask import ask, question_of
+
     subject = Subject.of(config)
     out = Path(config.out or f"runs/eval-{subject.title}")
     calibration = find_calibration(config.calibration, subject, question_of(config, subject.region))
@@ -150,28 +96,15 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     return found, galleries, about, out
 
 
-def question_of(config: AskConfig, region: bool) -> Question:
-    """How each picture is asked about."""
-    temperature = config.temperature if config.temperature is not None else float(config.samples > 1)
-    return Question(prompt_text(region=region), config.max_tokens, config.samples, temperature, config.seed)
+def _judged(
+    config: EvalConfig,
+    name: str,
+    keys: list[str],
+    places: list["Place"],
+    texts: list[list[str]],
+    calibration: "Calibration | None",
+) -> Evaluation:
+    from geospot.asking.consensus import guesses_of_texts
 
-
-def _judged(config: EvalConfig, name: str, keys, places, texts, calibration: Calibration | None) -> Evaluation:
     guesses, _ = guesses_of_texts(name, keys, texts, calibration, config.probability)
     return judge(Truths.of(keys, places), guesses, scale=config.scale)
-
-
-def model_words(words: Mapping | list[str]) -> list[str]:
-    """`model=` is another way to say `model_name=`."""
-    return ["model_name=" + word.removeprefix("model=") if word.startswith("model=") else word for word in words]
-
-
-def main(argv=None) -> None:
-    """The command line."""
-    import sys
-
-    run_command("eval", EvalConfig, run, model_words(sys.argv[1:] if argv is None else argv))
-
-
-if __name__ == "__main__":
-    main()

@@ -2,10 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from geospot.cli import run_command
 from geospot.config import ExportConfig
 from geospot.engine import weights_info
 from geospot.errors import EngineError
@@ -74,12 +72,3 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(f"push={repository}: {first}. {folder} is whole; `hf auth login`, then push again") from error
     return str(address)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    run_command("export", ExportConfig, run, argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,10 +7,7 @@ from pathlib import Path
 import chz
 
 from geospot.asking.guess import Guess
-from geospot.asking.guesser import Guesser
 from geospot.asking.photos import Photo, PhotoError, find_photos, read_photos
-from geospot.cli import fail, run_command
-from geospot.commands.eval import model_words
 from geospot.config import GuessConfig, GuesserConfig
 from geospot.files import write_bytes_atomic
 from geospot.models.loading import is_tiny
@@ -21,13 +18,13 @@ from geospot.report.guesses import FORMATS, as_text
 def run(config: GuessConfig) -> list[Guess]:
     """Print or write the guesses; a photo that cannot be read is named and skipped, and the status is 1 then."""
     names = find_photos(config.photos)
-    if not names:
-        fail("guess", "no photo given: geospot guess PHOTO|FOLDER|URL ...")
+    from geospot.asking.guesser import Guesser  # only now: what is refused is refused before torch is imported
+
     kind, unreadable = config.chosen_format(), []
-    guesser_keys = {f: getattr(config, f) for f in GuesserConfig.__chz_fields__ if f not in _OWN}
+    guesser_keys = {f: getattr(config, f) for f in chz.chz_fields(GuesserConfig) if f not in _OWN}
     with Guesser(config.model_name, checkpoint=config.checkpoint, region=config.region, **guesser_keys) as guesser:
         if is_tiny(guesser.subject.model_name):
-            tell(f"{guesser.subject.model_name} has only ever seen satellite pictures: on street photos it is noise.")
+            note(f"{guesser.subject.model_name} has only seen satellite pictures; on street photos it guesses noise.")
         found: list[Guess] = []
         options = {"samples": config.samples, "temperature": config.temperature, "probability": config.probability,
                    "calibration": config.calibration, "coarse": config.coarse, "seed": config.seed}  # fmt: skip
@@ -36,12 +33,12 @@ def run(config: GuessConfig) -> list[Guess]:
                 found.append(guess)
                 bar.advance(1)
                 if guess.warning and (kind != "text" or config.out):
-                    tell(f"warning: {guess.warning}")
+                    note(f"warning: {guess.warning}")
                 if kind == "text" and not config.out:
                     print(as_text([guess]), flush=True)
     if config.out:
         write_bytes_atomic(Path(config.out).expanduser(), FORMATS[kind](found).encode("utf-8", "replace"))
-        tell(f"wrote {len(found)} guesses to {config.out}")
+        note(f"wrote {len(found)} guesses to {config.out}")
     elif kind != "text":
         print(FORMATS[kind](found), end="")
     if unreadable:
@@ -55,44 +52,28 @@ _OWN = ("model_name", "checkpoint", "region")
 class _Quiet:
     """In place of a bar for one photo."""
 
-    def __enter__(self):
+    def __enter__(self) -> "_Quiet":
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         pass
 
-    def advance(self, *_):
+    def advance(self, items: int) -> None:
         pass
 
 
-def tell(text: str) -> None:
-    """To the person, not into the output."""
+def note(text: str) -> None:
+    """Print to stderr, apart from the output."""
     print(text, file=sys.stderr, flush=True)
 
 
-def _readable(names: Sequence[str], max_pixels: int, unreadable: list[str], bar) -> Iterator[Photo]:
+def _readable(
+    names: Sequence[str], max_pixels: int, unreadable: list[str], bar: "Progress | _Quiet"
+) -> Iterator[Photo]:
     for photo in read_photos(names, max_pixels):
         if isinstance(photo, PhotoError):
             unreadable.append(str(photo))
-            tell(f"skipped {photo}")
+            note(f"skipped {photo}")
             bar.advance(1)
         else:
             yield photo
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: words without '=' are photos."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    photos = [w for w in words if not w.startswith("-") and _is_photo(w)]
-    rest = model_words([w for w in words if w not in photos])
-    run_command(
-        "guess", GuessConfig, lambda config: run(chz.replace(config, photos=config.photos + tuple(photos))), rest
-    )
-
-
-def _is_photo(word: str) -> bool:
-    return "=" not in word or word.lower().startswith(("http://", "https://")) or Path(word).exists()
-
-
-if __name__ == "__main__":
-    main()

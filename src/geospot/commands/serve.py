@@ -7,14 +7,13 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
 
-from geospot.cli import fail, run_command
 from geospot.config import ServeConfig
 from geospot.engine import local_engine
+from geospot.errors import EngineError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-CLOSE_S = 10.0  # how long work in progress may go on after Ctrl-C
+CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
 
 
 def run(config: ServeConfig) -> None:
@@ -42,12 +41,12 @@ def run(config: ServeConfig) -> None:
 
 
 def server_key(host: str) -> str | None:
-    """The key that clients must give; leaves with status 2 where others could connect without one."""
+    """The key that clients must give; EngineError where others could connect without one."""
     key = os.environ.get("TINKER_API_KEY") or None
     if host not in LOOPBACK and key is None:
-        fail("serve", f"host={host!r} can be reached by others: set TINKER_API_KEY=tml-..., or host=127.0.0.1")
+        raise EngineError(f"host={host!r} can be reached by others: set TINKER_API_KEY=tml-..., or host=127.0.0.1")
     if key is not None and not key.startswith("tml-"):
-        fail("serve", "TINKER_API_KEY must start with tml-, or clients of the SDK cannot send it")
+        raise EngineError("TINKER_API_KEY must start with tml-, or clients of the SDK cannot send it")
     return key
 
 
@@ -74,12 +73,3 @@ def startup_text(config: ServeConfig, port: int, *, keyed: bool) -> str:
             "  Ctrl-C stops it.",
         ]
     )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    run_command("serve", ServeConfig, run, argv)
-
-
-if __name__ == "__main__":
-    main()

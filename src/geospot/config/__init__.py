@@ -1,4 +1,7 @@
-"""Every configuration: a class per command, checked when it is made; none needs torch or the SDK."""
+"""Every configuration: a class per command, checked when it is made; none needs torch or the SDK.
+
+The first line of a command's class is what `--help` says of it, the second its example.
+"""
 
 from geospot.config.asking import (
     FORMATS,

@@ -1,56 +1,61 @@
 """What a model is asked, about which pictures, and what becomes of the answers."""
 
 from pathlib import Path
+from typing import Literal
 
 import chz
 
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
-from geospot.config.keys import not_negative, positive
+from geospot.config.keys import fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
 from geospot.models.loading import TINY
-from geospot.scoring.references import parse_references
+from geospot.scoring.references import REFERENCES
 from geospot.scoring.tables.columns import parse_columns
 
+_input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data"), topic("Sampling")
+_eval, _output = topic("Evaluation"), topic("Output")
+
 FORMATS = ("text", "csv", "json", "geojson", "kml")
+_COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
+_SCALE = "scale of the GeoGuessr score: world, map (bounds of the truths) or a map's diagonal, km"
+_REFERENCES = f"baseline rows to add: any of {', '.join(REFERENCES)}, or all"
+_TRAIN_TRUTH = "table of training places that the baselines are fitted to"
 
 
 @chz.chz
 class GuesserConfig(EngineConfig):
     """Which model guesses, and where it runs."""
 
-    model_name: str | None = chz.field(
-        default=None, doc=f"hub name or folder (also model=); none: the checkpoint's, else {TINY}"
-    )
-    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
-    region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
+    model_name: str | None = _model(None, f"hub name or folder; none: the checkpoint's model, else {TINY}")
+    checkpoint: str | None = _model(None, "run folder or checkpoint; none: the model's own weights")
+    region: bool | None = _model(None, "also ask for a Region line; none: as in the checkpoint's run")
 
 
 @chz.chz
 class GuessConfig(GuesserConfig):
-    """Guess where photos were taken: geospot guess PHOTO|FOLDER|URL ... key=value ..."""
+    """Guess where photos were taken.
 
-    photos: tuple[str, ...] = chz.field(default=(), doc="pictures, folders or web addresses; also as plain words")
-    samples: int = chz.field(default=1, doc="answers a photo; of several the clusters are ranked, and give a radius")
-    temperature: float | None = chz.field(default=None, doc="none: 0 for one answer, 1 for several")
-    probability: float = chz.field(default=0.9, doc="with which the radius is to hold the truth")
-    calibration: str = chz.field(default="auto", doc="of the radius: auto (the model's own, if any), none, or a file")
-    coarse: bool = chz.field(default=False, doc="country and region only, no coordinates")
-    format: str = chz.field(default="auto", doc=f"{', '.join(FORMATS)}; auto: by the ending of out, else text")
-    out: str | None = chz.field(default=None, doc="file to write; none: print")
-    seed: int = chz.field(default=0, doc="of the answers")
+    geospot guess photos/ checkpoint=runs/demo/train samples=16 out=guesses.geojson
+    """
+
+    photos: tuple[str, ...] = _input(..., "pictures, folders or web addresses; the key itself may be omitted")
+    samples: int = _sampling(1, "answers per photo; several are clustered and ranked, and give a radius")
+    temperature: float | None = _sampling(None, "sampling temperature; none: 0 for one answer, 1 for several")
+    seed: int = _sampling(0, "seed of the answers")
+    probability: float = _output(0.9, "probability that the radius contains the true place")
+    calibration: str = _output("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
+    coarse: bool = _output(False, "report country and region only, no coordinates")
+    format: Literal["auto", "text", "csv", "json", "geojson", "kml"] = _output(
+        "auto", "text, csv, json, geojson or kml; auto: from the suffix of out, else text"
+    )
+    out: str | None = _output(None, "file to write; none: print")
 
     @chz.validate
     def _check_guess(self):
-        positive(self, "samples")
         not_negative(self, "seed")
-        if self.format not in ("auto", *FORMATS):
-            raise ValueError(f"format={self.format!r}: must be auto or one of {', '.join(FORMATS)}")
-        if not 0 < self.probability < 1:
-            raise ValueError(f"probability={self.probability}: must be between 0 and 1")
-        if self.temperature is not None:
-            not_negative(self, "temperature")
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples={self.samples} at temperature=0: all answers would be alike; set temperature=1")
+        one_of("format", self.format, ("auto", *FORMATS))
+        fraction(self, "probability")
+        _check_sampling(self)
 
     def chosen_format(self) -> str:
         """The format, found by the ending of `out` where it is left open."""
@@ -61,122 +66,116 @@ class GuessConfig(GuesserConfig):
 
 
 @chz.chz
-class AskConfig(EngineConfig, SourceConfig):
+class AskConfig(GuesserConfig, SourceConfig):
     """What a model is asked, and about which pictures: shared by eval and calibrate."""
 
-    model_name: str | None = chz.field(
-        default=None, doc=f"hub name or folder (also model=); none: the checkpoint's, else {TINY}"
-    )
-    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
-    region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
-    data: str | None = chz.field(
-        default=None,
-        doc=f"bluemarble (its eval and eval-far sets), or {SOURCES}; none: bluemarble, or with predictions= the truths "
+    data: str | None = _data(
+        None,
+        f"bluemarble (its eval and eval-far sets), or {SOURCES}; none: bluemarble, or with predictions= the truths "
         "in their file",
     )
-    zoom_km: float | None = chz.field(
-        default=None,
-        doc="ground that a side of a bluemarble picture covers, km; none: as in the checkpoint's run",
+    sets: tuple[str, ...] = _data((), "names of the sets to use, such as eval; empty: all")
+    zoom_km: float | None = _data(
+        None, "side length of a bluemarble picture, km on the ground; none: as in the checkpoint's run"
     )
-    eval_places: int = chz.field(default=0, doc="the first so many of each set; 0: all")
-    sets: tuple[str, ...] = chz.field(default=(), doc="only these sets of data, such as eval; none: all of them")
-    samples: int = chz.field(default=1, doc="answers a picture; the largest cluster of several is the guess")
-    temperature: float | None = chz.field(default=None, doc="none: 0 for one answer, 1 for several")
-    seed: int = chz.field(default=0, doc="of the answers")
-    batch_size: int = chz.field(default=256, doc="pictures asked about at once; as often the answers are saved")
-    out: str | None = chz.field(default=None, doc="folder of answers and results; none: runs/eval-<model>")
-    resume: str = chz.field(default="auto", doc="auto: answers that are in the folder are not asked for again; never")
+    eval_places: int = _data(0, "use at most this many places per set; 0: all")
+    samples: int = _sampling(1, "answers per picture; the largest cluster is the guess")
+    temperature: float | None = _sampling(None, "sampling temperature; none: 0 for one answer, 1 for several")
+    seed: int = _sampling(0, "seed of the answers")
+    batch_size: int = _sampling(256, "pictures per batch; answers are saved after each batch")
+    out: str | None = _output(None, "folder for answers and results; none: runs/<command>-<model>")
+    resume: Literal["auto", "never"] = _output("auto", "auto: reuse the answers saved in the folder; never: ask again")
 
     @chz.validate
     def _check_ask(self):
         not_negative(self, "eval_places", "seed")
-        positive(self, "samples", "batch_size")
-        if self.zoom_km is not None:
-            positive(self, "zoom_km")
-        if self.temperature is not None:
-            not_negative(self, "temperature")
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples={self.samples} at temperature=0: all answers would be alike; set temperature=1")
-        if self.resume not in ("auto", "never"):
-            raise ValueError(f"resume={self.resume!r}: must be auto or never")
+        positive(self, "batch_size", "zoom_km")
+        one_of("resume", self.resume, ("auto", "never"))
+        _check_sampling(self)
 
 
 @chz.chz
 class EvalConfig(AskConfig):
-    """Evaluate a model on held-out pictures, or predictions made elsewhere: geospot eval predictions=FILE."""
+    """Evaluate a model on held-out pictures, or score predictions made elsewhere.
 
-    predictions: str | None = chz.field(
-        default=None, doc="CSV, JSON lines or Parquet of guesses (lat, lon) or raw answers (text), instead of a model"
+    geospot eval predictions=gpt.csv truth=test.csv references=all out=runs/gpt
+    """
+
+    predictions: str | None = _input(
+        None, "CSV, JSON lines or Parquet file of guesses (lat, lon) or raw answers (text) to score instead of a model"
     )
-    truth: str | None = chz.field(
-        default=None,
-        doc="table of truths (key, lat, lon, country, ...) for predictions; none: their own file, or data=",
+    truth: str | None = _input(
+        None, "table of truths (key, lat, lon, country, ...) for predictions; none: their own file, or data"
     )
-    prediction_columns: str = chz.field(
-        default="", doc="columns that are not found by themselves: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
-    )
-    scale: str = chz.field(
-        default="world", doc="of the GeoGuessr score: world, a map's diagonal in km, or map (the truths' own bounds)"
-    )
-    references: tuple[str, ...] = chz.field(
-        default=(), doc="rows to compare with: constant, country, population, published, or all"
-    )
-    train_truth: str | None = chz.field(
-        default=None, doc="table of training places, which the references are fitted to"
-    )
-    calibration: str = chz.field(default="auto", doc="of the radius: auto (the model's own, if any), none, or a file")
-    probability: float = chz.field(default=0.9, doc="with which the radius is to hold the truth")
-    report: bool = chz.field(default=True, doc="write report.html, and figure.png and .pdf where matplotlib is there")
+    prediction_columns: str = _input("", _COLUMNS)
+    scale: str = _eval("world", _SCALE)
+    references: tuple[str, ...] = _eval((), _REFERENCES)
+    train_truth: str | None = _eval(None, _TRAIN_TRUTH)
+    calibration: str = _eval("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
+    probability: float = _eval(0.9, "probability that the radius contains the true place")
+    report: bool = _output(True, "write report.html, and figure.png and .pdf if matplotlib is installed")
 
     @chz.validate
     def _check_eval(self):
-        parse_scale(self.scale)
-        parse_references(self.references)
-        parse_columns(self.prediction_columns)
-        if not 0 < self.probability < 1:
-            raise ValueError(f"probability={self.probability}: must be between 0 and 1")
+        _check_scoring(self)
+        fraction(self, "probability")
         if self.predictions is None and (self.truth or self.prediction_columns):
             raise ValueError("truth= and prediction_columns= belong to predictions=; a model is evaluated on data=")
         if self.predictions is not None and (self.model_name or self.checkpoint):
-            raise ValueError("predictions= and a model: give one of them, and compare the results by geospot compare")
+            raise ValueError(
+                "predictions= and a model (model_name=, checkpoint=): give one of them; `geospot compare` sets the "
+                "results side by side"
+            )
 
 
 @chz.chz
 class CalibrateConfig(AskConfig):
-    """Calibrate the radius of a model's guesses on held-out pictures of the kind that it will be asked about."""
+    """Calibrate the radius of a model's guesses on held-out pictures.
 
-    samples: int = chz.field(default=16, doc="answers a picture; guess takes as many")
-    file: str | None = chz.field(default=None, doc="where to keep it; none: with the checkpoint, or in the cache")
+    geospot calibrate checkpoint=runs/demo/train sets=eval
+    """
+
+    samples: int = _sampling(16, "answers per picture; use the same number with `geospot guess`")
+    file: str | None = _output(None, "calibration file to write; none: beside the checkpoint, or in the cache")
 
 
 @chz.chz
 class CompareConfig:
-    """Compare models by their predictions: geospot compare A B ... key=value ..."""
+    """Compare two or more models by their predictions on the pictures they share.
 
-    models: tuple[str, ...] = chz.field(
-        default=(), doc="predictions files or folders of geospot eval; also as plain words; NAME:PATH names one"
+    geospot compare runs/gpt mine:predictions.jsonl truth=test.csv
+    """
+
+    models: tuple[str, ...] = _input(
+        ..., "predictions files, or folders of `geospot eval`; NAME:PATH names one; the key itself may be omitted"
     )
-    truth: str | None = chz.field(default=None, doc="table of truths (key, lat, lon, ...); none: those in the files")
-    prediction_columns: str = chz.field(
-        default="", doc="columns that are not found by themselves: key=NAME,lat=NAME,..."
-    )
-    scale: str = chz.field(default="world", doc="of the score: world, a map's diagonal in km, or map")
-    references: tuple[str, ...] = chz.field(
-        default=(), doc="further rows: constant, country, population, published, or all"
-    )
-    train_truth: str | None = chz.field(
-        default=None, doc="table of training places, which the references are fitted to"
-    )
-    resamples: int = chz.field(default=2000, doc="bootstrap resamples")
-    seed: int = chz.field(default=0, doc="of the resamples")
-    out: str | None = chz.field(
-        default=None, doc="folder for comparison.json, report.html and figures; none: print only"
-    )
+    truth: str | None = _input(None, "table of truths (key, lat, lon, ...); none: those in the files")
+    prediction_columns: str = _input("", _COLUMNS)
+    scale: str = _eval("world", _SCALE)
+    references: tuple[str, ...] = _eval((), _REFERENCES)
+    train_truth: str | None = _eval(None, _TRAIN_TRUTH)
+    resamples: int = _eval(2000, "bootstrap resamples, 100 or more")
+    seed: int = _eval(0, "seed of the resamples")
+    out: str | None = _output(None, "folder for comparison.json, report.html and figures; none: print only")
 
     @chz.validate
     def _check(self):
-        parse_scale(self.scale)
-        parse_references(self.references)
-        parse_columns(self.prediction_columns)
+        if len(self.models) < 2:
+            raise ValueError(f"models={','.join(self.models)}: give two or more predictions files")
+        _check_scoring(self)
         if self.resamples < 100:
             raise ValueError(f"resamples={self.resamples}: must be 100 or above; intervals need the tails")
+
+
+def _check_sampling(config: GuessConfig | AskConfig) -> None:
+    positive(config, "samples")
+    not_negative(config, "temperature")
+    if config.samples > 1 and config.temperature == 0:
+        raise ValueError(f"samples={config.samples} at temperature=0: all answers would be alike; set temperature=1")
+
+
+def _check_scoring(config: EvalConfig | CompareConfig) -> None:
+    parse_scale(config.scale)
+    parse_columns(config.prediction_columns)
+    for name in config.references:
+        one_of("references", name, (*REFERENCES, "all"))

@@ -5,14 +5,16 @@ from typing import Literal
 
 import chz
 
-from geospot.config.keys import not_negative, positive
+from geospot.config.keys import not_negative, positive, topic
 from geospot.data.fields import Columns
 from geospot.data.views import check_views
 from geospot.models.loading import TINY, TINY_UNTRAINED
 
+_model, _engine, _data = topic("Model"), topic("Engine"), topic("Data")
+
 SOURCES = (
-    "a folder, glob, {0000..0009} or .txt list of WebDataset shards, on disk, http(s) or "
-    "hf://datasets/OWNER/NAME/PATH; a CSV or Parquet table; a folder of photos (docs/data.md)"
+    "WebDataset shards (a folder, glob, {0000..0009} or .txt list; on disk, http(s) or hf://datasets/OWNER/NAME/PATH), "
+    "a CSV or Parquet table, or a folder of photos; see docs/data.md"
 )
 
 
@@ -20,40 +22,33 @@ SOURCES = (
 class EngineConfig:
     """Which model, where it runs, and how a picture is shown to it."""
 
-    model_name: str = chz.field(
-        default=TINY, doc=f"hub name, folder of save_pretrained, {TINY} or {TINY_UNTRAINED} (random weights)"
+    model_name: str = _model(
+        TINY, f"hub name, folder written by save_pretrained, {TINY}, or {TINY_UNTRAINED} (random weights)"
     )
-    engine: Literal["auto", "local", "tinker"] = chz.field(
-        default="auto",
-        doc="local: torch in this process; tinker: the hosted service or base_url; auto: tinker where base_url is set, "
-        "or TINKER_API_KEY and the service lists the model",
+    max_pixels: int = _model(512 * 512, "larger pictures are scaled down to this many pixels")
+    max_tokens: int = _model(64, "longest answer, tokens")
+    region: bool = _model(False, "also ask for a Region line")
+
+    engine: Literal["auto", "local", "tinker"] = _engine(
+        "auto",
+        "local: torch in this process; tinker: the hosted service, or base_url; auto: tinker if base_url is set, or if "
+        "TINKER_API_KEY is set and the service offers the model",
     )
-    base_url: str | None = chz.field(
-        default=None, doc="a server of the Tinker protocol, such as `geospot serve`; none: the hosted service"
+    base_url: str | None = _engine(None, "server of the Tinker protocol, such as `geospot serve`; none: hosted service")
+    server_timeout_s: float = _engine(45.0, "a server silent for this many seconds is considered dead")
+    device: str = _engine("auto", "auto, cpu, cuda or cuda:N; auto: a GPU if there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = _engine(
+        "auto", "precision of the frozen weights; auto: bfloat16 on a GPU, float32 on a CPU"
     )
-    server_timeout_s: float = chz.field(
-        default=45.0, doc="seconds without a sign of life after which a server is dead (engine=tinker)"
+    threads: int = _engine(0, "CPU threads for torch; 0: one per core")
+    max_batch_tokens: int = _engine(16_384, "padded tokens per training pass; larger batches are split")
+    max_sample_tokens: int = _engine(131_072, "tokens held in the key-value cache of one sampling batch")
+    picture_cache_mb: int = _engine(1024, "encoded pictures kept while the vision tower is frozen, MB")
+    gradient_checkpointing: bool = _engine(False, "recompute activations: less memory, about a third slower")
+    merge_lora: bool = _engine(
+        True, "sample from a copy of the weights with the adapter merged in; false: less memory, slower"
     )
-    device: str = chz.field(default="auto", doc="auto, cpu, cuda or cuda:N (auto: a GPU where there is one)")
-    dtype: Literal["auto", "float32", "bfloat16"] = chz.field(
-        default="auto", doc="of the frozen weights (auto: bfloat16 on a GPU, float32 on a CPU)"
-    )
-    threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
-    max_batch_tokens: int = chz.field(default=16_384, doc="padded tokens of one training pass; longer ones are split")
-    max_sample_tokens: int = chz.field(default=131_072, doc="tokens held in the caches of one sampling batch")
-    picture_cache_mb: int = chz.field(
-        default=1024, doc="encoded pictures that are kept while the vision tower is frozen, MB"
-    )
-    gradient_checkpointing: bool = chz.field(
-        default=False, doc="compute layers again for the gradient rather than keep them: less memory, a third slower"
-    )
-    merge_lora: bool = chz.field(
-        default=True, doc="sample with the adapter merged into a copy of the weights; false: less memory, slower"
-    )
-    compile: bool = chz.field(default=False, doc="torch.compile the sampling step: for GPUs; slower on a CPU")
-    max_pixels: int = chz.field(default=512 * 512, doc="larger pictures are scaled down to this many pixels")
-    max_tokens: int = chz.field(default=64, doc="longest answer, in tokens")
-    region: bool = chz.field(default=False, doc="ask for a Region line, too")
+    compile: bool = _engine(False, "torch.compile the sampling step: for GPUs; slower on a CPU")
 
     @chz.validate
     def _check_engine(self):
@@ -62,29 +57,29 @@ class EngineConfig:
         not_negative(self, "threads")
         if self.engine == "local" and self.base_url is not None:
             raise ValueError(
-                f"engine='local', base_url={self.base_url!r}: the local engine has no server; leave one out"
+                f"engine=local, base_url={self.base_url}: the local engine has no server; omit one of them"
             )
         if self.device not in ("auto", "cpu", "cuda") and not re.fullmatch(r"cuda:\d+", self.device):
-            raise ValueError(f"device={self.device!r}: must be auto, cpu, cuda or cuda:N")
+            raise ValueError(f"device={self.device}: must be auto, cpu, cuda or cuda:N")
 
 
 @chz.chz
 class SourceConfig:
     """How a source of pictures is read."""
 
-    columns: str = chz.field(
-        default="", doc="keys of the metadata that are not found by themselves: lat=KEY,lon=KEY,image=KEY,..."
-    )
-    views: str = chz.field(
-        default="4", doc="how many pictures of one place are shown together, in a seeded choice; each: a sample each"
-    )
-    data_workers: int = chz.field(
-        default=-1, doc="processes that decode pictures; -1: all cores but one, none for bluemarble"
-    )
+    data: str | None = _data("bluemarble", f"bluemarble (built in), or {SOURCES}")
+    columns: str = _data("", "metadata keys that are not detected automatically: lat=KEY,lon=KEY,image=KEY,...")
+    views: str = _data("4", "most pictures of one place shown together, a seeded choice; each: one sample per picture")
+    data_workers: int = _data(-1, "processes that decode pictures; -1: one less than the cores, 0 for bluemarble")
 
     @chz.validate
     def _check_source(self):
         Columns.parse(self.columns)
         check_views(self.views)
-        if self.data_workers < -1:
-            raise ValueError(f"data_workers={self.data_workers}: must be -1 (choose) or above")
+        check_workers(self.data_workers)
+
+
+def check_workers(data_workers: int) -> None:
+    """ValueError for a number of worker processes that means nothing."""
+    if data_workers < -1:
+        raise ValueError(f"data_workers={data_workers}: must be -1 (automatic) or above")

@@ -5,15 +5,18 @@ from typing import Literal
 
 import chz
 
-from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
-from geospot.config.keys import not_negative, positive
+from geospot.config.engine import EngineConfig, SourceConfig
+from geospot.config.keys import not_negative, one_of, positive, topic
 from geospot.data.splits import CellSplit
-from geospot.engine.losses import LOSS_CONFIG
+from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
 from geospot.models.loading import is_tiny
 from geospot.reward import RewardConfig
 from geospot.runs.sinks import SINKS, check_sinks
 
-# What may change when a run is resumed: how often things are kept and shown, not what a step learns.
+_model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward"), topic("Sampling")
+_optim, _eval, _run, _cost = topic("Optimisation"), topic("Evaluation"), topic("Run folder"), topic("Cost estimate")
+
+# What may change when a run is resumed: how often things are kept and shown, and how fast; not what a step learns.
 MAY_DIFFER = frozenset(
     {
         "save_every",
@@ -37,89 +40,68 @@ MAY_DIFFER = frozenset(
         "price_train",
     }
 )
-
 PRICES = ("price_prefill", "price_sample", "price_train")
-LOSSES = ("importance_sampling", "ppo", "cispo")
+LOSSES = tuple(name for name, inputs in LOSS_INPUTS.items() if "advantages" in inputs)
 
 
 @chz.chz
 class LoopConfig(EngineConfig, SourceConfig):
     """What the two training loops share."""
 
-    max_steps: int = chz.field(default=100, doc="optimizer steps (sft) or rollout steps (train)")
-    batch_size: int = chz.field(default=128, doc="pictures a step")
-    learning_rate: float | None = chz.field(
-        default=None, doc="peak of Adam's; none: for sft 2e-4 (tiny: 1e-3), for train 4e-5 (tiny: 3e-4)"
-    )
-    lr_schedule: Literal["constant", "linear", "cosine"] = chz.field(default="linear", doc="decay over the run, to 0")
-    warmup_steps: int = chz.field(default=5, doc="steps over which the rate rises to its peak, at most half the run")
-    weight_decay: float = chz.field(default=0.0, doc="of AdamW")
-    grad_clip_norm: float = chz.field(default=1.0, doc="the gradient is scaled down to this norm; 0: never")
-    lora_rank: int | None = chz.field(
-        default=None, doc="rank of the adapter; 0 trains all weights; none: 0 for the tiny model, else 32"
-    )
-    seed: int = chz.field(default=0, doc="of the adapter, the data's order and the sampling")
+    shuffle_buffer: int = _data(1000, "places in memory (encoded) from which the next one is drawn")
+    open_shards: int = _data(4, "shards read at once, their samples interleaved")
+    holdout_km: float = _data(1.0, "never train on a place nearer than this to a held-out place, km")
+    train_places: int = _data(12_288, "pictures to make for data=bluemarble")
+    zoom_km: float = _data(1000.0, "side length of a bluemarble picture, km on the ground")
 
-    data: str = chz.field(default="bluemarble", doc=f"bluemarble, or {SOURCES}")
-    eval_data: str = chz.field(
-        default="auto",
-        doc="held-out source; auto: the world's eval and eval-far for bluemarble; cells: places of `data` itself, by "
-        "cells of the map; none: no evaluation",
+    max_steps: int = _optim(100, "length of the run: optimizer steps (sft), rollout steps (train)")
+    batch_size: int = _optim(128, "pictures per step")
+    learning_rate: float | None = _optim(
+        None, "peak learning rate of Adam; none: 2e-4 for sft, 4e-5 for train (tiny model: 1e-3, 3e-4)"
     )
-    holdout_km: float = chz.field(default=1.0, doc="nothing is trained on that is nearer to a held-out place")
-    eval_fraction: float = chz.field(default=0.02, doc="of the cells, for eval_data=cells")
-    cell_km: float = chz.field(default=100.0, doc="side of a cell, for eval_data=cells")
-    train_places: int = chz.field(default=12_288, doc="pictures that are made for data=bluemarble")
-    zoom_km: float = chz.field(default=1000.0, doc="ground that a side of a bluemarble picture covers, km")
-    shuffle_buffer: int = chz.field(default=1000, doc="places among which the next is drawn; held in memory, encoded")
-    open_shards: int = chz.field(default=4, doc="shards that are read at once, their samples in turn")
-    eval_places: int = chz.field(default=512, doc="the first so many of each held-out set are evaluated; 0: all")
-    eval_every: int = chz.field(default=50, doc="steps between evaluations (also before the first and after the last)")
+    lr_schedule: Literal["constant", "linear", "cosine"] = _optim(
+        "linear", "constant, or decay to 0 over the run: linear, cosine"
+    )
+    warmup_steps: int = _optim(5, "warm-up, steps; at most half the run")
+    weight_decay: float = _optim(0.0, "AdamW's weight decay")
+    grad_clip_norm: float = _optim(1.0, "clip the gradient to this L2 norm; 0: no clipping")
+    lora_rank: int | None = _optim(None, "adapter rank; 0: train all weights; none: 32 (tiny model: 0)")
+    seed: int = _optim(0, "seed of the adapter, the data order and sampling")
 
-    log_path: str | None = chz.field(default=None, doc="the run's folder; none: runs/<command>-<model>")
-    log_to: tuple[str, ...] = chz.field(default=(), doc="beside the run folder: wandb, tensorboard, trackio")
-    resume: Literal["auto", "never", "must"] = chz.field(
-        default="auto", doc="auto: go on where the run in log_path stopped; never: refuse one; must: refuse none"
+    eval_data: str = _eval(
+        "auto",
+        "held-out source; auto: the eval and eval-far sets for bluemarble; cells: map cells held out of `data`; none: "
+        "no evaluation",
     )
-    save_every: int = chz.field(
-        default=1, doc="steps between checkpoints; 0: as often as keeps saving below 5 % of the time"
+    eval_fraction: float = _eval(0.02, "share of the map cells held out, for eval_data=cells")
+    cell_km: float = _eval(100.0, "side length of a map cell, km, for eval_data=cells")
+    eval_places: int = _eval(512, "evaluate at most this many places per held-out set; 0: all")
+    eval_every: int = _eval(50, "steps between evaluations; also before the first step and after the last")
+
+    log_path: str | None = _run(None, "run folder; none: runs/<command>-<model>")
+    log_to: tuple[str, ...] = _run((), f"also log to any of {', '.join(SINKS)}")
+    resume: Literal["auto", "never", "must"] = _run(
+        "auto", "auto: continue a run found in log_path; never: refuse to; must: refuse to start anew"
     )
-    keep_checkpoints: int = chz.field(default=2, doc="older ones are deleted; the final one stays")
-    checkpoint_ttl_days: float = chz.field(
-        default=7.0, doc="how long a service keeps a checkpoint other than the final one; 0: for good"
+    save_every: int = _run(1, "steps between checkpoints; 0: automatic, at most 5 % of the time")
+    keep_checkpoints: int = _run(2, "newest checkpoints to keep; the final one always stays")
+    checkpoint_ttl_days: float = _run(
+        7.0, "days that a service keeps a checkpoint other than the final one; 0: no expiry"
     )
-    price_prefill: float | None = chz.field(
-        default=None, doc="$ a million prompt tokens, for the estimate at the start"
-    )
-    price_sample: float | None = chz.field(default=None, doc="$ a million sampled tokens")
-    price_train: float | None = chz.field(default=None, doc="$ a million trained tokens")
+
+    price_prefill: float | None = _cost(None, "$ per million prompt tokens")
+    price_sample: float | None = _cost(None, "$ per million sampled tokens")
+    price_train: float | None = _cost(None, "$ per million trained tokens")
 
     @chz.validate
     def _check_loop(self):
-        positive(
-            self,
-            "max_steps",
-            "batch_size",
-            "train_places",
-            "zoom_km",
-            "shuffle_buffer",
-            "open_shards",
-            "cell_km",
-            "eval_every",
-            "keep_checkpoints",
-        )
-        not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "eval_places", "save_every", "seed")
-        not_negative(self, "holdout_km")
+        positive(self, "max_steps", "batch_size", "learning_rate", "train_places", "zoom_km", "cell_km", "eval_every")
+        positive(self, "shuffle_buffer", "open_shards", "keep_checkpoints")
+        not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every")
+        not_negative(self, "seed", "holdout_km", "checkpoint_ttl_days", *PRICES)
         CellSplit(self.eval_fraction, self.cell_km, self.holdout_km if self.eval_data == "cells" else 0.0)
-        not_negative(self, "checkpoint_ttl_days")
-        not_negative(self, *(name for name in PRICES if getattr(self, name) is not None))
-        if self.lora_rank is not None:
-            not_negative(self, "lora_rank")
-        if self.learning_rate is not None:
-            positive(self, "learning_rate")
         for sink in self.log_to:
-            if sink not in SINKS:
-                raise ValueError(f"log_to={sink!r}: must be one of {', '.join(SINKS)}")
+            one_of("log_to", sink, SINKS)
         try:
             check_sinks(self.log_to)
         except ImportError as error:
@@ -138,10 +120,13 @@ class LoopConfig(EngineConfig, SourceConfig):
 
 @chz.chz
 class SftConfig(LoopConfig):
-    """Supervised fine-tuning on true answers."""
+    """Supervised fine-tuning on true answers.
 
-    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint whose weights to start from")
-    decimals: int = chz.field(default=2, doc="of the coordinates in the targets, 2 to 4 (0.01 degrees are 1.1 km)")
+    geospot sft model_name=Qwen/Qwen2.5-VL-3B-Instruct data='shards/*.tar' max_steps=1000
+    """
+
+    checkpoint: str | None = _model(None, "run folder or checkpoint to start from; none: the model's own weights")
+    decimals: int = _data(2, "decimal places of the target coordinates, 2 to 4 (0.01 degrees is 1.1 km)")
 
     @chz.validate
     def _check_sft(self):
@@ -151,52 +136,46 @@ class SftConfig(LoopConfig):
 
 @chz.chz
 class TrainConfig(LoopConfig):
-    """GRPO with hierarchical geodesic tightening."""
+    """GRPO with a reward that tightens over the run.
 
-    checkpoint: str = chz.field(
-        default="auto",
-        doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model itself",
-    )
-    group_size: int = chz.field(default=16, doc="answers a picture")
-    num_substeps: int = chz.field(
-        default=1, doc="minibatches, each with an optimizer step, in a pass over a step's answers"
-    )
-    num_epochs: int = chz.field(default=1, doc="passes over a step's answers, with the sampler's logprobs frozen")
-    loss: str = chz.field(
-        default="auto",
-        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused or old, else importance_sampling",
-    )
-    clip_low: float | None = chz.field(
-        default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)"
-    )
-    clip_high: float | None = chz.field(
-        default=None, doc="ratio above which the loss is clipped; none: 1.2 (ppo), 4 (cispo)"
-    )
-    divide_by_std: bool = chz.field(default=False, doc="divide advantages by the group's standard deviation")
-    leave_one_out: bool = chz.field(default=False, doc="baseline: the mean of the other answers of the group")
-    overlap: bool = chz.field(
-        default=False,
-        doc="ask for a step's answers while the update before it is still at work: faster, and one step off-policy",
-    )
-    min_group_share: float = chz.field(
-        default=0.8, doc="of a step's pictures that must be answered; requests that fail twice are left out and counted"
-    )
-    kl_coef: float = chz.field(
-        default=0.0, doc="penalty on KL to the weights at the start of the run, in reward a token"
-    )
-    max_mismatch_kl: float = chz.field(
-        default=0.1, doc="stop if sampler and trainer disagree by more than this KL on the first minibatch of a step"
+    geospot train model_name=Qwen/Qwen2.5-VL-3B-Instruct data='shards/*.tar' max_steps=100
+    """
+
+    checkpoint: str = _model(
+        "auto", "run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model itself"
     )
 
-    coord_tau_start: float = chz.field(default=2000.0, doc="tau at the start, km")
-    coord_tau: float = chz.field(default=25.0, doc="tau at the end, km (geometric in between)")
-    coord_weight_start: float = chz.field(default=0.3, doc="weight of exp(-km/tau) at the start")
-    coord_weight: float = chz.field(default=0.7, doc="weight of exp(-km/tau) at the end (linear in between)")
-    hierarchy_weight_start: float = chz.field(
-        default=0.7 / 3, doc="weight of each of country, region, city at the start"
+    coord_tau_start: float = _reward(RewardConfig.coord_tau_start, "tau at the start, km")
+    coord_tau: float = _reward(RewardConfig.coord_tau, "tau at the end, km (geometric in between)")
+    coord_weight_start: float = _reward(RewardConfig.coord_weight_start, "weight of exp(-km/tau) at the start")
+    coord_weight: float = _reward(RewardConfig.coord_weight, "weight of exp(-km/tau) at the end (linear in between)")
+    hierarchy_weight_start: float = _reward(
+        RewardConfig.hierarchy_weight_start, "weight of each of country, region, city at the start"
     )
-    hierarchy_weight: float = chz.field(default=0.1, doc="weight of each of country, region, city at the end")
-    format_weight: float = chz.field(default=0.0, doc="reward of an answer that can be read at all")
+    hierarchy_weight: float = _reward(
+        RewardConfig.hierarchy_weight, "weight of each of country, region, city at the end"
+    )
+    format_weight: float = _reward(RewardConfig.format_weight, "reward of any answer that can be parsed")
+
+    group_size: int = _sampling(16, "answers per picture")
+    overlap: bool = _sampling(
+        False, "request the next step's answers while the update is running: faster, one step off-policy"
+    )
+    min_group_share: float = _sampling(
+        0.8, "share of the pictures per step that must be answered; requests that fail twice are dropped and counted"
+    )
+
+    num_substeps: int = _optim(1, "minibatches per pass over a step's answers, one optimizer step each")
+    num_epochs: int = _optim(1, "passes over a step's answers; the sampler's log-probabilities stay fixed")
+    loss: str = _optim("auto", f"one of {', '.join(LOSSES)}; auto: ppo if answers are reused or off-policy")
+    clip_low: float | None = _optim(None, "lower clipping bound of the ratio; none: 0.8 (ppo), 0 (cispo)")
+    clip_high: float | None = _optim(None, "upper clipping bound of the ratio; none: 1.2 (ppo), 4 (cispo)")
+    divide_by_std: bool = _optim(False, "divide advantages by the group's standard deviation")
+    leave_one_out: bool = _optim(False, "baseline: mean reward of the group's other answers")
+    kl_coef: float = _optim(0.0, "penalty on the KL divergence from the initial weights, reward per token")
+    max_mismatch_kl: float = _optim(
+        0.1, "stop if the KL between sampler and trainer exceeds this on a step's first minibatch"
+    )
 
     def reward_config(self) -> RewardConfig:
         """The reward's knobs; ValueError where they do not fit together."""
@@ -207,14 +186,13 @@ class TrainConfig(LoopConfig):
     def _check_train(self):
         positive(self, "group_size", "num_substeps", "num_epochs", "max_mismatch_kl")
         not_negative(self, "kl_coef")
+        one_of("loss", self.loss, ("auto", *LOSSES))
         if not 0 < self.min_group_share <= 1:
             raise ValueError(f"min_group_share={self.min_group_share}: must be above 0 and at most 1")
         if self.group_size < 2:
-            raise ValueError(f"group_size={self.group_size}: must be at least 2, or there is nothing to compare with")
+            raise ValueError(f"group_size={self.group_size}: must be at least 2; advantages compare answers in a group")
         if self.num_substeps > self.batch_size:
             raise ValueError(f"num_substeps={self.num_substeps}: must be at most batch_size={self.batch_size}")
-        if self.loss not in ("auto", *LOSSES):
-            raise ValueError(f"loss={self.loss!r}: must be auto, {', '.join(LOSSES)}")
         if not LOSS_CONFIG[self.loss_fn] and (self.clip_low, self.clip_high) != (None, None):
             raise ValueError(
                 f"clip_low={self.clip_low}, clip_high={self.clip_high}: {self.loss_fn} does not clip; set loss=ppo or "

@@ -1,53 +1,50 @@
 """What the commands around the loops are configured with: demo, data, serve, export."""
 
 from dataclasses import fields
-from typing import Literal
+from typing import Any, Literal
 
 import chz
 
-from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
-from geospot.config.keys import not_negative, positive
+from geospot.config.engine import SOURCES, EngineConfig, SourceConfig, check_workers
+from geospot.config.keys import not_negative, one_of, positive, topic
 from geospot.config.loops import SftConfig, TrainConfig
 from geospot.data.fields import Columns
 from geospot.data.pack import PackSettings
 from geospot.models.loading import TINY, TINY_UNTRAINED
 
-DATA = chz.field(default=None, doc=f"also as a plain word: bluemarble, or {SOURCES}")
+_input, _model, _engine, _data = topic("Input"), topic("Model"), topic("Engine"), topic("Data")
+_reward, _optim, _output = topic("Reward"), topic("Optimisation"), topic("Output")
+
+_SOURCE = f"bluemarble, or {SOURCES}; the key itself may be omitted"
 
 
 @chz.chz
 class DemoConfig:
-    """The recipe from start to end on the Blue Marble world. The same command resumes a demo that was stopped."""
+    """Run the whole recipe on the Blue Marble world; the same command resumes a demo that was stopped.
 
-    out: str = chz.field(default="runs/demo", doc="folder of the two runs, report.html and results.json")
-    seed: int = chz.field(default=0, doc="of both runs; the places do not depend on it")
-    model_name: str = chz.field(
-        default=TINY,
-        doc=f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (knows nothing: give it more steps)",
-    )
-    train_places: int = chz.field(default=8192, doc="pictures to train on")
-    sft_steps: int = chz.field(default=80, doc="steps of 64 pictures")
-    grpo_steps: int = chz.field(default=150, doc="steps of 32 pictures, 16 answers each")
-    sft_learning_rate: float = chz.field(default=1e-3, doc="peak")
-    grpo_learning_rate: float = chz.field(default=3e-4, doc="peak")
-    coord_tau_start: float = chz.field(default=500.0, doc="tau at the start, km: a few times the error after SFT")
-    coord_tau: float = chz.field(default=50.0, doc="tau at the end, km: pictures 1,000 km wide do not show 25 km")
-    threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
+    geospot demo out=runs/demo
+    """
+
+    model_name: str = _model(TINY, f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (needs more steps)")
+    threads: int = _engine(0, "CPU threads for torch; 0: one per core")
+    train_places: int = _data(8192, "pictures to train on")
+    coord_tau_start: float = _reward(500.0, "tau at the start, km: a few times the error after SFT")
+    coord_tau: float = _reward(50.0, "tau at the end, km: pictures 1,000 km wide do not show 25 km")
+    sft_steps: int = _optim(80, "SFT steps of 64 pictures")
+    grpo_steps: int = _optim(150, "GRPO steps of 32 pictures with 16 answers each")
+    sft_learning_rate: float = _optim(1e-3, "peak learning rate of SFT")
+    grpo_learning_rate: float = _optim(3e-4, "peak learning rate of GRPO")
+    seed: int = _optim(0, "seed of both runs; the places do not depend on it")
+    out: str = _output("runs/demo", "folder for the two runs, report.html and results.json")
 
     @chz.validate
     def _check_demo(self):
-        positive(
-            self,
-            "train_places",
-            "sft_steps",
-            "grpo_steps",
-            "sft_learning_rate",
-            "grpo_learning_rate",
-            "coord_tau",
-            "coord_tau_start",
-        )
+        one_of("model_name", self.model_name, (TINY, TINY_UNTRAINED))
+        positive(self, "train_places", "sft_steps", "grpo_steps", "sft_learning_rate", "grpo_learning_rate")
+        not_negative(self, "threads", "seed")
+        self.sft(), self.train()  # refuses what does not fit together
 
-    def shared(self) -> dict:
+    def shared(self) -> dict[str, Any]:
         """What both runs have in common."""
         return {
             "model_name": self.model_name,
@@ -89,57 +86,54 @@ class DemoConfig:
 
 @chz.chz
 class InspectConfig:
-    """Look through a data set: geospot data inspect SOURCE key=value ..."""
+    """Look through a data set: counts, sizes, countries, a map, bad samples, duplicates, leaks.
 
-    data: str | None = DATA
-    columns: str = chz.field(
-        default="", doc="keys of the metadata that are not found by themselves: lat=KEY,lon=KEY,image=KEY,..."
-    )
-    out: str | None = chz.field(default=None, doc="page to write: FILE.html, with map and contact sheet")
-    against: str | None = chz.field(
-        default=None, doc="another source: is anything of it in this one? Leaves with status 1 where there is"
-    )
-    near_km: float = chz.field(default=1.0, doc="places of `against` nearer than this are a leak")
-    limit: int = chz.field(default=0, doc="stop after so many places, of shards in a seeded order; 0: all")
-    decode: bool = chz.field(default=True, doc="read pictures to their end, which finds damaged ones; false: headers")
-    seed: int = chz.field(default=0, doc="of the contact sheet and of `limit`")
-    data_workers: int = chz.field(default=-1, doc="processes that decode pictures; -1: all cores but one")
+    geospot data inspect photos/ out=photos.html
+    """
+
+    data: str = _input(..., _SOURCE)
+    against: str | None = _input(None, "another source; exit with status 1 if anything of it is in this one")
+    near_km: float = _input(1.0, "places of `against` nearer than this are leaks, km")
+    columns: str = _data("", "metadata keys that are not detected automatically: lat=KEY,lon=KEY,image=KEY,...")
+    limit: int = _data(0, "stop after this many places (shards in a seeded order); 0: all")
+    decode: bool = _data(True, "decode pictures to the end, which finds damaged ones; false: headers only")
+    data_workers: int = _data(-1, "processes that decode pictures; -1: one less than the cores")
+    seed: int = _data(0, "seed of the contact sheet and of `limit`")
+    out: str | None = _output(None, "page to write, with a map and a contact sheet: FILE.html")
 
     @chz.validate
     def _check(self):
         Columns.parse(self.columns)
         not_negative(self, "limit", "seed")
         positive(self, "near_km")
-        if self.data_workers < -1:
-            raise ValueError(f"data_workers={self.data_workers}: must be -1 (choose) or above")
+        check_workers(self.data_workers)
         if self.out is not None and not self.out.endswith((".html", ".htm")):
-            raise ValueError(f"out={self.out!r}: must end in .html")
+            raise ValueError(f"out={self.out}: must end in .html")
 
 
 @chz.chz
 class PackConfig(SourceConfig):
-    """Write a data set as WebDataset shards: geospot data pack SOURCE out=DIR key=value ..."""
+    """Write any data set as WebDataset shards, in parallel; the same command resumes one that was stopped.
 
-    data: str | None = DATA
-    out: str | None = chz.field(default=None, doc="folder to write: new, empty, or one where this command was stopped")
-    shard_samples: int = chz.field(default=1000, doc="places a shard")
-    max_pixels: int | None = chz.field(
-        default=None, doc="larger pictures are scaled down to this many pixels; none: they stay as they are"
-    )
-    fill_labels: bool = chz.field(default=True, doc="country, region and city from the coordinates where they miss")
-    shuffle: bool = chz.field(default=True, doc="seeded order; false: the source's own")
-    shuffle_buffer: int = chz.field(default=1000, doc="places among which the next is drawn; held in memory, encoded")
-    seed: int = chz.field(default=0, doc="of the order, the choice of views and of held-out cells")
-    eval_fraction: float = chz.field(default=0.0, doc="of the cells of the map, written to DIR/eval; 0: no such split")
-    cell_km: float = chz.field(default=100.0, doc="side of a cell, for eval_fraction")
-    holdout_km: float = chz.field(default=1.0, doc="between any place of DIR/eval and any of DIR/train")
+    geospot data pack photos.csv out=shards max_pixels=262144 eval_fraction=0.02
+    """
+
+    data: str = _input(..., _SOURCE)
+    max_pixels: int | None = _data(None, "larger pictures are scaled down to this many pixels; none: never")
+    fill_labels: bool = _data(True, "derive missing country, region and city labels from the coordinates")
+    shuffle: bool = _data(True, "seeded order; false: the source's own order")
+    shuffle_buffer: int = _data(1000, "places in memory (encoded) from which the next one is drawn")
+    seed: int = _data(0, "seed of the order, the choice of views and the held-out cells")
+    eval_fraction: float = _data(0.0, "share of the map cells to hold out in OUT/eval; 0: no split")
+    cell_km: float = _data(100.0, "side length of a map cell, km, for eval_fraction")
+    holdout_km: float = _data(1.0, "least distance between places of OUT/eval and OUT/train, km")
+    shard_samples: int = _output(1000, "places per shard")
+    out: str = _output(..., "folder to write: new, empty, or one that this command was stopped in")
 
     @chz.validate
     def _check_pack(self):
-        positive(self, "shard_samples", "shuffle_buffer", "cell_km")
+        positive(self, "shard_samples", "max_pixels", "shuffle_buffer", "cell_km")
         not_negative(self, "seed", "eval_fraction", "holdout_km")
-        if self.max_pixels is not None:
-            positive(self, "max_pixels")
         _ = self.settings.split  # refuses what does not fit together
 
     @property
@@ -150,12 +144,15 @@ class PackConfig(SourceConfig):
 
 @chz.chz
 class ServeConfig(EngineConfig):
-    """Serve a model over the wire protocol of the Tinker SDK 0.38."""
+    """Serve the local engine over the protocol of the Tinker SDK 0.38.
 
-    host: str = chz.field(default="127.0.0.1", doc="address to listen on; any but this machine's own needs a key")
-    port: int = chz.field(default=8321, doc="0: any free one")
-    checkpoint_dir: str = chz.field(default="runs/serve", doc="where checkpoints are kept, also over a restart")
-    max_rank: int = chz.field(default=256, doc="highest rank of an adapter")
+    geospot serve model_name=Qwen/Qwen2.5-VL-3B-Instruct
+    """
+
+    max_rank: int = _engine(256, "highest adapter rank to accept")
+    host: str = _output("127.0.0.1", "address to listen on; other than loopback it needs TINKER_API_KEY")
+    port: int = _output(8321, "port to listen on; 0: any free one")
+    checkpoint_dir: str = _output("runs/serve", "folder for checkpoints; they survive a restart")
 
     @chz.validate
     def _check_serve(self):
@@ -164,31 +161,32 @@ class ServeConfig(EngineConfig):
         if self.port > 65_535:
             raise ValueError(f"port={self.port}: must be at most 65535")
         if self.engine == "tinker" or self.base_url is not None:
-            raise ValueError("engine, base_url: `geospot serve` is itself the server; leave them out")
+            raise ValueError("engine, base_url: `geospot serve` is itself the server; omit them")
 
 
 @chz.chz
 class ExportConfig:
-    """Write a checkpoint of either engine as a PEFT adapter, as merged weights in the hub's format, or as both."""
+    """Export a checkpoint as a PEFT adapter, as merged weights in Hugging Face format, or as both.
 
-    checkpoint: str = chz.field(doc="run folder, checkpoint or tinker:// path")
-    out: str = chz.field(doc="folder to write; adapter and merged weights go into folders of these names in it")
-    form: Literal["auto", "adapter", "merged", "both"] = chz.field(
-        default="auto", doc="auto: adapter where one was trained, merged where all weights were"
+    geospot export checkpoint=runs/train-tiny out=exported
+    """
+
+    checkpoint: str = _input(..., "run folder, checkpoint or tinker:// path")
+    base_url: str | None = _engine(None, "server of a tinker:// path; none: hosted service")
+    server_timeout_s: float = _engine(45.0, "a server silent for this many seconds is considered dead")
+    out: str = _output(..., "folder to write; adapter and merged weights go into subfolders of these names")
+    form: Literal["auto", "adapter", "merged", "both"] = _output(
+        "auto", "adapter, merged or both; auto: adapter if one was trained, else merged"
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = chz.field(
-        default="auto", doc="of merged weights; auto: the base model's"
+    dtype: Literal["auto", "float32", "bfloat16"] = _output(
+        "auto", "precision of merged weights: float32 or bfloat16; auto: the base model's"
     )
-    base_url: str | None = chz.field(default=None, doc="the server of a tinker:// path; none: the hosted service")
-    server_timeout_s: float = chz.field(default=45.0, doc="seconds without a sign of life after which it is dead")
-    push: str | None = chz.field(
-        default=None, doc="owner/name of a hub repository to upload to (`hf auth login` first)"
-    )
-    private: bool = chz.field(default=True, doc="make a repository that does not exist yet private")
+    push: str | None = _output(None, "hub repository to upload to, owner/name (run `hf auth login` first)")
+    private: bool = _output(True, "create the repository as private if it does not exist")
 
     @chz.validate
     def _check_export(self):
         if self.push is not None and self.push.count("/") != 1:
-            raise ValueError(f"push={self.push!r}: must be owner/name")
+            raise ValueError(f"push={self.push}: must be owner/name")
         if self.push is not None and self.form == "both":
-            raise ValueError("form='both': a repository holds one model; push the adapter and the merged weights apart")
+            raise ValueError("form=both: a repository holds one model; push the adapter and the merged weights apart")

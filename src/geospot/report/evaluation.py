@@ -13,6 +13,7 @@ import numpy as np
 from geospot._version import __version__
 from geospot.asking.consensus import read_draws
 from geospot.data.samples import Sample
+from geospot.errors import install_extra
 from geospot.report import Example, Row, StageAnswer, Table, pick_examples, write_report
 from geospot.report.breakdown import confusion_html, group_html, reliability_html
 from geospot.report.country_map import CountryValue, country_map_html
@@ -263,6 +264,6 @@ def draw_figures(out: Path, models: Mapping) -> list[str]:
     try:
         from geospot.report.figures import save_figure
     except ImportError:
-        print("no figure.png: drawing it needs matplotlib: pip install 'geospot[figures]'")
+        print(f"no figure.png: it needs the extra figures (matplotlib): {install_extra('figures')}")
         return []
     return save_figure(out, models)

@@ -14,7 +14,7 @@ from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.remote import WEB, RemoteFiles
 from geospot.data.sources.rows import coordinates_mend, record_key
 from geospot.data.stored import StoredFile
-from geospot.errors import DataError
+from geospot.errors import DataError, install_extra
 from geospot.net.hub import HubFile
 from geospot.progress import Progress
 
@@ -29,7 +29,7 @@ def load_pyarrow():
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DataError("Parquet needs the extra `parquet`: pip install 'geospot[parquet]' (pyarrow)") from None
+        raise DataError(f"Parquet needs the extra parquet (pyarrow): {install_extra('parquet')}") from None
     return pyarrow
 
 

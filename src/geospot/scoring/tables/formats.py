@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from geospot.errors import TableError
+from geospot.errors import TableError, install_extra
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 _DELIMITERS = ",;\t|"
@@ -168,7 +168,7 @@ def _read_parquet(path: Path) -> RawTable:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise TableError(f"{path}: reading Parquet needs pyarrow: pip install 'geospot[parquet]'") from None
+        raise TableError(f"{path}: Parquet needs the extra parquet (pyarrow): {install_extra('parquet')}") from None
     try:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
