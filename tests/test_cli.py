@@ -18,7 +18,7 @@ from geospot import __main__ as geospot
 from geospot import config as configs
 from geospot import sft, train
 from geospot.cli import ALIASES, extra_of, help_page, parse
-from geospot.config import FORMATS, SftConfig, TrainConfig
+from geospot.config import FORMATS, MAY_DIFFER, SftConfig, TrainConfig
 from geospot.config.keys import TOPICS
 from geospot.report import guesses
 from geospot.scoring.results import finite
@@ -303,6 +303,17 @@ def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):
     assert run_setting(checkpoint, "zoom_km", 1.0) == 1000.0
     assert run_setting(str(tmp_path / "alone" / "checkpoint"), "zoom_km", 7.0) == 7.0
     assert run_setting(None, "zoom_km", 7.0) == 7.0
+
+
+def test_memory_and_speed_may_change_on_resume_and_what_is_learned_may_not():
+    from geospot.runs.config import refused as refused_keys
+
+    fields = chz.chz_fields(TrainConfig)
+    assert set(fields) >= MAY_DIFFER
+    memory = ["max_batch_tokens", "max_sample_tokens", "shuffle_buffer", "open_shards", "data_workers", "compile"]
+    assert refused_keys(memory, MAY_DIFFER) == []
+    learned = ["learning_rate", "batch_size", "seed", "data", "group_size", "coord_tau", "max_tokens", "views"]
+    assert refused_keys(learned, MAY_DIFFER) == learned
 
 
 # --- how a command ends ---

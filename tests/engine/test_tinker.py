@@ -338,7 +338,7 @@ def test_auto_takes_the_server_that_is_named_and_else_this_process(server, commo
     monkeypatch.setenv("TINKER_API_KEY", "tml-test")
     monkeypatch.setenv("TINKER_BASE_URL", server.url)
     assert settle_engine(SftConfig(**common)).engine == "local", "a folder is this machine's"
-    with pytest.raises(ValueError, match="leave one out"):
+    with pytest.raises(ValueError, match="omit one of them"):
         SftConfig(**common | {"engine": "local"}, base_url=server.url)
 
 

@@ -19,7 +19,7 @@ from geospot.report.dataset import contact_sheet, write_dataset_page
 from geospot.report.inspection import as_text, sections, world_text
 
 SHEET = 60  # places of the contact sheet
-WORLD_PLACES = 12_288  # as many as `sft` and `train` make by themselves
+WORLD_PLACES = 12_288  # as many as `sft` and `train` make by default
 WORLD_MAP_FROM = 5  # places; fewer are better read than seen
 
 
@@ -94,26 +94,26 @@ def run_pack(config: PackConfig) -> None:
 
 
 def _packed_text(out: str, packed: Packed) -> str:
-    told = packed.told
+    facts = packed.told
     lines = [f"{out}: packed before with these settings; nothing to do"] if packed.was_there else []
-    for side, places in told["places"].items():
-        folder = Path(out, side) if len(told["places"]) > 1 else Path(out)
+    for side, places in facts["places"].items():
+        folder = Path(out, side) if len(facts["places"]) > 1 else Path(out)
         lines.append(
-            f"{folder}: {places:,} places, {told['pictures'][side]:,} pictures, shards: {told['shards'][side]:,}"
+            f"{folder}: {places:,} places, {facts['pictures'][side]:,} pictures, shards: {facts['shards'][side]:,}"
         )
     lines.append(f"skipped: {packed.skipped}")
     for reason, examples in packed.skipped.examples.items():
         lines += [f"  {reason}: {example}" for example in examples[:3]]
-    if told["keys renamed"]:
-        lines.append(f"keys given a number or a name, since they came twice or were empty: {told['keys renamed']:,}")
-    labels = told["labels"]
+    if facts["keys renamed"]:
+        lines.append(f"keys renamed or numbered because they were duplicate or empty: {facts['keys renamed']:,}")
+    labels = facts["labels"]
     for level in ("country", "region", "city"):
         if labels.get(f"{level} filled") or labels.get(f"{level} disagree"):
             lines.append(
                 f"{level}: {labels[f'{level} filled']:,} filled from the coordinates, "
                 f"{labels[f'{level} disagree']:,} disagree with them and were kept"
             )
-    split = len(told["places"]) > 1 and told["places"]["eval"]
+    split = len(facts["places"]) > 1 and facts["places"]["eval"]
     words = f"data={out}/train eval_data={out}/eval" if split else f"data={out}"
     return "\n".join([*lines, f"train on it: geospot sft {words}"])
 

@@ -7,10 +7,14 @@ import asyncio
 import contextlib
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from geospot.config import ServeConfig
 from geospot.engine import local_engine
 from geospot.errors import EngineError
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
@@ -18,11 +22,11 @@ CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
 
 def run(config: ServeConfig) -> None:
     """Listen until Ctrl-C."""
+    key = server_key(config.host)
     import uvicorn
 
     from geospot.engine.serve.app import ServeOptions, make_app
 
-    key = server_key(config.host)
     service = local_engine(config, checkpoint_dir=config.checkpoint_dir)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
@@ -50,7 +54,7 @@ def server_key(host: str) -> str | None:
     return key
 
 
-async def _listen(server, config: ServeConfig, *, keyed: bool) -> None:
+async def _listen(server: "Server", config: ServeConfig, *, keyed: bool) -> None:
     """Run the server, and say where it is once it listens."""
     task = asyncio.create_task(server.serve())
     while not (server.started or task.done()):
@@ -63,7 +67,7 @@ async def _listen(server, config: ServeConfig, *, keyed: bool) -> None:
 def startup_text(config: ServeConfig, port: int, *, keyed: bool) -> str:
     """What a person reads once the server listens."""
     url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
-    who = "TINKER_API_KEY, as it is set here" if keyed else "none: everybody on this machine may use it"
+    who = "the TINKER_API_KEY set here" if keyed else "none: anyone on this machine may use it"
     return "\n".join(
         [
             f"serving {config.model_name} at {url} (protocol of the Tinker SDK 0.38)",

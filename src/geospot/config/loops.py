@@ -16,7 +16,7 @@ from geospot.runs.sinks import SINKS, check_sinks
 _model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward"), topic("Sampling")
 _optim, _eval, _run, _cost = topic("Optimisation"), topic("Evaluation"), topic("Run folder"), topic("Cost estimate")
 
-# What may change when a run is resumed: how often things are kept and shown, and how fast; not what a step learns.
+# What may change when a run is resumed: how often things are kept and shown, how fast, and in how much memory.
 MAY_DIFFER = frozenset(
     {
         "save_every",
@@ -26,7 +26,10 @@ MAY_DIFFER = frozenset(
         "log_path",
         "resume",
         "threads",
+        "max_batch_tokens",
         "max_sample_tokens",
+        "open_shards",
+        "shuffle_buffer",
         "data_workers",
         "picture_cache_mb",
         "gradient_checkpointing",
