@@ -88,7 +88,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_key(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
         with pytest.raises(ModelError, match=rf"device={wanted}: torch sees {says}"):
             resolve_device(wanted)
-    with pytest.raises(ValueError, match="device='cuda:one': must be auto, cpu, cuda or cuda:N"):
+    with pytest.raises(ValueError, match="device=cuda:one: must be auto, cpu, cuda or cuda:N"):
         SftConfig(device="cuda:one")
 
 
