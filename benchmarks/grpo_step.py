@@ -21,6 +21,7 @@ import torch
 from tinker import types
 
 from geospot.answer import prompt_text
+from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.data.world.bluemarble import encode_jpeg, label_places
 from geospot.data.world.mosaic import BlueMarble
@@ -28,7 +29,7 @@ from geospot.engine import open_engine
 from geospot.models.loading import TINY, decode_image, load_model, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import table
-from geospot.train import Clock, TrainConfig, update
+from geospot.train import Clock, update
 from geospot.training.advantages import group_advantages
 from geospot.training.optim import adam
 from geospot.training.rollout import ask_all, score
@@ -133,7 +134,8 @@ def main() -> None:
 
 def warm_up(training, renderer: Renderer, config: TrainConfig) -> None:
     """Forty supervised steps."""
-    from geospot.sft import SftConfig, supervised_batch
+    from geospot.config import SftConfig
+    from geospot.sft import supervised_batch
 
     sft = SftConfig(model_name=config.model_name, lora_rank=config.lora_rank)
     samples = samples_of(640, 0)

@@ -169,13 +169,13 @@ def measure(args, url: str) -> dict:
     """The step against the service at `url`."""
     import httpx
 
+    from geospot.config import TrainConfig
     from geospot.data.samples import Sample
     from geospot.earth.place import Place
     from geospot.engine.tinker.checks import Server
     from geospot.engine.tinker.service import TinkerOptions, TinkerServiceClient
     from geospot.models.loading import load_processing
     from geospot.models.prompt import Renderer
-    from geospot.train import TrainConfig
     from geospot.training.datums import policy_datum
     from geospot.training.optim import adam
     from geospot.training.rollout import Asked

@@ -10,11 +10,11 @@ from engine_reference import datum, params
 from made import jpeg
 from tinker import types
 
+from geospot.config import SftConfig
 from geospot.engine import follow, is_follower, team_size
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
-from geospot.sft import SftConfig
 
 
 def main(folder: str, out: str) -> None:

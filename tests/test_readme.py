@@ -6,28 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
-import chz
 import pytest
 
-from geospot import cli
-from geospot.commands.eval import model_words
+from geospot import __main__ as geospot
+from geospot.cli import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SCORING = README[README.index("## Score answers in Python") :]
-CONFIGS = {
-    "demo": "DemoConfig",
-    "sft": "SftConfig",
-    "train": "TrainConfig",
-    "eval": "EvalConfig",
-    "compare": "CompareConfig",
-    "calibrate": "CalibrateConfig",
-    "guess": "GuessConfig",
-    "serve": "ServeConfig",
-    "export": "ExportConfig",
-    "data inspect": "InspectConfig",
-    "data pack": "PackConfig",
-}
 COMMANDS = re.findall(
     r"^    (?:pip install uv && uv sync && )?uv run (?:python -m geospot\.|geospot )(.+)$",
     README.replace("\\\n", ""),  # long commands go on in the next line
@@ -43,17 +29,21 @@ def test_the_python_example_prints_what_the_readme_says():
     assert out.getvalue() == printed.replace("    ", "")
 
 
+def command_of(line: str) -> tuple[str, list[str]]:
+    """The command's name, of one word or two, and its arguments."""
+    words = shlex.split(line.partition("  #")[0])
+    n = 2 if words[0] == "data" else 1
+    return " ".join(words[:n]), words[n:]
+
+
 def test_every_command_is_shown():
-    assert {line.split()[0] for line in COMMANDS} == set(cli.COMMANDS)
+    assert {command_of(line)[0] for line in COMMANDS} == set(geospot.COMMANDS)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_readme_is_understood(line):
-    command, *words = line.partition("#")[0].split()
-    module = cli.command_module(command)
-    config_class = getattr(module, CONFIGS[f"{command} {words[0]}" if command == "data" else command])
-    words = model_words([word for word in shlex.split(" ".join(words)) if "=" in word])
-    chz.Blueprint(config_class).make_from_argv(words)
+    name, words = command_of(line)
+    parse(geospot.config_class(name), words, geospot.COMMANDS[name].plain)
 
 
 def test_every_file_in_the_map_exists():
@@ -64,6 +54,37 @@ def test_every_file_in_the_map_exists():
             assert (where / name).exists(), name
 
 
-def test_every_relative_link_leads_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_the_map_names_every_room_and_every_file_at_the_top():
+    listed = re.search(r"## The files\n\n    src/geospot/\n(.*?)\n\n", README, re.S)[1]
+    source = ROOT / "src/geospot"
+    there = {f"{p.name}/" for p in source.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    there |= {p.name for p in source.iterdir() if p.is_file()}
+    named = {name for line in listed.splitlines() for name in re.split(r"\s{2,}", line.strip())[0].split(", ")}
+    assert there <= named, there - named
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_relative_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_path_that_contributing_names_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path in re.findall(r"`((?:src|tests|scripts|docs|benchmarks)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"`(\w+/[\w/]+\.py|\w+\.py)`", text):
+        assert (ROOT / "src/geospot" / path).exists() or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")]
+)
+def test_every_command_in_the_docs_is_understood(page):
+    """The lines that begin with `geospot`, `uv run geospot` or `python -m geospot.` have keys that exist."""
+    text = (ROOT / page).read_text().replace("\\\n", "")
+    for line in re.findall(r"^    (?:uv run )?(?:python -m geospot\.|geospot )(.+)$", text, re.M):
+        name, words = command_of(line)
+        parse(geospot.config_class(name), words, geospot.COMMANDS[name].plain)

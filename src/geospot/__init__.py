@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geospot.scoring.api import score
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name == "Guesser":
         from geospot.asking.guesser import Guesser
 

@@ -1,5 +1,102 @@
-"""`python -m geospot COMMAND ...` is `geospot COMMAND ...`."""
+"""The `geospot` command, and `python -m geospot`: reads the arguments of a command, then imports and runs it."""
 
-from geospot.cli import main
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-main()
+from geospot._version import __version__
+from geospot.cli import HELP, fail, reported, run_command
+from geospot.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Command:
+    """What `geospot --help` says of it, its configuration, the function that runs it, and which key needs no name."""
+
+    what: str
+    config: str  # a class of geospot.config
+    run: str  # module:function
+    plain: str | None = None
+
+
+COMMANDS = {
+    "demo": Command("run the whole recipe on the tiny model; ends in a table and a report", "DemoConfig",
+                    "geospot.commands.demo:run"),
+    "sft": Command("supervised warm start on true answers", "SftConfig", "geospot.sft:run"),
+    "train": Command("GRPO with a reward that tightens", "TrainConfig", "geospot.train:run"),
+    "eval": Command("evaluate a model, or predictions made elsewhere, with 95 % intervals", "EvalConfig",
+                    "geospot.commands.eval:run"),
+    "compare": Command("compare models by their predictions, with paired intervals", "CompareConfig",
+                       "geospot.commands.compare:run", plain="models"),
+    "calibrate": Command("learn how large the radius around a guess must be", "CalibrateConfig",
+                         "geospot.commands.calibrate:run"),
+    "guess": Command("guess where photos were taken", "GuessConfig", "geospot.commands.guess:run", plain="photos"),
+    "data inspect": Command("look through a data set: counts, a map, bad samples, duplicates, leaks", "InspectConfig",
+                            "geospot.commands.data:run_inspect", plain="data"),
+    "data pack": Command("write a data set as WebDataset shards", "PackConfig", "geospot.commands.data:run_pack",
+                         plain="data"),
+    "serve": Command("serve the local engine over the protocol of the Tinker SDK", "ServeConfig",
+                     "geospot.commands.serve:run"),
+    "export": Command("export a checkpoint as a PEFT adapter or merged weights", "ExportConfig",
+                      "geospot.commands.export:run"),
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Find the command, read its arguments, then import and run it."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"]:  # `geospot help train` is `geospot train --help`
+        words = [*words[1:], "--help"]
+    with reported(words[0] if words else ""):
+        if not words or words[0] in HELP:
+            print(usage())
+        elif words[0] in ("-V", "--version"):
+            print(f"geospot {__version__}")
+        elif words[0] == "data" and (len(words) < 2 or words[1] in HELP):
+            print(usage("data "))
+        else:
+            name, rest = _command(words)
+            run_command(name, config_class(name), lambda config: _run(name, config), rest, plain=COMMANDS[name].plain)
+
+
+def _command(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command's name, of one word or two, and the words behind it; leaves with status 2 where there is none."""
+    n = 2 if words[0] == "data" else 1
+    name = " ".join(words[:n])
+    if name not in COMMANDS:
+        known = [known for known in COMMANDS if n == 1 or known.startswith("data ")]
+        hint = did_you_mean(name, known)
+        fail("", f"there is no command {name!r}{hint}\nThe commands are {', '.join(known)}; see `geospot --help`")
+    return name, words[n:]
+
+
+def config_class(name: str) -> type:
+    """The class that a command is configured with."""
+    return getattr(importlib.import_module("geospot.config"), COMMANDS[name].config)
+
+
+def _run(name: str, config: object) -> object:
+    module, _, function = COMMANDS[name].run.partition(":")
+    return getattr(importlib.import_module(module), function)(config)
+
+
+def usage(prefix: str = "") -> str:
+    """What `geospot --help` prints, or `geospot data --help` with the prefix "data "."""
+    shown = {name: command.what for name, command in COMMANDS.items() if name.startswith(prefix)}
+    width = max(map(len, shown))
+    lines = [f"  {name:<{width}}  {what}" for name, what in shown.items()]
+    return "\n".join(
+        [
+            f"Usage: geospot {prefix}COMMAND key=value ...",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            f"`geospot {prefix}COMMAND --help` lists the keys of a command; `geospot --version` prints the version.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,9 @@
 A command shows them without a traceback. What is raised by mistake of ours is none of them.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class GeospotError(RuntimeError):
     """Something that the user can put right; the message names it, the reason and the remedy."""
@@ -30,3 +33,21 @@ class ModelError(GeospotError):
 
 class TableError(GeospotError):
     """A table of predictions or truths cannot be read, or two of them do not fit together."""
+
+
+def listed(words: Iterable[str]) -> str:
+    """'a', 'a or b', 'one of a, b, c'."""
+    words = list(words)
+    return " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """'. Did you mean x?' where a known word is close, else nothing."""
+    folded = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
+    return f". Did you mean {folded[close[0]]}?" if close else ""
+
+
+def install_extra(extra: str) -> str:
+    """How to install an optional part of geospot, which is on no package index, from a checkout of it."""
+    return f"`uv sync --extra {extra}` or `pip install '.[{extra}]'` in the checkout"

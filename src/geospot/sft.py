@@ -6,30 +6,17 @@ python -m geospot.sft model_name=Qwen/Qwen2.5-VL-3B-Instruct max_steps=1000
 import math
 import time
 
-import chz
 from tinker import types
 
 from geospot.answer import format_answer, prompt_text
-from geospot.config import LoopConfig, run_command
+from geospot.cli import run_command
+from geospot.config import SftConfig
 from geospot.progress import Progress
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
 from geospot.training.held_out import Evaluation
 from geospot.training.loop import Loop, find_checkpoint, shown
 from geospot.training.optim import adam, learning_rate_at, peak_learning_rate
-
-
-@chz.chz
-class SftConfig(LoopConfig):
-    """Supervised fine-tuning on true answers."""
-
-    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint whose weights to start from")
-    decimals: int = chz.field(default=2, doc="of the coordinates in the targets, 2 to 4 (0.01 degrees are 1.1 km)")
-
-    @chz.validate
-    def _check_sft(self):
-        if not 2 <= self.decimals <= 4:
-            raise ValueError(f"decimals={self.decimals}: must be 2, 3 or 4")
 
 
 def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.Datum], int]:

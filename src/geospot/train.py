@@ -18,20 +18,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import chz
 import numpy as np
 
 from geospot.answer import prompt_text
-from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, not_negative, positive, run_command
+from geospot.cli import run_command
+from geospot.config import MAY_DIFFER, LoopConfig, SftConfig, TrainConfig, default_log_path
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
-from geospot.engine.losses import LOSS_CONFIG
 from geospot.errors import DataError
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
 from geospot.runs import last_checkpoint, plain_config, read_config
-from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.training.advantages import group_advantages
 from geospot.training.estimate import grpo_estimate
@@ -41,106 +39,8 @@ from geospot.training.optim import learning_rate_at, peak_learning_rate
 from geospot.training.rollout import Asked, Rollouts, log_rows, request_seed, score
 from geospot.training.update import answer_logprobs, per_token, update
 
-LOSSES = ("importance_sampling", "ppo", "cispo")
 # What the tiny model's warm start does not share with the run behind it.
 WARM_START = {"max_steps": 80, "batch_size": 64, "learning_rate": None, "log_to": (), "resume": "auto"}
-
-
-@chz.chz
-class TrainConfig(LoopConfig):
-    """GRPO with hierarchical geodesic tightening."""
-
-    checkpoint: str = chz.field(
-        default="auto",
-        doc="run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model itself",
-    )
-    group_size: int = chz.field(default=16, doc="answers a picture")
-    num_substeps: int = chz.field(
-        default=1, doc="minibatches, each with an optimizer step, in a pass over a step's answers"
-    )
-    num_epochs: int = chz.field(default=1, doc="passes over a step's answers, with the sampler's logprobs frozen")
-    loss: str = chz.field(
-        default="auto",
-        doc="importance_sampling, ppo or cispo; auto: ppo where answers are reused or old, else importance_sampling",
-    )
-    clip_low: float | None = chz.field(
-        default=None, doc="ratio below which the loss is clipped; none: 0.8 (ppo), 0 (cispo)"
-    )
-    clip_high: float | None = chz.field(
-        default=None, doc="ratio above which the loss is clipped; none: 1.2 (ppo), 4 (cispo)"
-    )
-    divide_by_std: bool = chz.field(default=False, doc="divide advantages by the group's standard deviation")
-    leave_one_out: bool = chz.field(default=False, doc="baseline: the mean of the other answers of the group")
-    overlap: bool = chz.field(
-        default=False,
-        doc="ask for a step's answers while the update before it is still at work: faster, and one step off-policy",
-    )
-    min_group_share: float = chz.field(
-        default=0.8, doc="of a step's pictures that must be answered; requests that fail twice are left out and counted"
-    )
-    kl_coef: float = chz.field(
-        default=0.0, doc="penalty on KL to the weights at the start of the run, in reward a token"
-    )
-    max_mismatch_kl: float = chz.field(
-        default=0.1, doc="stop if sampler and trainer disagree by more than this KL on the first minibatch of a step"
-    )
-
-    coord_tau_start: float = chz.field(default=2000.0, doc="tau at the start, km")
-    coord_tau: float = chz.field(default=25.0, doc="tau at the end, km (geometric in between)")
-    coord_weight_start: float = chz.field(default=0.3, doc="weight of exp(-km/tau) at the start")
-    coord_weight: float = chz.field(default=0.7, doc="weight of exp(-km/tau) at the end (linear in between)")
-    hierarchy_weight_start: float = chz.field(
-        default=0.7 / 3, doc="weight of each of country, region, city at the start"
-    )
-    hierarchy_weight: float = chz.field(default=0.1, doc="weight of each of country, region, city at the end")
-    format_weight: float = chz.field(default=0.0, doc="reward of an answer that can be read at all")
-
-    def reward_config(self) -> RewardConfig:
-        """The reward's knobs; ValueError where they do not fit together."""
-        names = RewardConfig.__dataclass_fields__
-        return RewardConfig(**{name: getattr(self, name) for name in names})
-
-    @chz.validate
-    def _check_train(self):
-        positive(self, "group_size", "num_substeps", "num_epochs", "max_mismatch_kl")
-        not_negative(self, "kl_coef")
-        if not 0 < self.min_group_share <= 1:
-            raise ValueError(f"min_group_share={self.min_group_share}: must be above 0 and at most 1")
-        if self.group_size < 2:
-            raise ValueError(f"group_size={self.group_size}: must be at least 2, or there is nothing to compare with")
-        if self.num_substeps > self.batch_size:
-            raise ValueError(f"num_substeps={self.num_substeps}: must be at most batch_size={self.batch_size}")
-        if self.loss not in ("auto", *LOSSES):
-            raise ValueError(f"loss={self.loss!r}: must be auto, {', '.join(LOSSES)}")
-        if not LOSS_CONFIG[self.loss_fn] and (self.clip_low, self.clip_high) != (None, None):
-            raise ValueError(
-                f"clip_low={self.clip_low}, clip_high={self.clip_high}: {self.loss_fn} does not clip; set loss=ppo or "
-                "loss=cispo"
-            )
-        if self.clips[0] >= self.clips[1]:
-            raise ValueError(f"clip_low={self.clips[0]}: must be below clip_high={self.clips[1]}")
-        self.reward_config()
-
-    @property
-    def loss_fn(self) -> str:
-        """The loss by name: an unclipped ratio has no bound once the weights have moved."""
-        reused = self.num_substeps * self.num_epochs > 1 or self.overlap
-        return self.loss if self.loss != "auto" else "ppo" if reused else "importance_sampling"
-
-    @property
-    def clips(self) -> tuple[float, float]:
-        """Bounds of the ratio; (0, inf) for the loss without."""
-        known = LOSS_CONFIG[self.loss_fn]
-        low = known.get("clip_low_threshold", 0.0) if self.clip_low is None else self.clip_low
-        high = known.get("clip_high_threshold", np.inf) if self.clip_high is None else self.clip_high
-        return low, high
-
-    @property
-    def loss_fn_config(self) -> dict[str, float] | None:
-        """What goes with the loss to the engine."""
-        if not LOSS_CONFIG[self.loss_fn]:
-            return None
-        return dict(zip(("clip_low_threshold", "clip_high_threshold"), self.clips, strict=True))
 
 
 def run(config: TrainConfig) -> list[Evaluation]:

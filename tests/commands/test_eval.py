@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made import jpeg
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.asking.answer_log import AnswerLog, Question, ask_set
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -19,7 +19,7 @@ from geospot.errors import RunError
 
 
 def run_cli(*words) -> None:
-    cli.main([str(word) for word in words])
+    geospot.main([str(word) for word in words])
 
 
 @pytest.fixture
@@ -81,19 +81,19 @@ def test_models_are_compared_on_the_pictures_in_common(two_files, capsys, monkey
     [
         (["compare", "near.csv"], "two or more"),
         (["compare", "near.csv", "far.csv"], "give truth=FILE"),
-        (["compare", "a", "b", "scale=moon"], "must be world, map"),
+        (["compare", "near.csv", "far.csv", "scale=moon"], "must be world, map"),
         (["eval", "predictions=nowhere.csv"], "no such file"),
         (["eval", "predictions=near.csv", "checkpoint=x"], "give one of them"),
         (["eval", "truth=truth.csv"], "belong to predictions="),
-        (["eval", "references=best"], "must be all or some of constant"),
+        (["eval", "references=best"], "must be one of constant"),
         (["eval", "samples=4", "temperature=0"], "all answers would be alike"),
         (["eval", "data=bluemarble", "sets=test"], "this data has eval, eval-far"),
-        (["guess", "a.jpg", "format=xml"], "must be auto or one of text"),
+        (["guess", "a.jpg", "format=xml"], "must be one of auto, text"),
     ],
 )
-def test_bad_words_are_refused_with_the_mend(two_files, words, says, capsys, monkeypatch):
+def test_bad_words_are_refused_with_the_remedy(two_files, words, says, capsys, monkeypatch):
     monkeypatch.chdir(two_files)
-    monkeypatch.setattr("geospot.commands.eval.eval_sources", lambda *_: {"eval": "", "eval-far": ""})
+    monkeypatch.setattr("geospot.commands.ask.eval_sources", lambda *_: {"eval": "", "eval-far": ""})
     with pytest.raises(SystemExit) as left:
         run_cli(*words)
     assert left.value.code == 2
@@ -149,7 +149,7 @@ def test_an_evaluation_that_is_killed_goes_on_where_it_was(shards, tiny_folder, 
         "eval", f"model={tiny_folder}", f"data={shards}/eval.tar", f"out={tmp_path}/out", "threads=1",
         "max_tokens=16", "device=cpu", "batch_size=1", "report=false",
     ]  # fmt: skip
-    code = "import sys; from geospot import cli; cli.main(sys.argv[1:])"
+    code = "import sys; from geospot.__main__ import main; main(sys.argv[1:])"
     child = subprocess.Popen([sys.executable, "-c", code, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
     log = tmp_path / "out" / "answers.jsonl"
     deadline = time.monotonic() + 120

@@ -10,14 +10,14 @@ from servers.tinker import Serving
 from tinker import types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-from geospot.commands.export import ExportConfig, run
-from geospot.config import run_command
+from geospot.cli import run_command
+from geospot.commands.export import run
+from geospot.config import ExportConfig, SftConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.errors import EngineError
 from geospot.models.loading import decode_image
-from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.training.rollout import Asked
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_exported_is_refused_first(common, tmp_path, capsys):
         run(ExportConfig(**given))
     with pytest.raises(SystemExit):
         run_command("export", ExportConfig, run, ["checkpoint=a", "out=b", "push=nobody"])
-    assert "push='nobody': must be owner/name" in capsys.readouterr().err
+    assert "push=nobody: must be owner/name" in capsys.readouterr().err
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_folder(common, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from made import jpeg
 from PIL import Image
 from servers.hub import Fault, serve, use_hub
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.data.duplicates import near, overlap, repeats
 from geospot.data.inspect import inspect
 from geospot.data.samples import Sample
@@ -195,16 +195,16 @@ def test_the_command_leaves_with_1_where_sets_leak_and_says_what(tmp_path, capsy
     write_at(tmp_path / "b.tar", [(2, 2.001), (3, 3)], 10, "q")
     words = ["data", "inspect", f"{tmp_path}/a.tar", f"against={tmp_path}/b.tar", "data_workers=0"]
     with pytest.raises(SystemExit) as left:
-        cli.main(words)
+        geospot.main(words)
     assert left.value.code == 1
     assert "p1 and q0: 0.111 km apart" in capsys.readouterr().out
-    cli.main([*words, "near_km=0.1"])
+    geospot.main([*words, "near_km=0.1"])
     assert "kept apart" in capsys.readouterr().out
 
 
 def test_the_page_holds_everything_and_fetches_nothing(mixed, tmp_path, capsys):
     page = tmp_path / "page.html"
-    cli.main(["data", "inspect", str(mixed), f"out={page}", "data_workers=0"])
+    geospot.main(["data", "inspect", str(mixed), f"out={page}", "data_workers=0"])
     assert f"page: {page}" in capsys.readouterr().out
     html = page.read_text()
     assert html.count("data:image/jpeg;base64,") == 7
@@ -216,7 +216,7 @@ def test_the_page_holds_everything_and_fetches_nothing(mixed, tmp_path, capsys):
 
 def test_a_key_cannot_bring_markup_into_the_page(tmp_path, capsys):
     write_shard(tmp_path / "x.tar", [Sample("<b>x", (jpeg(1),), Place(1, 1, "<i>City", None, None))])
-    cli.main(["data", "inspect", str(tmp_path), f"out={tmp_path}/page.html", "data_workers=0"])
+    geospot.main(["data", "inspect", str(tmp_path), f"out={tmp_path}/page.html", "data_workers=0"])
     html = (tmp_path / "page.html").read_text()
     assert "<b>x" not in html
     assert "<i>City" not in html
@@ -234,8 +234,8 @@ def test_the_terminal_map_has_land_and_places():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "no source given"),
-        (["a", "b"], "one source at a time"),
+        ([], "data: required; for example: geospot data inspect"),
+        (["a", "b"], "a b: give one source"),
         (["x", "out=page.txt"], "must end in .html"),
         (["x", "limit=-1"], "limit=-1"),
         (["x", "columns=lat"], "NAME=KEY"),
@@ -243,19 +243,9 @@ def test_the_terminal_map_has_land_and_places():
 )
 def test_what_cannot_be_meant_is_refused(words, says, capsys):
     with pytest.raises(SystemExit) as left:
-        cli.main(["data", "inspect", *words])
+        geospot.main(["data", "inspect", *words])
     assert left.value.code == 2
     assert says in capsys.readouterr().err
-
-
-def test_both_commands_are_listed_with_an_example(capsys):
-    cli.main(["data"])
-    out = capsys.readouterr().out
-    assert "geospot data inspect photos/" in out
-    assert "geospot data pack photos.csv out=" in out
-    with pytest.raises(SystemExit):
-        cli.main(["data", "look"])
-    assert "no command 'look'; there are inspect, pack" in capsys.readouterr().err
 
 
 def test_a_hub_is_looked_through_and_its_network_told_of(tmp_path, monkeypatch, capsys):
@@ -268,7 +258,7 @@ def test_a_hub_is_looked_through_and_its_network_told_of(tmp_path, monkeypatch, 
     with serve(files, faults=faults) as server:
         use_hub(monkeypatch, server)
         spec = f"hf://datasets/{server.repo}/train/*.tar"
-        cli.main(["data", "inspect", spec, f"out={tmp_path}/page.html", "data_workers=0"])
+        geospot.main(["data", "inspect", spec, f"out={tmp_path}/page.html", "data_workers=0"])
         out = capsys.readouterr().out
     assert re.search(r"places +24\n", out)
     assert server.commit in out
@@ -280,7 +270,7 @@ def test_a_hub_is_looked_through_and_its_network_told_of(tmp_path, monkeypatch, 
 def test_a_source_without_a_place_leaves_with_a_status(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     with pytest.raises(SystemExit) as left:
-        cli.main(["data", "inspect", str(tmp_path), "data_workers=0"])
+        geospot.main(["data", "inspect", str(tmp_path), "data_workers=0"])
     assert left.value.code == 2
     told = capsys.readouterr()
     assert "no usable place in" in told.err

@@ -17,7 +17,7 @@ from made import jpeg
 from PIL import Image
 from servers.hub import serve, use_hub
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.data import pack as packing
 from geospot.data.pack import PackSettings, pack
 from geospot.data.records import Skip
@@ -323,13 +323,13 @@ def test_a_damaged_shard_is_skipped_and_counted(shards, tmp_path):
 
 def test_the_command_packs_a_folder_of_shards_and_tells(shards, tmp_path, capsys):
     words = ["data", "pack", str(shards), f"out={tmp_path}/out", "shard_samples=100", "data_workers=0"]
-    cli.main(words)
+    geospot.main(words)
     out = capsys.readouterr().out
     assert f"{tmp_path}/out: 159 places, 159 pictures, shards: 2" in out
     assert "unreadable image 1" in out
     assert "country: 159 filled" in out
     assert f"geospot sft data={tmp_path}/out" in out
-    cli.main(words)
+    geospot.main(words)
     assert "nothing to do" in capsys.readouterr().out
     assert Counter(p.suffix for p in (tmp_path / "out").iterdir()) == {".tar": 2, ".txt": 1, ".json": 1}
 
@@ -349,7 +349,7 @@ def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, 
         with pytest.raises(Stop):
             pack(open_source(spec), out, PackSettings(shuffle_buffer=10), advance=advance)
         assert packing.saved_revision(out) == server.commit
-        cli.main(["data", "pack", spec, f"out={out}", "shuffle_buffer=10", "data_workers=0"])
+        geospot.main(["data", "pack", spec, f"out={out}", "shuffle_buffer=10", "data_workers=0"])
         assert "60 places" in capsys.readouterr().out
         told = json.loads((out / "pack.json").read_text())
     assert told["source"]["revision"] == server.commit
@@ -359,8 +359,8 @@ def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["x"], "no folder given"),
-        (["out=y"], "no source given"),
+        (["x"], "out: required; for example: geospot data pack"),
+        (["out=y"], "data: required"),
         (["x", "out=y", "shard_samples=0"], "shard_samples=0"),
         (["x", "out=y", "eval_fraction=1.5"], "eval_fraction=1.5"),
         (["x", "out=y", "eval_fraction=0.1", "holdout_km=60"], "holdout_km=60"),
@@ -370,7 +370,7 @@ def test_a_hub_is_packed_at_the_revision_that_the_pack_was_begun_with(tmp_path, 
 def test_what_cannot_be_done_is_refused_before_any_work(words, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        cli.main(["data", "pack", *words])
+        geospot.main(["data", "pack", *words])
     assert left.value.code == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -408,9 +408,9 @@ def test_a_share_that_is_not_what_was_asked_for_is_explained(tmp_path, capsys):
         if cell.side(48.01, 8.5) == "eval":
             break
     words = ["data", "pack", str(tmp_path / "0.tar"), "data_workers=0"]
-    cli.main([*words, f"out={tmp_path}/out", "eval_fraction=0.05", f"seed={seed}"])
+    geospot.main([*words, f"out={tmp_path}/out", "eval_fraction=0.05", f"seed={seed}"])
     out = capsys.readouterr().out
     assert "50 % of the places are held out where eval_fraction=0.05 asks for 5 %" in out
     assert "share of the map's cells, 100 km wide" in out
-    cli.main([*words, f"out={tmp_path}/other"])
+    geospot.main([*words, f"out={tmp_path}/other"])
     assert "eval_fraction" not in capsys.readouterr().out

@@ -7,8 +7,7 @@ import chz
 import pytest
 from made import jpeg
 
-from geospot.commands.eval import EvalConfig
-from geospot.config import LoopConfig
+from geospot.config import EvalConfig, LoopConfig
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import eval_options, held_out_sets, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream, read_all

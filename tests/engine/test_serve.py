@@ -283,15 +283,15 @@ def test_the_command_says_where_it_is_and_stops_on_ctrl_c(tiny_folder, tmp_path)
     [
         (["host=0.0.0.0"], "", "host='0.0.0.0' can be reached by others: set TINKER_API_KEY"),
         (["port=99999"], "", "port=99999: must be at most 65535"),
-        (["base_url=http://127.0.0.1:1"], "", "leave them out"),
+        (["base_url=http://127.0.0.1:1"], "", "omit them"),
         ([], "sk-1", "TINKER_API_KEY must start with tml-"),
     ],
 )
 def test_what_cannot_be_served_is_refused_first(words, key, says, monkeypatch, capsys):
-    from geospot.commands.serve import main
+    from geospot.__main__ import main
 
     monkeypatch.setenv("TINKER_API_KEY", key)
     with pytest.raises(SystemExit) as left:
-        main(words)
+        main(["serve", *words])
     assert left.value.code == 2
     assert says in capsys.readouterr().err

@@ -13,8 +13,8 @@ from servers.tinker import Fault, Serving, connect
 from small_runs import metrics, rollouts
 from tinker import types
 
-from geospot.commands.eval import EvalConfig
 from geospot.commands.eval import run as run_eval
+from geospot.config import EvalConfig, SftConfig, TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine, settle_engine
@@ -22,9 +22,7 @@ from geospot.engine.choose import choose
 from geospot.engine.tinker.checks import Server, check_model
 from geospot.errors import EngineError, EngineGone
 from geospot.runs import RunFolder, read_checkpoints, read_metrics
-from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.train import TrainConfig
 from geospot.train import run as run_train
 from geospot.training.datums import supervised_datum
 from geospot.training.rollout import Asked
@@ -340,7 +338,7 @@ def test_auto_takes_the_server_that_is_named_and_else_this_process(server, commo
     monkeypatch.setenv("TINKER_API_KEY", "tml-test")
     monkeypatch.setenv("TINKER_BASE_URL", server.url)
     assert settle_engine(SftConfig(**common)).engine == "local", "a folder is this machine's"
-    with pytest.raises(ValueError, match="leave one out"):
+    with pytest.raises(ValueError, match="omit one of them"):
         SftConfig(**common | {"engine": "local"}, base_url=server.url)
 
 

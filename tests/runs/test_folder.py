@@ -573,7 +573,7 @@ def test_handlers_come_back_and_other_threads_do_nothing():
 
 def test_a_sink_that_is_not_there_is_named_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install 'geospot\[wandb\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[wandb\]'"):
         RunFolder.create(tmp_path / "run", CONFIG, log_to=["wandb"])
     with pytest.raises(ValueError, match="allowed are wandb, tensorboard, trackio"):
         RunFolder.create(tmp_path / "run", CONFIG, log_to=["mlflow"])

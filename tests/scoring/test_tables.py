@@ -71,7 +71,7 @@ def test_formats_say_the_same(write, kind):
 def test_parquet_and_what_to_install_without_pyarrow(write, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(TableError, match=r"pip install 'geospot\[parquet\]'"):
+    with pytest.raises(TableError, match=r"pip install '\.\[parquet\]'"):
         read(write(b"PAR1", "p.parquet"))
     monkeypatch.undo()
     pyarrow = pytest.importorskip("pyarrow")

@@ -19,15 +19,14 @@ from made import jpeg
 from small_runs import metrics, rollouts
 from tinker import types
 
-from geospot.config import default_log_path
+from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import DataError, EngineError
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
-from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.train import TrainConfig, start_checkpoint
 from geospot.train import run as run_train
+from geospot.train import start_checkpoint
 from geospot.training.loop import Loop
 from geospot.training.rollout import Asked, ask_all
 

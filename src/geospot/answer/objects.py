@@ -1,7 +1,7 @@
 """JSON objects in a text: whole ones are parsed, so that nothing else of the text gets into their fields.
 
-Broken objects (single quotes, a missing comma, one that is cut off) are left to `answer.fields`, which reads them as any
-other text.
+Broken objects (single quotes, a missing comma, one that is cut off) are left to `answer.fields`, which reads them as
+any other text.
 """
 
 import json

@@ -3,34 +3,21 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import chz
-
 from geospot.answer import prompt_text
 from geospot.asking.answer_log import Question
 from geospot.asking.guess import Guess, make_guess
 from geospot.asking.kept import find_calibration
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
 from geospot.asking.subject import Subject
-from geospot.config import EngineConfig
+from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
-from geospot.models.loading import TINY, load_processing
+from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.training.rollout import ask_all, request_seed
 
 BATCH = 16  # photos asked about at once
-
-
-@chz.chz
-class GuesserConfig(EngineConfig):
-    """Which model guesses, and where it runs."""
-
-    model_name: str | None = chz.field(
-        default=None, doc=f"hub name or folder (also model=); none: the checkpoint's, else {TINY}"
-    )
-    checkpoint: str | None = chz.field(default=None, doc="run folder or checkpoint; none: the model as it is")
-    region: bool | None = chz.field(default=None, doc="ask for a Region line; none: as the checkpoint's run did")
 
 
 class Guesser:

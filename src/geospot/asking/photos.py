@@ -11,6 +11,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from geospot._version import __version__
 from geospot.data.heif import is_heif, register_heif
+from geospot.errors import install_extra
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif")
 MAX_BYTES = 50 * 1024 * 1024  # of a download
@@ -84,7 +85,7 @@ def clean(name: str, data: bytes, max_pixels: int | None = None) -> Photo:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if is_heif(data) and not register_heif():
-        raise PhotoError("HEIC needs: pip install 'geospot[heic]'")
+        raise PhotoError(f"HEIC needs the extra heic: {install_extra('heic')}")
     try:
         with Image.open(io.BytesIO(data)) as image:
             gps, tells = _position(image, data)

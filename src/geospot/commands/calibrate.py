@@ -2,32 +2,23 @@
 
 from pathlib import Path
 
-import chz
 import numpy as np
 
 from geospot.asking.calibration import Calibration, calibrate
 from geospot.asking.consensus import guesses_of_texts
 from geospot.asking.kept import calibrated_subject, calibration_path
 from geospot.asking.subject import Subject
-from geospot.commands.eval import AskConfig, ask, model_words
-from geospot.config import run_command
+from geospot.commands.ask import ask, question_of
+from geospot.config import CalibrateConfig
 from geospot.earth.distance import haversine_km
 from geospot.progress import table
 from geospot.scoring.truths import Truths
 
 
-@chz.chz
-class CalibrateConfig(AskConfig):
-    """Calibrate the radius of a model's guesses on held-out pictures of the kind that it will be asked about."""
-
-    samples: int = chz.field(default=16, doc="answers a picture; guess takes as many")
-    file: str | None = chz.field(default=None, doc="where to keep it; none: with the checkpoint, or in the cache")
-
-
 def run(config: CalibrateConfig) -> Calibration:
     """Ask, learn, print the reliability, write the file."""
     subject = Subject.of(config)
-    question = config.question(subject.region)
+    question = question_of(config, subject.region)
     out = Path(config.out or f"runs/calibrate-{subject.title}-n{config.samples}")
     keys, places, texts = [], [], []
 
@@ -61,14 +52,3 @@ def reliability_table(calibration: Calibration) -> str:
         }
         for r in calibration.reliability
     )
-
-
-def main(argv=None) -> None:
-    """The command line."""
-    import sys
-
-    run_command("calibrate", CalibrateConfig, run, model_words(sys.argv[1:] if argv is None else argv))
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ import chz
 import numpy as np
 
 from geospot._version import __version__
-from geospot.config import fail, run_command
-from geospot.earth.score import parse_scale
+from geospot.config import CompareConfig
+from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
@@ -21,49 +21,14 @@ from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
 from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.results import evaluation_json, finite, write_metrics
-from geospot.scoring.tables.columns import parse_columns
 from geospot.scoring.tables.evaluations import read_pair, warn
 from geospot.scoring.tables.predictions import read_table_truths
 from geospot.scoring.terminal import answered_line, difference_table, failure_line, metrics_table
-
-
-@chz.chz
-class CompareConfig:
-    """Compare models by their predictions: geospot compare A B ... key=value ..."""
-
-    models: tuple[str, ...] = chz.field(
-        default=(), doc="predictions files or folders of geospot eval; also as plain words; NAME:PATH names one"
-    )
-    truth: str | None = chz.field(default=None, doc="table of truths (key, lat, lon, ...); none: those in the files")
-    prediction_columns: str = chz.field(
-        default="", doc="columns that are not found by themselves: key=NAME,lat=NAME,..."
-    )
-    scale: str = chz.field(default="world", doc="of the score: world, a map's diagonal in km, or map")
-    references: tuple[str, ...] = chz.field(
-        default=(), doc="further rows: constant, country, population, published, or all"
-    )
-    train_truth: str | None = chz.field(
-        default=None, doc="table of training places, which the references are fitted to"
-    )
-    resamples: int = chz.field(default=2000, doc="bootstrap resamples")
-    seed: int = chz.field(default=0, doc="of the resamples")
-    out: str | None = chz.field(
-        default=None, doc="folder for comparison.json, report.html and figures; none: print only"
-    )
-
-    @chz.validate
-    def _check(self):
-        parse_scale(self.scale)
-        parse_references(self.references)
-        parse_columns(self.prediction_columns)
-        if self.resamples < 100:
-            raise ValueError(f"resamples={self.resamples}: must be 100 or above; intervals need the tails")
+from geospot.scoring.truths import Truths
 
 
 def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
     """Print the rows and the differences of all pairs; returns the differences by pair."""
-    if len(config.models) < 2:
-        fail("compare", "give two or more predictions files: geospot compare A B ...")
     wanted = parse_references(config.references)
     evaluations = in_common(config)
     train = read_table_truths(config.train_truth)[0] if config.train_truth else None
@@ -108,7 +73,7 @@ def in_common(config: CompareConfig) -> list[Evaluation]:
     common = set.intersection(*answered)
     if not common:
         keys = " and ".join(repr(guesses.keys[0]) for _, guesses in read[:2])
-        fail("compare", f"the files have no picture in common: keys such as {keys}")
+        raise TableError(f"the files have no picture in common: keys such as {keys}")
     if left := [f"{len(a) - len(common):,} of {name}" for a, name in zip(answered, names, strict=True)
                 if len(a) > len(common)]:  # fmt: skip
         warn([f"{len(common):,} pictures are in all files; left out are {', '.join(left)}"])
@@ -125,13 +90,12 @@ def in_common(config: CompareConfig) -> list[Evaluation]:
     return evaluations
 
 
-def _check_same(first: Evaluation, truths, name: str) -> None:
+def _check_same(first: Evaluation, truths: Truths, name: str) -> None:
     """The files' own truths must agree to be compared."""
     apart = np.hypot(first.truths.lat - truths.lat, (first.truths.lon - truths.lon + 180) % 360 - 180)
     if apart.max() > 1e-3:
         i = int(np.argmax(apart))
-        fail(
-            "compare",
+        raise TableError(
             f"{first.name} and {name} have different truths for {truths.keys[i]!r}: ({first.truths.lat[i]}, "
             f"{first.truths.lon[i]}) and ({truths.lat[i]}, {truths.lon[i]}); give truth=FILE for both",
         )
@@ -150,7 +114,13 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pairs, notes) -> None:
+def _write(
+    out: Path,
+    config: CompareConfig,
+    evaluations: list[Evaluation],
+    pairs: dict[str, dict[str, Difference]],
+    notes: list[str],
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     facts = {e.name: evaluation_json(e) for e in evaluations}
     differences = {
@@ -177,15 +147,3 @@ def _write(out: Path, config: CompareConfig, evaluations: list[Evaluation], pair
         command=command,
     )
     print(f"wrote {', '.join(['comparison.json', 'report.html', *draw_figures(out, models)])} in {out}")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: words without '=' are models."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    models = [w for w in words if not w.startswith("-") and ("=" not in w or Path(w).exists())]
-    rest = [w for w in words if w not in models]
-    run_command("compare", CompareConfig, lambda c: run(chz.replace(c, models=c.models + tuple(models))), rest)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ from pathlib import Path
 import chz
 
 from geospot.asking.subject import Subject
-from geospot.config import positive, run_command
+from geospot.config import DemoConfig
 from geospot.data.sources import open_source
 from geospot.data.world.bluemarble import ensure_shards
 from geospot.data.world.mosaic import BlueMarble
@@ -20,84 +20,10 @@ from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
 from geospot.scoring.terminal import table_row
 from geospot.scoring.truths import Truths
-from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.train import TrainConfig
 from geospot.train import run as run_train
 from geospot.training.held_out import EvalSet, evaluate, load_eval_set
 from geospot.training.loop import find_checkpoint
-
-
-@chz.chz
-class DemoConfig:
-    """The recipe from start to end on the Blue Marble world. The same command resumes a demo that was stopped."""
-
-    out: str = chz.field(default="runs/demo", doc="folder of the two runs, report.html and results.json")
-    seed: int = chz.field(default=0, doc="of both runs; the places do not depend on it")
-    model_name: str = chz.field(
-        default=TINY,
-        doc=f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (knows nothing: give it more steps)",
-    )
-    train_places: int = chz.field(default=8192, doc="pictures to train on")
-    sft_steps: int = chz.field(default=80, doc="steps of 64 pictures")
-    grpo_steps: int = chz.field(default=150, doc="steps of 32 pictures, 16 answers each")
-    sft_learning_rate: float = chz.field(default=1e-3, doc="peak")
-    grpo_learning_rate: float = chz.field(default=3e-4, doc="peak")
-    coord_tau_start: float = chz.field(default=500.0, doc="tau at the start, km: a few times the error after SFT")
-    coord_tau: float = chz.field(default=50.0, doc="tau at the end, km: pictures 1,000 km wide do not show 25 km")
-    threads: int = chz.field(default=0, doc="CPU threads of torch; 0: one a core")
-
-    @chz.validate
-    def _check_demo(self):
-        positive(
-            self,
-            "train_places",
-            "sft_steps",
-            "grpo_steps",
-            "sft_learning_rate",
-            "grpo_learning_rate",
-            "coord_tau",
-            "coord_tau_start",
-        )
-
-    def shared(self) -> dict:
-        """What both runs have in common."""
-        return {
-            "model_name": self.model_name,
-            "lora_rank": 0,
-            "seed": self.seed,
-            "train_places": self.train_places,
-            "eval_places": 512,
-            "threads": self.threads,
-            "save_every": 0,
-            "max_tokens": 24,
-        }
-
-    def sft(self) -> SftConfig:
-        """The warm start."""
-        return SftConfig(
-            log_path=f"{self.out}/sft",
-            max_steps=self.sft_steps,
-            batch_size=64,
-            eval_every=50,
-            learning_rate=self.sft_learning_rate,
-            **self.shared(),
-        )
-
-    def train(self) -> TrainConfig:
-        """GRPO from there."""
-        return TrainConfig(
-            log_path=f"{self.out}/train",
-            checkpoint=f"{self.out}/sft",
-            max_steps=self.grpo_steps,
-            batch_size=32,
-            group_size=16,
-            eval_every=25,
-            learning_rate=self.grpo_learning_rate,
-            coord_tau_start=self.coord_tau_start,
-            coord_tau=self.coord_tau,
-            **self.shared(),
-        )
 
 
 def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
@@ -183,12 +109,3 @@ def compare(stages: dict[str, Stage]) -> str:
         f"GRPO - SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
         f"score {points.value:+.0f} [{points.low:+.0f}, {points.high:+.0f}]"
     )
-
-
-def main(argv=None) -> None:
-    """The command line."""
-    run_command("demo", DemoConfig, run, argv)
-
-
-if __name__ == "__main__":
-    main()

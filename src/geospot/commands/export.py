@@ -2,46 +2,15 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import chz
-
-from geospot.config import run_command
+from geospot.config import ExportConfig
 from geospot.engine import weights_info
 from geospot.errors import EngineError
 from geospot.files import write_bytes_atomic
 from geospot.report.model_card import model_card
 from geospot.runs import is_remote
 from geospot.training.loop import find_checkpoint
-
-
-@chz.chz
-class ExportConfig:
-    """Write a checkpoint of either engine as a PEFT adapter, as merged weights in the hub's format, or as both."""
-
-    checkpoint: str = chz.field(doc="run folder, checkpoint or tinker:// path")
-    out: str = chz.field(doc="folder to write; adapter and merged weights go into folders of these names in it")
-    form: Literal["auto", "adapter", "merged", "both"] = chz.field(
-        default="auto", doc="auto: adapter where one was trained, merged where all weights were"
-    )
-    dtype: Literal["auto", "float32", "bfloat16"] = chz.field(
-        default="auto", doc="of merged weights; auto: the base model's"
-    )
-    base_url: str | None = chz.field(default=None, doc="the server of a tinker:// path; none: the hosted service")
-    server_timeout_s: float = chz.field(default=45.0, doc="seconds without a sign of life after which it is dead")
-    push: str | None = chz.field(
-        default=None, doc="owner/name of a hub repository to upload to (`hf auth login` first)"
-    )
-    private: bool = chz.field(default=True, doc="make a repository that does not exist yet private")
-
-    @chz.validate
-    def _check_export(self):
-        if self.push is not None and self.push.count("/") != 1:
-            raise ValueError(f"push={self.push!r}: must be owner/name")
-        if self.push is not None and self.form == "both":
-            raise ValueError("form='both': a repository holds one model; push the adapter and the merged weights apart")
 
 
 def run(config: ExportConfig) -> dict[str, Path]:
@@ -103,12 +72,3 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(f"push={repository}: {first}. {folder} is whole; `hf auth login`, then push again") from error
     return str(address)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    run_command("export", ExportConfig, run, argv)
-
-
-if __name__ == "__main__":
-    main()

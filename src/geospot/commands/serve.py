@@ -7,43 +7,26 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import chz
-
-from geospot.config import EngineConfig, fail, not_negative, positive, run_command
+from geospot.config import ServeConfig
 from geospot.engine import local_engine
+from geospot.errors import EngineError
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-CLOSE_S = 10.0  # how long work in progress may go on after Ctrl-C
-
-
-@chz.chz
-class ServeConfig(EngineConfig):
-    """Serve a model over the wire protocol of the Tinker SDK 0.38."""
-
-    host: str = chz.field(default="127.0.0.1", doc="address to listen on; any but this machine's own needs a key")
-    port: int = chz.field(default=8321, doc="0: any free one")
-    checkpoint_dir: str = chz.field(default="runs/serve", doc="where checkpoints are kept, also over a restart")
-    max_rank: int = chz.field(default=256, doc="highest rank of an adapter")
-
-    @chz.validate
-    def _check_serve(self):
-        not_negative(self, "port")
-        positive(self, "max_rank")
-        if self.port > 65_535:
-            raise ValueError(f"port={self.port}: must be at most 65535")
-        if self.engine == "tinker" or self.base_url is not None:
-            raise ValueError("engine, base_url: `geospot serve` is itself the server; leave them out")
+CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
 
 
 def run(config: ServeConfig) -> None:
     """Listen until Ctrl-C."""
+    key = server_key(config.host)
     import uvicorn
 
     from geospot.engine.serve.app import ServeOptions, make_app
 
-    key = server_key(config.host)
     service = local_engine(config, checkpoint_dir=config.checkpoint_dir)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
@@ -62,16 +45,16 @@ def run(config: ServeConfig) -> None:
 
 
 def server_key(host: str) -> str | None:
-    """The key that clients must give; leaves with status 2 where others could connect without one."""
+    """The key that clients must give; EngineError where others could connect without one."""
     key = os.environ.get("TINKER_API_KEY") or None
     if host not in LOOPBACK and key is None:
-        fail("serve", f"host={host!r} can be reached by others: set TINKER_API_KEY=tml-..., or host=127.0.0.1")
+        raise EngineError(f"host={host!r} can be reached by others: set TINKER_API_KEY=tml-..., or host=127.0.0.1")
     if key is not None and not key.startswith("tml-"):
-        fail("serve", "TINKER_API_KEY must start with tml-, or clients of the SDK cannot send it")
+        raise EngineError("TINKER_API_KEY must start with tml-, or clients of the SDK cannot send it")
     return key
 
 
-async def _listen(server, config: ServeConfig, *, keyed: bool) -> None:
+async def _listen(server: "Server", config: ServeConfig, *, keyed: bool) -> None:
     """Run the server, and say where it is once it listens."""
     task = asyncio.create_task(server.serve())
     while not (server.started or task.done()):
@@ -84,7 +67,7 @@ async def _listen(server, config: ServeConfig, *, keyed: bool) -> None:
 def startup_text(config: ServeConfig, port: int, *, keyed: bool) -> str:
     """What a person reads once the server listens."""
     url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
-    who = "TINKER_API_KEY, as it is set here" if keyed else "none: everybody on this machine may use it"
+    who = "the TINKER_API_KEY set here" if keyed else "none: anyone on this machine may use it"
     return "\n".join(
         [
             f"serving {config.model_name} at {url} (protocol of the Tinker SDK 0.38)",
@@ -94,12 +77,3 @@ def startup_text(config: ServeConfig, port: int, *, keyed: bool) -> str:
             "  Ctrl-C stops it.",
         ]
     )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    run_command("serve", ServeConfig, run, argv)
-
-
-if __name__ == "__main__":
-    main()

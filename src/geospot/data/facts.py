@@ -1,6 +1,7 @@
 """What is known of a record without keeping its pictures: the place; sizes, formats and a hash of each picture."""
 
 import hashlib
+import importlib.util
 import io
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,10 @@ from geospot.earth.place import Place
 
 
 class PictureFacts(NamedTuple):
-    """One encoded picture: 64 bits of its hash, bytes, pixels as stored, and Pillow's name of its format."""
+    """One encoded picture: 64 bits of its hash, bytes, pixels as stored, and Pillow's name of its format.
+
+    The light install has no Pillow to read a header with: 0 x 0 pixels, format "?".
+    """
 
     digest: int
     nbytes: int
@@ -37,6 +41,14 @@ def digest(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
+def has_pillow() -> bool:
+    """Whether pictures can be opened here."""
+    try:
+        return importlib.util.find_spec("PIL") is not None
+    except ImportError:
+        return False
+
+
 def read_facts(record: Record, columns: Columns, decode: bool) -> Facts:
     """BadSample where training would skip the record; `decode=False` reads no further than the pictures' headers."""
     place = read_place(read_fields(record.fields), columns)
@@ -46,9 +58,11 @@ def read_facts(record: Record, columns: Columns, decode: bool) -> Facts:
 
 
 def _picture_facts(stored, decode: bool) -> PictureFacts:
+    stored = stored_bytes(stored)
+    if not has_pillow():
+        return PictureFacts(digest(stored), len(stored), 0, 0, "?")
     from PIL import Image
 
-    stored = stored_bytes(stored)
     if decode:
         prepare_picture(stored)
     try:

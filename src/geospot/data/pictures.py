@@ -7,6 +7,7 @@ import io
 
 from geospot.data.fields import BadSample
 from geospot.data.heif import is_heif, register_heif
+from geospot.errors import install_extra
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif")
 MAX_ASPECT = 200  # Qwen-VL's image processors refuse a longer strip, in the middle of a step
@@ -25,7 +26,7 @@ def prepare_picture(data: bytes, max_pixels: int | None = None, *, verify: bool 
     from PIL import Image
 
     if is_heif(data) and not register_heif():
-        raise BadSample("HEIC needs the extra heic", "pip install 'geospot[heic]'")
+        raise BadSample("HEIC needs the extra heic", install_extra("heic"))
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size

@@ -11,6 +11,7 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.earth.distance import haversine_km
+from geospot.errors import install_extra
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.document import Example, StageAnswer, pick_examples, preview, write_report
 from geospot.report.maps import CountryValue, country_map_html
@@ -231,6 +232,6 @@ def draw_figures(out: Path, models: Mapping[str, Predictions]) -> list[str]:
     try:
         from geospot.report.figures import save_figure
     except ImportError:
-        print("no figure.png: drawing it needs matplotlib: pip install 'geospot[figures]'")
+        print(f"no figure.png: it needs the extra figures (matplotlib): {install_extra('figures')}")
         return []
     return save_figure(out, models)

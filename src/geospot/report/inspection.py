@@ -76,6 +76,8 @@ def _pictures(found: Inspection) -> Section:
         ("formats", ", ".join(f"{name} {_share(n, found.pictures)}" for name, n in found.formats.most_common()))
     )
     for name, values in found.sizes().items():
+        if not values.any():  # the light install reads no header
+            continue
         rows.append((name, _quantiles(values, _size if name == "bytes" else str)))
     return Section("Pictures", rows)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from geospot.errors import install_extra
+
 SINKS = ("wandb", "tensorboard", "trackio")
 PROJECT = "geospot"
 
@@ -36,7 +38,7 @@ def check_sinks(log_to: Sequence[str]) -> None:
                 extra = "train" if module == "torch" else name
                 raise ImportError(
                     f"log_to has {name!r}, but the package {module!r} is not installed: "
-                    f"pip install 'geospot[{extra}]', or leave {name!r} out of log_to"
+                    f"install it with {install_extra(extra)}, or omit {name!r} from log_to"
                 )
 
 

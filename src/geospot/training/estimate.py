@@ -8,7 +8,7 @@ from geospot.config import PRICES, LoopConfig
 from geospot.training.loop import Loop
 
 if TYPE_CHECKING:
-    from geospot.train import TrainConfig
+    from geospot.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from geospot.training.optim import adam
 from geospot.training.rollout import Rollouts
 
 if TYPE_CHECKING:
-    from geospot.train import TrainConfig
+    from geospot.config import TrainConfig
 
 
 def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") -> tuple[list[np.ndarray], dict]:

@@ -11,9 +11,9 @@ import pytest
 import team_run
 import torch
 
+from geospot.config import SftConfig
 from geospot.engine import is_follower, resolve_device, settle_engine
 from geospot.errors import EngineError, ModelError
-from geospot.sft import SftConfig
 
 HERE = Path(__file__).parents[2]
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -88,7 +88,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_key(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
         with pytest.raises(ModelError, match=rf"device={wanted}: torch sees {says}"):
             resolve_device(wanted)
-    with pytest.raises(ValueError, match="device='cuda:one': must be auto, cpu, cuda or cuda:N"):
+    with pytest.raises(ValueError, match="device=cuda:one: must be auto, cpu, cuda or cuda:N"):
         SftConfig(device="cuda:one")
 
 

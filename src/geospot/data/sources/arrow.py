@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from geospot.data.records import Skip
-from geospot.errors import DataError
+from geospot.errors import DataError, install_extra
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,9 +22,7 @@ def load_pyarrow() -> ModuleType:
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError:
-        raise DataError(
-            "CSV and Parquet need pyarrow: pip install 'geospot[train]', or 'geospot[parquet]' alone"
-        ) from None
+        raise DataError(f"CSV and Parquet need the package pyarrow: {install_extra('train')}") from None
     return pyarrow
 
 

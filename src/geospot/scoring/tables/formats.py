@@ -13,7 +13,7 @@ import numpy as np
 
 from geospot.answer.columns import coordinate_columns
 from geospot.answer.places import MISSING, NOT_FINITE, as_row, place_rows, read_cells, read_signed
-from geospot.errors import TableError
+from geospot.errors import TableError, install_extra
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
 _DELIMITERS = ",;\t|"
@@ -172,7 +172,7 @@ def _read_parquet(path: Path) -> RawTable:
     try:
         import pyarrow.parquet as parquet
     except ImportError:
-        raise TableError(f"{path}: reading Parquet needs pyarrow: pip install 'geospot[parquet]'") from None
+        raise TableError(f"{path}: Parquet needs the extra parquet (pyarrow): {install_extra('parquet')}") from None
     try:
         table = parquet.read_table(path)
         columns = {name: table.column(name).to_pylist() for name in table.column_names}

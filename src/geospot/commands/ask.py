@@ -1,0 +1,86 @@
+"""Asking a model about every picture of held-out sets: what `geospot eval` and `geospot calibrate` share."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import chz
+
+from geospot.answer import prompt_text
+from geospot.asking.answer_log import AnswerLog, Question, ask_set
+from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
+from geospot.asking.subject import Subject, run_setting
+from geospot.config import AskConfig
+from geospot.data.records import Source
+from geospot.data.samples import Sample, SkipCounter
+from geospot.data.world.mosaic import WorldConfig
+from geospot.engine import open_engine
+from geospot.errors import DataError
+from geospot.models.loading import load_processing
+from geospot.models.prompt import Renderer
+from geospot.progress import Progress
+from geospot.scoring.truths import Truths
+
+
+def question_of(config: AskConfig, region: bool) -> Question:
+    """How each picture is asked about."""
+    temperature = config.temperature if config.temperature is not None else float(config.samples > 1)
+    return Question(prompt_text(region=region), config.max_tokens, config.samples, temperature, config.seed)
+
+
+def sources_of(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, Source]]:
+    zoom_km = config.zoom_km or run_setting(checkpoint, "zoom_km", WorldConfig.width_km)
+    sources = eval_sources(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
+    if unknown := [name for name in config.sets if name not in sources]:
+        raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
+    return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
+
+
+def set_truths(config: AskConfig, data: str) -> Truths:
+    """The truths of a source of pictures, for predictions of it made elsewhere."""
+    skipped, keys, places = SkipCounter(), [], []
+    with Progress(f"reading the truths of {data}") as bar:
+        for _, source in sources_of(config):
+            for key, place in read_eval_places(config, source, skipped):
+                keys.append(key)
+                places.append(place)
+                bar.advance(1)
+    if skipped:
+        print(f"samples skipped: {skipped}")
+    return Truths.of(keys, places)
+
+
+def ask(
+    config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[list[str]]], None]
+) -> None:
+    """Ask about every sample of every set; calls `on_batch(set name, samples, answer texts)` after each batch."""
+    question, skipped = question_of(config, subject.region), SkipCounter()
+    sources = sources_of(config, subject.checkpoint)
+    counts = [count_samples(config, source) for _, source in sources]
+    settings = {
+        "model_name": subject.model_name, "checkpoint": subject.checkpoint, "step": subject.step,
+        "data": config.data or "bluemarble",
+        "sources": {name: [source.spec, source.revision] for name, source in sources},
+        "columns": config.columns, "views": config.views,
+        "max_pixels": config.max_pixels, **asdict(question),
+    }  # fmt: skip
+    renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
+    with (
+        AnswerLog(out, settings, fresh=config.resume == "never") as log,
+        open_engine(subject.engine(config)) as service,
+    ):
+        if len(log):
+            print(f"{len(log):,} answers are in {out} already; they are not asked for again")
+        total = None if None in counts else sum(counts)
+        with Progress("evaluating", total=total, initial=0) as bar:
+            for name, source in sources:
+                samples = read_eval_samples(config, source, skipped)
+                batches = ask_set(
+                    lambda: subject.sampler(service), renderer, name, samples, question, log,
+                    batch_size=config.batch_size,
+                )  # fmt: skip
+                for part, texts, _ in batches:
+                    on_batch(name, part, texts)
+                    bar.advance(len(part))
+    if skipped:
+        print(f"samples skipped: {skipped}")

@@ -1,0 +1,50 @@
+"""Every configuration: a class per command, checked when it is made; none needs torch or the SDK.
+
+The first line of a command's class is what `--help` says of it, the second its example.
+"""
+
+from geospot.config.asking import (
+    FORMATS,
+    AskConfig,
+    CalibrateConfig,
+    CompareConfig,
+    EvalConfig,
+    GuessConfig,
+    GuesserConfig,
+)
+from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
+from geospot.config.loops import (
+    LOSSES,
+    MAY_DIFFER,
+    PRICES,
+    LoopConfig,
+    SftConfig,
+    TrainConfig,
+    default_log_path,
+)
+from geospot.config.tools import DemoConfig, ExportConfig, InspectConfig, PackConfig, ServeConfig
+
+__all__ = [
+    "FORMATS",
+    "LOSSES",
+    "MAY_DIFFER",
+    "PRICES",
+    "SOURCES",
+    "AskConfig",
+    "CalibrateConfig",
+    "CompareConfig",
+    "DemoConfig",
+    "EngineConfig",
+    "EvalConfig",
+    "ExportConfig",
+    "GuessConfig",
+    "GuesserConfig",
+    "InspectConfig",
+    "LoopConfig",
+    "PackConfig",
+    "ServeConfig",
+    "SftConfig",
+    "SourceConfig",
+    "TrainConfig",
+    "default_log_path",
+]

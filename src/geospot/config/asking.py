@@ -1,0 +1,181 @@
+"""What a model is asked, about which pictures, and what becomes of the answers."""
+
+from pathlib import Path
+from typing import Literal
+
+import chz
+
+from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
+from geospot.config.keys import fraction, not_negative, one_of, positive, topic
+from geospot.earth.score import parse_scale
+from geospot.models.loading import TINY
+from geospot.scoring.references import REFERENCES
+from geospot.scoring.tables.columns import parse_columns
+
+_input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data"), topic("Sampling")
+_eval, _output = topic("Evaluation"), topic("Output")
+
+FORMATS = ("text", "csv", "json", "geojson", "kml")
+_COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
+_SCALE = "scale of the GeoGuessr score: world, map (bounds of the truths) or a map's diagonal, km"
+_REFERENCES = f"baseline rows to add: any of {', '.join(REFERENCES)}, or all"
+_TRAIN_TRUTH = "table of training places that the baselines are fitted to"
+
+
+@chz.chz
+class GuesserConfig(EngineConfig):
+    """Which model guesses, and where it runs."""
+
+    model_name: str | None = _model(None, f"hub name or folder; none: the checkpoint's model, else {TINY}")
+    checkpoint: str | None = _model(None, "run folder or checkpoint; none: the model's own weights")
+    region: bool | None = _model(None, "also ask for a Region line; none: as in the checkpoint's run")
+
+
+@chz.chz
+class GuessConfig(GuesserConfig):
+    """Guess where photos were taken.
+
+    geospot guess photos/ checkpoint=runs/demo/train samples=16 out=guesses.geojson
+    """
+
+    photos: tuple[str, ...] = _input(..., "pictures, folders or web addresses; the key itself may be omitted")
+    samples: int = _sampling(1, "answers per photo; several are clustered and ranked, and give a radius")
+    temperature: float | None = _sampling(None, "sampling temperature; none: 0 for one answer, 1 for several")
+    seed: int = _sampling(0, "seed of the answers")
+    probability: float = _output(0.9, "probability that the radius contains the true place")
+    calibration: str = _output("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
+    coarse: bool = _output(False, "report country and region only, no coordinates")
+    format: Literal["auto", "text", "csv", "json", "geojson", "kml"] = _output(
+        "auto", "text, csv, json, geojson or kml; auto: from the suffix of out, else text"
+    )
+    out: str | None = _output(None, "file to write; none: print")
+
+    @chz.validate
+    def _check_guess(self):
+        not_negative(self, "seed")
+        one_of("format", self.format, ("auto", *FORMATS))
+        fraction(self, "probability")
+        _check_sampling(self)
+
+    def chosen_format(self) -> str:
+        """The format, found by the ending of `out` where it is left open."""
+        if self.format != "auto":
+            return self.format
+        ending = Path(self.out).suffix.lower().lstrip(".") if self.out else "text"
+        return ending if ending in FORMATS else "text"
+
+
+@chz.chz
+class AskConfig(GuesserConfig, SourceConfig):
+    """What a model is asked, and about which pictures: shared by eval and calibrate."""
+
+    data: str | None = _data(
+        None,
+        f"bluemarble (its eval and eval-far sets), or {SOURCES}; none: bluemarble, or with predictions= the truths "
+        "in their file",
+    )
+    sets: tuple[str, ...] = _data((), "names of the sets to use, such as eval; empty: all")
+    zoom_km: float | None = _data(
+        None, "side length of a bluemarble picture, km on the ground; none: as in the checkpoint's run"
+    )
+    eval_places: int = _data(0, "use at most this many places per set; 0: all")
+    samples: int = _sampling(1, "answers per picture; the largest cluster is the guess")
+    temperature: float | None = _sampling(None, "sampling temperature; none: 0 for one answer, 1 for several")
+    seed: int = _sampling(0, "seed of the answers")
+    batch_size: int = _sampling(256, "pictures per batch; answers are saved after each batch")
+    out: str | None = _output(None, "folder for answers and results; none: runs/<command>-<model>")
+    resume: Literal["auto", "never"] = _output("auto", "auto: reuse the answers saved in the folder; never: ask again")
+
+    @chz.validate
+    def _check_ask(self):
+        not_negative(self, "eval_places", "seed")
+        positive(self, "batch_size", "zoom_km")
+        one_of("resume", self.resume, ("auto", "never"))
+        _check_sampling(self)
+
+
+@chz.chz
+class EvalConfig(AskConfig):
+    """Evaluate a model on held-out pictures, or score predictions made elsewhere.
+
+    geospot eval predictions=gpt.csv truth=test.csv references=all out=runs/gpt
+    """
+
+    predictions: str | None = _input(
+        None, "CSV, JSON lines or Parquet file of guesses (lat, lon) or raw answers (text) to score instead of a model"
+    )
+    truth: str | None = _input(
+        None, "table of truths (key, lat, lon, country, ...) for predictions; none: their own file, or data"
+    )
+    prediction_columns: str = _input("", _COLUMNS)
+    scale: str = _eval("world", _SCALE)
+    references: tuple[str, ...] = _eval((), _REFERENCES)
+    train_truth: str | None = _eval(None, _TRAIN_TRUTH)
+    calibration: str = _eval("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
+    probability: float = _eval(0.9, "probability that the radius contains the true place")
+    report: bool = _output(True, "write report.html, and figure.png and .pdf if matplotlib is installed")
+
+    @chz.validate
+    def _check_eval(self):
+        _check_scoring(self)
+        fraction(self, "probability")
+        if self.predictions is None and (self.truth or self.prediction_columns):
+            raise ValueError("truth= and prediction_columns= belong to predictions=; a model is evaluated on data=")
+        if self.predictions is not None and (self.model_name or self.checkpoint):
+            raise ValueError(
+                "predictions= and a model (model_name=, checkpoint=): give one of them; `geospot compare` sets the "
+                "results side by side"
+            )
+
+
+@chz.chz
+class CalibrateConfig(AskConfig):
+    """Calibrate the radius of a model's guesses on held-out pictures.
+
+    geospot calibrate checkpoint=runs/demo/train sets=eval
+    """
+
+    samples: int = _sampling(16, "answers per picture; use the same number with `geospot guess`")
+    file: str | None = _output(None, "calibration file to write; none: beside the checkpoint, or in the cache")
+
+
+@chz.chz
+class CompareConfig:
+    """Compare two or more models by their predictions on the pictures they share.
+
+    geospot compare runs/gpt mine:predictions.jsonl truth=test.csv
+    """
+
+    models: tuple[str, ...] = _input(
+        ..., "predictions files, or folders of `geospot eval`; NAME:PATH names one; the key itself may be omitted"
+    )
+    truth: str | None = _input(None, "table of truths (key, lat, lon, ...); none: those in the files")
+    prediction_columns: str = _input("", _COLUMNS)
+    scale: str = _eval("world", _SCALE)
+    references: tuple[str, ...] = _eval((), _REFERENCES)
+    train_truth: str | None = _eval(None, _TRAIN_TRUTH)
+    resamples: int = _eval(2000, "bootstrap resamples, 100 or more")
+    seed: int = _eval(0, "seed of the resamples")
+    out: str | None = _output(None, "folder for comparison.json, report.html and figures; none: print only")
+
+    @chz.validate
+    def _check(self):
+        if len(self.models) < 2:
+            raise ValueError(f"models={','.join(self.models)}: give two or more predictions files")
+        _check_scoring(self)
+        if self.resamples < 100:
+            raise ValueError(f"resamples={self.resamples}: must be 100 or above; intervals need the tails")
+
+
+def _check_sampling(config: GuessConfig | AskConfig) -> None:
+    positive(config, "samples")
+    not_negative(config, "temperature")
+    if config.samples > 1 and config.temperature == 0:
+        raise ValueError(f"samples={config.samples} at temperature=0: all answers would be alike; set temperature=1")
+
+
+def _check_scoring(config: EvalConfig | CompareConfig) -> None:
+    parse_scale(config.scale)
+    parse_columns(config.prediction_columns)
+    for name in config.references:
+        one_of("references", name, (*REFERENCES, "all"))

@@ -1,0 +1,192 @@
+"""What the commands around the loops are configured with: demo, data, serve, export."""
+
+from dataclasses import fields
+from typing import Any, Literal
+
+import chz
+
+from geospot.config.engine import SOURCES, EngineConfig, SourceConfig, check_workers
+from geospot.config.keys import not_negative, one_of, positive, topic
+from geospot.config.loops import SftConfig, TrainConfig
+from geospot.data.fields import Columns
+from geospot.data.pack import PackSettings
+from geospot.models.loading import TINY, TINY_UNTRAINED
+
+_input, _model, _engine, _data = topic("Input"), topic("Model"), topic("Engine"), topic("Data")
+_reward, _optim, _output = topic("Reward"), topic("Optimisation"), topic("Output")
+
+_SOURCE = f"bluemarble, or {SOURCES}; the key itself may be omitted"
+
+
+@chz.chz
+class DemoConfig:
+    """Run the whole recipe on the Blue Marble world; the same command resumes a demo that was stopped.
+
+    geospot demo out=runs/demo
+    """
+
+    model_name: str = _model(TINY, f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (needs more steps)")
+    threads: int = _engine(0, "CPU threads for torch; 0: one per core")
+    train_places: int = _data(8192, "pictures to train on")
+    coord_tau_start: float = _reward(500.0, "tau at the start, km: a few times the error after SFT")
+    coord_tau: float = _reward(50.0, "tau at the end, km: pictures 1,000 km wide do not show 25 km")
+    sft_steps: int = _optim(80, "SFT steps of 64 pictures")
+    grpo_steps: int = _optim(150, "GRPO steps of 32 pictures with 16 answers each")
+    sft_learning_rate: float = _optim(1e-3, "peak learning rate of SFT")
+    grpo_learning_rate: float = _optim(3e-4, "peak learning rate of GRPO")
+    seed: int = _optim(0, "seed of both runs; the places do not depend on it")
+    out: str = _output("runs/demo", "folder for the two runs, report.html and results.json")
+
+    @chz.validate
+    def _check_demo(self):
+        one_of("model_name", self.model_name, (TINY, TINY_UNTRAINED))
+        positive(self, "train_places", "sft_steps", "grpo_steps", "sft_learning_rate", "grpo_learning_rate")
+        not_negative(self, "threads", "seed")
+        self.sft(), self.train()  # refuses what does not fit together
+
+    def shared(self) -> dict[str, Any]:
+        """What both runs have in common."""
+        return {
+            "model_name": self.model_name,
+            "lora_rank": 0,
+            "seed": self.seed,
+            "train_places": self.train_places,
+            "eval_places": 512,
+            "threads": self.threads,
+            "save_every": 0,
+            "max_tokens": 24,
+        }
+
+    def sft(self) -> SftConfig:
+        """The warm start."""
+        return SftConfig(
+            log_path=f"{self.out}/sft",
+            max_steps=self.sft_steps,
+            batch_size=64,
+            eval_every=50,
+            learning_rate=self.sft_learning_rate,
+            **self.shared(),
+        )
+
+    def train(self) -> TrainConfig:
+        """GRPO from there."""
+        return TrainConfig(
+            log_path=f"{self.out}/train",
+            checkpoint=f"{self.out}/sft",
+            max_steps=self.grpo_steps,
+            batch_size=32,
+            group_size=16,
+            eval_every=25,
+            learning_rate=self.grpo_learning_rate,
+            coord_tau_start=self.coord_tau_start,
+            coord_tau=self.coord_tau,
+            **self.shared(),
+        )
+
+
+@chz.chz
+class InspectConfig:
+    """Look through a data set: counts, sizes, countries, a map, bad samples, duplicates, leaks.
+
+    geospot data inspect photos/ out=photos.html
+    """
+
+    data: str = _input(..., _SOURCE)
+    against: str | None = _input(None, "another source; exit with status 1 if anything of it is in this one")
+    near_km: float = _input(1.0, "places of `against` nearer than this are leaks, km")
+    columns: str = _data("", "metadata keys that are not detected automatically: lat=KEY,lon=KEY,image=KEY,...")
+    limit: int = _data(0, "stop after this many places (shards in a seeded order); 0: all")
+    decode: bool = _data(True, "decode pictures to the end, which finds damaged ones; false: headers only")
+    data_workers: int = _data(-1, "processes that decode pictures; -1: one less than the cores")
+    seed: int = _data(0, "seed of the contact sheet and of `limit`")
+    out: str | None = _output(None, "page to write, with a map and a contact sheet: FILE.html")
+
+    @chz.validate
+    def _check(self):
+        Columns.parse(self.columns)
+        not_negative(self, "limit", "seed")
+        positive(self, "near_km")
+        check_workers(self.data_workers)
+        if self.out is not None and not self.out.endswith((".html", ".htm")):
+            raise ValueError(f"out={self.out}: must end in .html")
+
+
+@chz.chz
+class PackConfig(SourceConfig):
+    """Write any data set as WebDataset shards, in parallel; the same command resumes one that was stopped.
+
+    geospot data pack photos.csv out=shards max_pixels=262144 eval_fraction=0.02
+    """
+
+    data: str = _input(..., _SOURCE)
+    max_pixels: int | None = _data(None, "larger pictures are scaled down to this many pixels; none: never")
+    fill_labels: bool = _data(True, "derive missing country, region and city labels from the coordinates")
+    shuffle: bool = _data(True, "seeded order; false: the source's own order")
+    shuffle_buffer: int = _data(1000, "places in memory (encoded) from which the next one is drawn")
+    seed: int = _data(0, "seed of the order, the choice of views and the held-out cells")
+    eval_fraction: float = _data(0.0, "share of the map cells to hold out in OUT/eval; 0: no split")
+    cell_km: float = _data(100.0, "side length of a map cell, km, for eval_fraction")
+    holdout_km: float = _data(1.0, "least distance between places of OUT/eval and OUT/train, km")
+    shard_samples: int = _output(1000, "places per shard")
+    out: str = _output(..., "folder to write: new, empty, or one that this command was stopped in")
+
+    @chz.validate
+    def _check_pack(self):
+        positive(self, "shard_samples", "max_pixels", "shuffle_buffer", "cell_km")
+        not_negative(self, "seed", "eval_fraction", "holdout_km")
+        _ = self.settings.split  # refuses what does not fit together
+
+    @property
+    def settings(self) -> PackSettings:
+        """What decides the bytes."""
+        return PackSettings(**{field.name: getattr(self, field.name) for field in fields(PackSettings)})
+
+
+@chz.chz
+class ServeConfig(EngineConfig):
+    """Serve the local engine over the protocol of the Tinker SDK 0.38.
+
+    geospot serve model_name=Qwen/Qwen2.5-VL-3B-Instruct
+    """
+
+    max_rank: int = _engine(256, "highest adapter rank to accept")
+    host: str = _output("127.0.0.1", "address to listen on; other than loopback it needs TINKER_API_KEY")
+    port: int = _output(8321, "port to listen on; 0: any free one")
+    checkpoint_dir: str = _output("runs/serve", "folder for checkpoints; they survive a restart")
+
+    @chz.validate
+    def _check_serve(self):
+        not_negative(self, "port")
+        positive(self, "max_rank")
+        if self.port > 65_535:
+            raise ValueError(f"port={self.port}: must be at most 65535")
+        if self.engine == "tinker" or self.base_url is not None:
+            raise ValueError("engine, base_url: `geospot serve` is itself the server; omit them")
+
+
+@chz.chz
+class ExportConfig:
+    """Export a checkpoint as a PEFT adapter, as merged weights in Hugging Face format, or as both.
+
+    geospot export checkpoint=runs/train-tiny out=exported
+    """
+
+    checkpoint: str = _input(..., "run folder, checkpoint or tinker:// path")
+    base_url: str | None = _engine(None, "server of a tinker:// path; none: hosted service")
+    server_timeout_s: float = _engine(45.0, "a server silent for this many seconds is considered dead")
+    out: str = _output(..., "folder to write; adapter and merged weights go into subfolders of these names")
+    form: Literal["auto", "adapter", "merged", "both"] = _output(
+        "auto", "adapter, merged or both; auto: adapter if one was trained, else merged"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = _output(
+        "auto", "precision of merged weights: float32 or bfloat16; auto: the base model's"
+    )
+    push: str | None = _output(None, "hub repository to upload to, owner/name (run `hf auth login` first)")
+    private: bool = _output(True, "create the repository as private if it does not exist")
+
+    @chz.validate
+    def _check_export(self):
+        if self.push is not None and self.push.count("/") != 1:
+            raise ValueError(f"push={self.push}: must be owner/name")
+        if self.push is not None and self.form == "both":
+            raise ValueError("form=both: a repository holds one model; push the adapter and the merged weights apart")
