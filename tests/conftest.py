@@ -1,16 +1,38 @@
 """What the tests share: a small untrained model in hub format, an engine on it, and pictures."""
 
 import os
+import signal
+import sys
+from pathlib import Path
 
+# What is set here holds for this process, pytest-xdist's workers and every process that a test starts.
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may need the network
 os.environ["TINKER_TELEMETRY"] = "0"
 os.environ["TINKER_API_KEY"] = ""  # no test may reach the hosted service
 os.environ["TINKER_BASE_URL"] = ""
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is: these models are too small to share, and sums keep one order
+# Before numpy and torch are imported: these models are too small to share, sums keep one order, and of several pools of
+# threads on the same cores each would wait for the others.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["KMP_BLOCKTIME"] = "0"  # threads that have nothing to do sleep at once
 
 import pytest
+from hypothesis import HealthCheck, settings
 from made import jpeg
 from small_runs import common, half_trained, sft_run, shards  # noqa: F401 (fixtures)
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
+def pytest_configure() -> None:
+    """What the processes that tests start have from this one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A dozen tests start processes that import torch: without bytecode each would compile its 2,000 files anew.
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+        sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
 @pytest.fixture(scope="session")

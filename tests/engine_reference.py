@@ -1,6 +1,7 @@
 """Plain references for the engine's tests: one sequence at a time through transformers' own forward, and datums."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from tinker import types
 from transformers import AutoModelForImageTextToText
 
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
+from geospot.models.loading import Processing
 
 LORA_ALPHA = 32
+BORDER = 1e-4  # rounding moves a cumulative probability by less
 
 
 def params(**kwargs) -> types.SamplingParams:
@@ -96,6 +99,38 @@ def reference_logprobs(forward, processing, prompt: types.ModelInput, answer) ->
 def gather(logprobs: torch.Tensor, tokens) -> torch.Tensor:
     """The log-probabilities of the tokens themselves, (T,)."""
     return logprobs.gather(-1, torch.tensor([int(t) for t in tokens])[:, None])[:, 0]
+
+
+def assert_same_draws(
+    one: Sequence[types.SampledSequence],
+    two: Sequence[types.SampledSequence],
+    prompt: types.ModelInput,
+    wanted: types.SamplingParams,
+    reference: torch.nn.Module,
+    processing: Processing,
+    atol: float = 1e-4,
+) -> int:
+    """Two answers to one request (untruncated, temperature above 0) are equal but for rounding.
+
+    Log-probabilities are equal to `atol`. Where two tokens differ, the number that was drawn lies within BORDER of the
+    borders between them, of the cumulative distribution by `reference`; behind that place nothing is compared.
+    Returns how many sequences come to differ.
+    """
+    uniforms, differing = np.random.default_rng(wanted.seed).random((len(one), wanted.max_tokens)), 0
+    for member, (a, b) in enumerate(zip(one, two, strict=True)):
+        same = next((k for k, (x, y) in enumerate(zip(a.tokens, b.tokens, strict=False)) if x != y), len(a.tokens))
+        np.testing.assert_allclose(a.logprobs[:same], b.logprobs[:same], atol=atol)
+        if same == len(a.tokens) == len(b.tokens):
+            continue
+        assert same < min(len(a.tokens), len(b.tokens)), "of equal tokens one answer has more"
+        with torch.no_grad():
+            logprobs = reference_logprobs(reference, processing, prompt, a.tokens[: same + 1])[same].double()
+        cumulative = (logprobs / wanted.temperature).softmax(-1).cumsum(-1).numpy()
+        low, high = sorted((a.tokens[same], b.tokens[same]))
+        off = np.abs(cumulative[low:high] - uniforms[member, same]).max()
+        assert off < BORDER, f"member {member}, token {same}: {low} and {high}, {off:.2g} from where they meet"
+        differing += 1
+    return differing
 
 
 def plain_gradients(folder, processing, training, group_data) -> dict[str, torch.Tensor]:

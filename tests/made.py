@@ -1,6 +1,8 @@
-"""Pictures that tests make."""
+"""What tests make: pictures, and patience."""
 
 import io
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,3 +15,11 @@ def jpeg(seed: int, width: int = 112, height: int = 112) -> bytes:
     out = io.BytesIO()
     Image.fromarray(blotches).resize((width, height), Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
     return out.getvalue()
+
+
+def until(condition: Callable[[], object], what: str = "", deadline_s: float = 600.0) -> None:
+    """Wait until the condition holds; AssertionError where it does not for longer than any machine would need."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, what or "it never came to that"
+        time.sleep(0.01)

@@ -16,6 +16,18 @@ from geospot.engine.local.service import LocalOptions, LocalServiceClient
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 
+MEMBERS = 3
+
+
+def prompts(renderer: Renderer) -> list[types.ModelInput]:
+    """Of different lengths."""
+    return [renderer.prompt([jpeg(i)], "Where?" * (i + 1)) for i in range(3)]
+
+
+def drawn(step: int) -> types.SamplingParams:
+    """Behind the first step the weights differ in their last bits, and a number may lie on a border: the likeliest."""
+    return params(max_tokens=4, seed=step, temperature=0.0 if step else 1.0)
+
 
 def main(folder: str, out: str) -> None:
     """Train three steps on answers of unequal length, sample and score in between."""
@@ -25,14 +37,16 @@ def main(folder: str, out: str) -> None:
         return
     service = LocalServiceClient(LocalOptions(threads=1))
     renderer, rng, found = Renderer(load_processing(folder)), np.random.default_rng(0), {}
-    prompts = [renderer.prompt([jpeg(i)], "Where?" * (i + 1)) for i in range(3)]
+    asked = prompts(renderer)
     with service:
         training = service.create_lora_training_client(folder, rank=4, seed=1).result()
         for step in range(3):
             sampler = training.save_weights_and_get_sampling_client().result()
-            futures = [sampler.sample(p, 3, params(max_tokens=4, seed=step)) for p in prompts]
-            found[f"sampled{step}"] = [s.logprobs for f in futures for s in f.result().sequences]
-            answers = [(p, rng.integers(300, 900, n), rng.normal(size=n)) for p in prompts for n in (5, 3, 1)]
+            futures = [sampler.sample(p, MEMBERS, drawn(step)) for p in asked]
+            sequences = [s for f in futures for s in f.result().sequences]
+            found[f"sampled{step}"] = [s.logprobs for s in sequences]
+            found[f"tokens{step}"] = [s.tokens for s in sequences]
+            answers = [(p, rng.integers(300, 900, n), rng.normal(size=n)) for p in asked for n in (5, 3, 1)]
             data = [datum(p, t, logprobs=-7.0, advantages=a) for p, t, a in answers]
             passed = training.forward_backward(data, "importance_sampling")
             stepped = training.optim_step(types.AdamParams(learning_rate=1e-2)).result()
@@ -40,7 +54,7 @@ def main(folder: str, out: str) -> None:
             found[f"norm{step}"] = stepped.metrics["grad_norm"]
             found["signals"] = signals_to_follower(f"{out}.pid")
         try:
-            training.forward_backward([datum(prompts[0], [400], weights=1.0)], "ppo").result()
+            training.forward_backward([datum(asked[0], [400], weights=1.0)], "ppo").result()
         except ValueError as error:
             found["error"] = str(error)  # and nobody hangs
         found |= {name: w.detach().numpy() for name, w in training._weights.items()}

@@ -464,7 +464,7 @@ def test_rewards_need_no_extra():
         "r = reward_parts([a], [Place(45.76, 4.84, 'Lyon', None, 'France')], 1.0, RewardConfig())\n"
         "assert r.total[0] > 0.99, r\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

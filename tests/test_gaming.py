@@ -275,6 +275,6 @@ def test_attacks_take_no_time():
     """A step of 100 kB attacks is scored as quickly as one of answers."""
     texts = [lines(country="é" * 100_000), lines("," * 100_000), lines(country=ALL_LINES)] * 10
     answers = [parse_answer(text) for text in texts]
-    start = time.perf_counter()
+    start = time.process_time()
     reward_parts(answers, [PARIS] * len(answers), 0.0, CONFIG)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 20  # quadratic: minutes

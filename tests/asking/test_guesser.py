@@ -257,10 +257,12 @@ def server():
     picture = io.BytesIO()
     Image.new("RGB", (8, 8)).save(picture, "PNG")
 
+    over = threading.Event()
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path == "/stall":
-                threading.Event().wait(2)
+                over.wait(300)
                 return
             if self.path == "/elsewhere":
                 self.send_response(302)
@@ -279,6 +281,7 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
+        over.set()
         server.shutdown()
 
 

@@ -17,7 +17,7 @@ longitudes = st.floats(-180, 180)
 
 
 @given(lat=latitudes, lon=longitudes, bearing=st.floats(0, 360), km=st.floats(0, 9.999))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_training_place_lies_within_the_margin_of_an_evaluation_place(lat, lon, bearing, km):
     near_lat, near_lon = destination(lat, lon, bearing, km)
     sides = {SPLIT.side(lat, lon), SPLIT.side(float(near_lat), float(near_lon))}
@@ -63,7 +63,7 @@ def test_a_split_that_cannot_be_is_refused(kind, says):
 
 
 @given(lat=latitudes, lon=longitudes, bearing=st.floats(0, 360), km=st.floats(0, 30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_places_near_a_held_out_one_are_refused_with_the_reason(lat, lon, bearing, km):
     refuse = NearHeldOut([Place(lat, lon), Place(0.0, 0.0)], km=10)
     near = Place(*(float(x) for x in destination(lat, lon, bearing, km)))

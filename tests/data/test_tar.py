@@ -77,7 +77,7 @@ def test_a_group_is_read_again_from_its_bytes_and_the_walk_goes_on_behind_any():
 
 
 @given(cut=st.floats(0, 1), n=st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_tar_cut_anywhere_gives_whole_groups_and_says_that_it_was_cut(cut, n):
     data = shard(places(n))
     whole, _ = read(data)
@@ -90,7 +90,7 @@ def test_a_tar_cut_anywhere_gives_whole_groups_and_says_that_it_was_cut(cut, n):
 
 
 @given(byte=st.integers(0, 10**9), n=st.integers(2, 6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_damaged_header_costs_its_own_group_alone(byte, n):
     data = bytearray(shard(places(n)))
     whole, _ = read(bytes(data))

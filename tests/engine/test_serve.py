@@ -1,19 +1,23 @@
 """`geospot serve` driven by the real Tinker SDK: what it answers, what it refuses, whom it lets in."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 import tinker
-from made import jpeg
+from engine_reference import assert_same_draws, load_reference
+from made import jpeg, until
 from servers.tinker import Fault, Serving
 from tinker import types
 
+from geospot.engine.serve import pending
 from geospot.training.datums import policy_datum, supervised_datum
 
 ADAM = types.AdamParams(learning_rate=1e-2)
@@ -34,7 +38,7 @@ def no_faults(server):
 def sdk(server):
     client = tinker.ServiceClient(base_url=server.url, api_key="tml-test")
     yield client
-    client.close("success").result(timeout=10)
+    client.close("success").result(timeout=120)
 
 
 @pytest.fixture
@@ -58,12 +62,11 @@ def test_answers_and_gradients_are_those_of_the_engine_itself(sdk, service, serv
     for _ in range(3):
         np.testing.assert_allclose(train_one(over_wire, data), train_one(here, data), rtol=1e-5)
     samplers = [client.save_weights_and_get_sampling_client().result() for client in (over_wire, here)]
+    reference = load_reference(server.model_name, here.save_state("trained").result().path)
     for prompt in prompts:
         theirs, ours = (sampler.sample(prompt, 3, params(renderer)).result().sequences for sampler in samplers)
-        assert [s.tokens for s in theirs] == [s.tokens for s in ours]
-        assert [s.stop_reason for s in theirs] == [s.stop_reason for s in ours]
-        for a, b in zip(theirs, ours, strict=True):
-            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
+        assert_same_draws(theirs, ours, prompt, params(renderer), reference, renderer.processing, atol=1e-5)
+        assert all(a.stop_reason == b.stop_reason for a, b in zip(theirs, ours, strict=True) if a.tokens == b.tokens)
         of_prompt = [sampler.compute_logprobs(prompt).result() for sampler in samplers]
         assert [v is None for v in of_prompt[0]] == [v is None for v in of_prompt[1]]
         known = [[v for v in values if v is not None] for values in of_prompt]
@@ -125,7 +128,7 @@ def test_what_the_engine_refuses_comes_back_as_one_clear_error(sdk, server, rend
     sampler = training.save_weights_and_get_sampling_client().result()
     data = [supervised_datum(prompts[0], renderer.answer_tokens("City: Lima"))]
     with pytest.raises(tinker.TinkerError, match=says):
-        ask(training, sampler, data, prompts[0], renderer).result(timeout=20)
+        ask(training, sampler, data, prompts[0], renderer).result(timeout=120)
     assert train_one(training, data)[0] > 0  # the client goes on
 
 
@@ -136,18 +139,18 @@ def test_a_wrong_number_of_image_tokens_is_refused_in_sampling_and_in_training(s
     training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
     sampler = training.save_weights_and_get_sampling_client().result()
     with pytest.raises(tinker.TinkerError, match=f"expected_tokens={expected}: the picture takes 4"):
-        sampler.sample(prompt, 1, params(renderer)).result(timeout=20)
+        sampler.sample(prompt, 1, params(renderer)).result(timeout=120)
     with pytest.raises(tinker.TinkerError, match=f"expected_tokens={expected}: the picture takes 4"):
-        training.forward_backward([supervised_datum(prompt, [9, 10])], "cross_entropy").result(timeout=20)
+        training.forward_backward([supervised_datum(prompt, [9, 10])], "cross_entropy").result(timeout=120)
 
 
 def test_a_model_or_a_rank_that_is_not_served_is_refused(sdk, server):
     with pytest.raises(tinker.TinkerError, match=r"'Qwen/Qwen3-8B' is not served here"):
-        sdk.create_lora_training_client("Qwen/Qwen3-8B").result(timeout=20)
+        sdk.create_lora_training_client("Qwen/Qwen3-8B").result(timeout=120)
     with pytest.raises(tinker.TinkerError, match="rank 257"):
-        sdk.create_lora_training_client(server.model_name, rank=257).result(timeout=20)
+        sdk.create_lora_training_client(server.model_name, rank=257).result(timeout=120)
     with pytest.raises(tinker.TinkerError, match="no checkpoint tinker://no/weights/x"):
-        sdk.create_sampling_client(model_path="tinker://no/weights/x").result(timeout=20)
+        sdk.create_sampling_client(model_path="tinker://no/weights/x").result(timeout=120)
 
 
 def test_requests_sent_together_share_a_batch(sdk, server, renderer, prompts):
@@ -161,13 +164,45 @@ def test_requests_sent_together_share_a_batch(sdk, server, renderer, prompts):
 
     scheduler._run = watched
     try:
+        scheduler.submit(lambda: until(lambda: len(scheduler._jobs) >= 20))  # busy until all have come
         futures = [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts * 4]
         for future in futures:
-            future.result(timeout=20)
+            future.result(timeout=600)
     finally:
         scheduler._run = run
-    assert sum(sizes) == 20
-    assert len(sizes) <= 3, "one batch, or a few where the machine is slow"
+    assert sizes == [1, 20]
+
+
+def test_sample_requests_are_held_back_for_a_moment_and_no_longer(monkeypatch):
+    now, started, pause = [0.0], [], asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+        await pause(0)
+
+    async def ask() -> None:
+        gatherer = pending.Gatherer(quiet_s=0.03, at_most_s=1.0)
+
+        def add(name: str) -> None:
+            gatherer.add(SimpleNamespace(start=lambda: started.append(name), released=asyncio.Event()))
+
+        add("a")
+        await pause(0)
+        add("b")
+        assert started == [], "the first waits for others"
+        while not started:
+            await pause(0)
+        assert started == ["a", "b"]
+        assert now[0] < 0.1
+        began = now[0]
+        while len(started) == 2:
+            add("c")  # one after the other, without a pause
+            await pause(0)
+        assert 0.9 < now[0] - began < 1.1
+
+    monkeypatch.setattr(pending, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(pending, "asyncio", SimpleNamespace(sleep=sleep, get_running_loop=asyncio.get_running_loop))
+    asyncio.run(ask())
 
 
 def test_several_clients_at_once_do_not_disturb_each_other(server, renderer, prompts):
@@ -183,7 +218,7 @@ def test_several_clients_at_once_do_not_disturb_each_other(server, renderer, pro
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     by_seed = sorted(losses.values())
     assert len(by_seed) == 3
     np.testing.assert_allclose(by_seed[0][1], by_seed[1][1], rtol=1e-5)
@@ -212,7 +247,7 @@ def test_a_finished_session_leaves_nothing_behind(server, renderer, prompts):
 
 
 def post(server, path: str, **kwargs) -> httpx.Response:
-    return httpx.post(f"{server.url}/api/v1/{path}", timeout=20, **kwargs)
+    return httpx.post(f"{server.url}/api/v1/{path}", timeout=120, **kwargs)
 
 
 def test_messages_that_are_not_of_the_protocol_are_refused_with_a_reason(server):
@@ -233,17 +268,15 @@ def test_web_pages_are_not_served(server):
 
 
 def test_answers_are_forgotten_after_they_were_sent_and_not_before(sdk, server, renderer, prompts, monkeypatch):
-    from geospot.engine.serve import pending
-
     sampler = sdk.create_sampling_client(base_model=server.model_name).result()
     store = server.app.app.state.core.pending
     for future in [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts]:
-        future.result(timeout=20)
+        future.result(timeout=120)
     held = len(store)
     assert sum(pending.sent_at is not None for pending in store._by_id.values()) >= len(prompts), "it may ask again"
     monkeypatch.setattr(pending, "KEEP_SENT_S", 0.0)
     monkeypatch.setattr(pending, "SWEEP_S", 0.0)
-    sampler.sample(prompts[0], 1, params(renderer)).result(timeout=20)
+    sampler.sample(prompts[0], 1, params(renderer)).result(timeout=120)
     assert len(store) <= held - len(prompts) + 1
 
 
@@ -273,7 +306,7 @@ def test_the_command_says_where_it_is_and_stops_on_ctrl_c(tiny_folder, tmp_path)
     assert f"base_url={url}" in "".join(lines)
     assert httpx.get(f"{url}/api/v1/healthz").json() == {"status": "ok"}
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=20)[0]
+    rest = process.communicate(timeout=120)[0]
     assert "stopped; checkpoints are in" in rest
     assert "Traceback" not in rest
 

@@ -1,5 +1,6 @@
 """engine=tinker: the loops over the wire give what they give in one process, whatever happens on the way."""
 
+import itertools
 import logging
 import threading
 import time
@@ -8,7 +9,7 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 import tinker
-from made import jpeg
+from made import jpeg, until
 from servers.tinker import Fault, Serving, connect
 from small_runs import metrics, rollouts
 from tinker import types
@@ -32,7 +33,8 @@ GRPO = {"max_steps": 3, "group_size": 4, "num_substeps": 2, "eval_every": 2}
 
 @pytest.fixture(scope="module")
 def server(tiny_folder, tmp_path_factory):
-    with Serving(tiny_folder, tmp_path_factory.mktemp("served")) as server:
+    # Which requests share a batch is a matter of time, and runs are compared answer by answer.
+    with Serving(tiny_folder, tmp_path_factory.mktemp("served"), batch_invariant=True) as server:
         yield server
 
 
@@ -44,7 +46,7 @@ def no_faults(server):
 @pytest.fixture
 def over_wire(server, common):
     """Settings of a run on the server."""
-    return common | {"engine": "tinker", "base_url": server.url, "server_timeout_s": 20.0, "keep_checkpoints": 20}
+    return common | {"engine": "tinker", "base_url": server.url, "server_timeout_s": 120.0, "keep_checkpoints": 20}
 
 
 WARM = {"max_steps": 12, "batch_size": 12, "learning_rate": 4e-3, "lr_schedule": "constant"}
@@ -93,7 +95,8 @@ def recipe(settings: dict, folder) -> dict:
 
 def test_the_whole_recipe_over_the_wire_equals_the_one_in_this_process(over_wire, common, tmp_path):
     """SFT -> GRPO -> resume -> evaluate."""
-    here = recipe(common | {"engine": "local", "keep_checkpoints": 20}, tmp_path / "local")
+    settings = common | {"engine": "local", "keep_checkpoints": 20, "batch_invariant": True}
+    here = recipe(settings, tmp_path / "local")
     there = recipe(over_wire, tmp_path / "tinker")
     assert there == pytest.approx(here, rel=1e-3, abs=1e-4, nan_ok=True)
     for stage in ("sft", "train"):
@@ -107,9 +110,8 @@ def test_the_whole_recipe_over_the_wire_equals_the_one_in_this_process(over_wire
 
 
 def test_faults_on_the_way_change_nothing(server, over_wire, warm, tmp_path):
-    # Requests that come again share other batches, which moves the last bits of a probability. The seed is one with
-    # which no drawn number lies that near to a border between two tokens (one answer in some thousands does).
-    settings = over_wire | GRPO | {"checkpoint": warm, "eval_data": "none", "seed": 1}
+    """Not a bit: the server samples each request alone, so that one which comes again is answered as before."""
+    settings = over_wire | GRPO | {"checkpoint": warm, "eval_data": "none"}
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "calm")))
     server.faults.extend([
         Fault("asample", "500"), Fault("asample", "429"), Fault("asample", "drop"), Fault("forward_backward", "500"),
@@ -119,7 +121,8 @@ def test_faults_on_the_way_change_nothing(server, over_wire, warm, tmp_path):
     ])  # fmt: skip
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "stormy")))
     assert [f for f in server.faults if f.times] == []
-    assert_same(tmp_path / "stormy", tmp_path / "calm")
+    assert metrics(tmp_path / "stormy") == metrics(tmp_path / "calm")
+    assert rollouts(tmp_path / "stormy") == rollouts(tmp_path / "calm")
 
 
 def test_a_server_that_restarts_in_mid_step_costs_that_step_and_no_more(server, over_wire, warm, tmp_path):
@@ -128,8 +131,7 @@ def test_a_server_that_restarts_in_mid_step_costs_that_step_and_no_more(server, 
     broken = tmp_path / "broken"
 
     def restart() -> None:
-        while not (broken / "checkpoints.jsonl").exists() or len(read_checkpoints(broken)) < 2:
-            time.sleep(0.01)
+        until(lambda: (broken / "checkpoints.jsonl").exists() and len(read_checkpoints(broken)) >= 2)
         server.restart()
 
     thread = threading.Thread(target=restart)
@@ -155,8 +157,8 @@ def test_a_dead_server_is_reported_in_time(tiny_folder, tmp_path, renderer):
         ]
         for future in futures:
             with pytest.raises(EngineGone, match=r"has not answered for 2 s.*same command"):
-                future.result(timeout=20)
-        assert time.monotonic() - started < 10
+                future.result(timeout=250)
+        assert time.monotonic() - started < 200, "the SDK alone waits for 302 s"
         server.start()
 
 
@@ -203,7 +205,7 @@ def test_a_request_that_fails_is_asked_once_more_after_the_others(renderer):
     assert [s.tokens[0] for s in got.sequences] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert (got.requests_retried, got.requests_lost) == (1, 0)
     assert progress[-1] == (5, 0)
-    assert progress[0] == (1, 4)
+    assert [in_flight for _, in_flight in progress] == [4, 3, 2, 1, 0, 0]
 
 
 def test_a_request_that_fails_twice_is_left_out_and_counted(renderer):
@@ -269,17 +271,21 @@ def test_large_batches_are_split_and_add_up(server, service):
 
 def test_asking_ahead_is_one_step_off_policy_and_can_be_resumed(over_wire, warm, tmp_path):
     settings = over_wire | GRPO | {"checkpoint": warm, "eval_data": "none", "overlap": True, "num_substeps": 1}
+    settings |= {"max_steps": 5, "group_size": 8}
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "run")))
     rows = read_metrics(tmp_path / "run")
-    assert rows[0]["mismatch_kl"] < 1e-6
-    assert rows[1]["mismatch_kl"] > 1e-6  # sampled with the weights before the first update
+    updates = ["mismatch_kl" in row for row in rows]  # a step whose groups all have one reward makes none
+    for k, row in enumerate(rows):
+        if updates[k]:  # sampled with the weights before the update before
+            assert (row["mismatch_kl"] > 1e-6) == (k > 0 and updates[k - 1])
+    assert any(one and two for one, two in itertools.pairwise(updates)), "nothing was learned twice in a row"
     first = rollouts(tmp_path / "run")
-    keys = [{row["sample_key"] for row in first if row["step"] == step} for step in range(3)]
+    keys = [{row["sample_key"] for row in first if row["step"] == step} for step in range(5)]
     lines = (tmp_path / "run" / "checkpoints.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "run" / "checkpoints.jsonl").write_text(lines[0])
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "run")))
     again = rollouts(tmp_path / "run")
-    assert [{row["sample_key"] for row in again if row["step"] == step} for step in range(3)] == keys
+    assert [{row["sample_key"] for row in again if row["step"] == step} for step in range(5)] == keys
 
 
 # -- before any work --------------------------------------------------------------------------------------------------

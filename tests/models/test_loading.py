@@ -35,7 +35,7 @@ def spelled(tokenizer, text: str) -> list[str]:
     return [tokenizer.decode([token]) for token in tokenizer(text, add_special_tokens=False).input_ids]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text())
 def test_any_text_survives_the_tiny_tokenizer(tokenizer, text):
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text

@@ -111,7 +111,7 @@ def by_hand(width: int, height: int, factor: int, least: int, most: int) -> int:
     return h * w // factor**2
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(width=st.integers(8, 3000), height=st.integers(8, 3000))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_image_tokens_of_every_size(folders, family, width, height):
@@ -122,7 +122,7 @@ def test_image_tokens_of_every_size(folders, family, width, height):
     assert counted == by_hand(width, height, 2 * patch, least, most)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(width=st.integers(20, 500), height=st.integers(20, 500))
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl"])
 def test_as_many_as_the_image_processor_makes(folders, family, width, height):

@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,7 +22,8 @@ from servers.hub import CUTS, KINDS, Fault, plan_faults, serve
 from geospot.net.http import FileChanged, RemoteError, RetryPolicy, open_url
 from geospot.net.retry import Attempts, asked_wait_s
 
-SOON = RetryPolicy(first_s=0.002, longest_s=0.01, stall_s=0.3, connect_s=1.0)
+SOON = RetryPolicy(first_s=0.002, longest_s=0.01, stall_s=60.0, connect_s=60.0)
+IMPATIENT = replace(SOON, stall_s=0.3)  # with servers that fall silent
 DATA = random.Random(0).randbytes(300_000)
 
 
@@ -70,9 +72,13 @@ def test_each_fault_is_survived_and_counted(faults, counted):
     with serve({"a.tar": DATA}, faults=faults) as server:
         # The hub tells the size in a header of its own; a plain server has but Content-Length for it.
         address = server.plain if faults[0].kind == "ignore range+too long" else server.url
-        data, counts = read_all(address("a.tar"))
+        stalls = counted == "stalled"
+        data, counts = read_all(address("a.tar"), policy=IMPATIENT if stalls else SOON)
         assert data == DATA
-        assert counts == (Counter({f"retry: {counted}": 1}) if counted else Counter())
+        if stalls:  # a slow answer of a busy machine is one more
+            assert set(counts) == {"retry: stalled"}
+        else:
+            assert counts == (Counter({f"retry: {counted}": 1}) if counted else Counter())
         assert server.delivered == faults
 
 
@@ -83,7 +89,7 @@ def some_faults(most: int) -> st.SearchStrategy[list[Fault]]:
     return st.lists(fault, max_size=most).filter(lambda faults: [f.kind for f in faults].count("expired") <= 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     some_faults(8),
     st.sampled_from(["url", "plain"]),
@@ -95,7 +101,7 @@ def test_any_mix_of_faults_reads_the_same_bytes(faults, address, chunk):
         assert read_all(getattr(server, address)("a.tar"), chunk, size=size)[0] == DATA
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(some_faults(3), st.lists(st.tuples(st.integers(0, len(DATA) + 5), st.integers(0, 90_000))))
 def test_seeks_read_what_a_local_file_would(faults, jumps):
     local = io.BytesIO(DATA)
@@ -142,14 +148,17 @@ def test_gives_up_after_retries_in_a_row_without_a_byte():
         assert counts == {"retry: dropped": 1, "retry: 503": 2}
 
 
+class NoWait:
+    """In place of the event that ends a wait: notes how long it was to be."""
+
+    def __init__(self):
+        self.waits = []
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
 def test_the_default_patience_is_about_two_minutes():
-    class NoWait:
-        def __init__(self):
-            self.waits = []
-
-        def wait(self, seconds):
-            self.waits.append(seconds)
-
     stop = NoWait()
     attempts = Attempts("x", stop=stop)
     for _ in range(8):
@@ -162,17 +171,22 @@ def test_the_default_patience_is_about_two_minutes():
 
 
 def test_retry_after_is_waited_for_up_to_a_limit():
+    for asked_s, waited_s in ((5.0, 5.0), (50.0, 20.0), (0.0, 1.5), (None, 1.5)):
+        stop = NoWait()
+        attempts = Attempts("x", RetryPolicy(first_s=2.0, retry_after_s=20.0), stop=stop)
+        attempts.failed("429", asked_s=asked_s)
+        assert waited_s <= stop.waits[0] <= max(waited_s, 2.5)
     policy = RetryPolicy(first_s=0.001, retry_after_s=0.25)
-    with serve({"a.tar": DATA}, faults=[Fault("429", retry_after="5")]) as server:
+    with serve({"a.tar": DATA}, faults=[Fault("429", retry_after="300")]) as server:
         start = time.monotonic()
         assert read_all(server.url("a.tar"), policy=policy) == (DATA, Counter({"retry: 429": 1}))
-        assert 0.25 <= time.monotonic() - start < 4
+        assert 0.25 <= time.monotonic() - start < 200
 
 
 def test_retry_after_is_read_in_all_its_forms():
-    date = datetime.now(UTC) + timedelta(seconds=30)
+    date = datetime.now(UTC) + timedelta(seconds=3000)
     assert asked_wait_s({"retry-after": "7"}) == 7
-    assert asked_wait_s({"retry-after": date.strftime("%a, %d %b %Y %H:%M:%S GMT")}) == pytest.approx(30, abs=2)
+    assert asked_wait_s({"retry-after": date.strftime("%a, %d %b %Y %H:%M:%S GMT")}) == pytest.approx(3000, abs=100)
     assert asked_wait_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert asked_wait_s({"retry-after": "soon"}) is None
     assert asked_wait_s({"ratelimit": '"resolvers";r=0;t=55'}) == 55
@@ -260,7 +274,9 @@ def test_the_token_stays_with_its_host(caplog):
     assert "hf_secret" not in caplog.text
 
 
-@pytest.mark.parametrize("fault", [Fault("stall", at=1000), Fault("503", times=99)], ids=["stall", "backoff"])
+@pytest.mark.parametrize(
+    "fault", [Fault("stall", at=1000, stall_s=1000.0), Fault("503", times=99)], ids=["stall", "backoff"]
+)
 def test_close_ends_a_read_that_waits(fault):
     raised = []
 
@@ -271,14 +287,14 @@ def test_close_ends_a_read_that_waits(fault):
             raised.append(str(error))
 
     with serve({"a.tar": DATA}, faults=[fault]) as server:
-        file = open_url(server.url("a.tar"), policy=RetryPolicy(first_s=60, stall_s=60))
+        file = open_url(server.url("a.tar"), policy=RetryPolicy(first_s=1000, longest_s=1000, stall_s=1000))
         reader = threading.Thread(target=read)
         reader.start()
         while not server.delivered:
             time.sleep(0.01)
-        time.sleep(0.05)
+        time.sleep(0.05)  # now it most likely waits; it is to end as well where it does not yet
         file.close()
-        reader.join(2)
+        reader.join(100)  # much less than it would have waited for
         assert not reader.is_alive()
         assert raised
         assert "closed" in raised[0]
@@ -293,7 +309,7 @@ def test_a_forked_child_leaves_the_connections_of_its_parent_alone(child_reads):
         assert file.read(10) == DATA[:10]
         child = os.fork()
         if child == 0:
-            signal.alarm(10)
+            signal.alarm(120)
             ok = not child_reads or (file.read(290_000) == DATA[10:290_010] and file.read() == DATA[290_010:])
             file.close()
             os._exit(0 if ok else 1)
@@ -364,7 +380,7 @@ def test_a_hundred_planned_faults_are_all_delivered_in_one_epoch():
     assert faults == plan_faults({name: len(data) for name, data in files.items()}, 100, seed=1)
     assert {fault.kind for fault in faults} == set(KINDS)
     with serve(files, faults=faults) as server:
-        policy = RetryPolicy(first_s=0.001, longest_s=0.01, stall_s=0.1)
+        policy = RetryPolicy(retries=50, first_s=0.001, longest_s=0.01, stall_s=0.1)  # busy machines stall, too
         for name, data in files.items():
             assert read_all(server.url(name), policy=policy)[0] == data
         assert sorted(map(id, server.delivered)) == sorted(map(id, faults))

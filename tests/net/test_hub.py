@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
@@ -18,7 +19,8 @@ from geospot.net.http import RetryPolicy, open_url
 from geospot.net.hub import find_files, hub_headers, is_hub
 from geospot.net.patterns import Pattern, expand_braces, has_pattern, parse_list
 
-SOON = RetryPolicy(first_s=0.002, longest_s=0.01, stall_s=0.3, connect_s=1.0)
+SOON = RetryPolicy(first_s=0.002, longest_s=0.01, stall_s=60.0, connect_s=60.0)
+IMPATIENT = replace(SOON, stall_s=0.3)  # with a server that falls silent
 FILES = {
     "README.md": b"about",
     "shards/a-0000.tar": b"a0",
@@ -39,8 +41,8 @@ def hub(monkeypatch):
         yield server
 
 
-def names(spec: str, **options) -> list[str]:
-    return [file.name for file in find_files(spec, policy=SOON, **options).files]
+def names(spec: str, *, policy: RetryPolicy = SOON, **options) -> list[str]:
+    return [file.name for file in find_files(spec, policy=policy, **options).files]
 
 
 def on_hub(*paths: str) -> list[str]:
@@ -190,9 +192,13 @@ def test_listing_survives_an_outage(monkeypatch, fault, counted):
         use_hub(monkeypatch, server)
         counts = Counter()
         path = "/listed/shards.txt" if fault.side in ("paths-info", "resolve") else "/shards/*.tar"
-        assert len(names(SET + path, counts=counts)) == 3
+        silent = fault.kind == "stall"
+        assert len(names(SET + path, policy=IMPATIENT if silent else SOON, counts=counts)) == 3
         assert server.delivered == [fault] * fault.times
-        assert counts == counted
+        if silent:  # a slow answer of a busy machine is one more
+            assert set(counted) <= set(counts) <= {"retry: dropped"}
+        else:
+            assert counts == counted
 
 
 def test_listing_gives_up_in_the_end(monkeypatch):
@@ -309,7 +315,7 @@ for file in found.files:
     with serve_apart(FILES, tokens=["hf_good"], faults=[Fault("expired"), Fault("drop", at=1)]) as server:
         told = {"HF_ENDPOINT": server.endpoint, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_good"}
         command = [sys.executable, "-W", "error", "-c", script]
-        done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=300)
         assert done.stdout.splitlines() == ["shards/a-0000.tar a0", "shards/a-0001.tar a1!", "shards/b-0000.tar b0"]
         assert "hf_good" not in done.stderr
         assert len(server.delivered) == 2

@@ -425,9 +425,10 @@ class _Data(_Handler):
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{stored.size}")
         chunked = "no length" in shapes
         self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(length))))
-        self.end_headers()
         if shapes & {"too long", "too short"}:
-            self.close_connection = True
+            # And closes it: what is sent beyond the length would be taken for the answer to the next request.
+            self.send_header("Connection", "close")
+        self.end_headers()
         if self.command != "HEAD":
             self.send_body(name, stored, start, end, chunked)
 
@@ -525,7 +526,7 @@ def serve_apart(content: Mapping[str, bytes | int | Path] | str | Path, **option
         yield ServerApart(ours, *ours.recv())
     finally:
         ours.send(None)
-        process.join(10)
+        process.join()
 
 
 class ServerApart:

@@ -62,8 +62,9 @@ class Faulty:
 class Serving:
     """`with Serving(model, folder) as server:` listens on a free port in a thread of its own."""
 
-    def __init__(self, model_name: str, folder, **options):
-        self.model_name, self.folder, self.options = model_name, str(folder), options
+    def __init__(self, model_name: str, folder, *, batch_invariant: bool = False, **options):
+        self.model_name, self.options = model_name, options
+        self.local = LocalOptions(checkpoint_dir=str(folder), threads=1, batch_invariant=batch_invariant)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -81,7 +82,7 @@ class Serving:
         return self.app.faults
 
     def start(self):
-        self.service = LocalServiceClient(LocalOptions(checkpoint_dir=self.folder, threads=1))
+        self.service = LocalServiceClient(self.local)
         self.app = Faulty(make_app(self.service, ServeOptions(self.model_name, **self.options)))
         config = uvicorn.Config(
             self.app, host="127.0.0.1", port=self.port, log_level="critical", timeout_graceful_shutdown=1
@@ -89,14 +90,15 @@ class Serving:
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not self.server.started:
             assert time.monotonic() < deadline, "the server did not start"
             time.sleep(0.01)
 
     def stop(self):
         self.server.should_exit = True
-        self.thread.join(10)
+        self.thread.join(120)
+        assert not self.thread.is_alive(), "the server did not stop"
         self.service.close()
 
     def restart(self):

@@ -2,12 +2,11 @@
 
 import concurrent.futures
 import json
-import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
@@ -15,14 +14,14 @@ from pathlib import Path
 import chz
 import numpy as np
 import pytest
-from made import jpeg
+from made import jpeg, until
 from small_runs import metrics, rollouts
 from tinker import types
 
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.errors import DataError, EngineError
+from geospot.errors import DataError, EngineError, RunError
 from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
@@ -116,59 +115,63 @@ def test_kl_to_the_start_holds_the_weights_back(common, half_trained, tmp_path):
     assert drift[0.5] < drift[0.0]
 
 
-COMMAND = """
-import sys, json
-from geospot.{module} import {config}, run
-run({config}(**json.loads(sys.argv[1])))
+@contextmanager
+def stopped_in(step: int):
+    """Ctrl-C while this step's metrics are written."""
+    log = RunFolder.log
+
+    def stop(run, number, values):
+        if number == step and "loss" in values:
+            signal.raise_signal(signal.SIGINT)
+        return log(run, number, values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "log", stop)
+        yield
+
+
+def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(common, half_trained, tmp_path, capsys):
+    settings = {**common, "max_steps": 5, "checkpoint": half_trained}
+    settings |= {"group_size": 4, "num_substeps": 2, "kl_coef": 0.01}
+    run_train(TrainConfig(**settings, log_path=str(tmp_path / "whole")))
+    broken = TrainConfig(**settings, log_path=str(tmp_path / "broken"))
+    with stopped_in(step=2):
+        run_train(broken)
+    assert "the same command goes on" in capsys.readouterr().out
+    assert read_checkpoints(tmp_path / "broken")[-1].step == len(read_metrics(tmp_path / "broken")) == 3
+    run_train(broken)
+    assert_equal_runs(tmp_path / "broken", tmp_path / "whole")
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    assert rollouts(one) == rollouts(other)
+    assert read_checkpoints(one)[-1].final
+
+
+KILLED = """
+import json, os, signal, sys
+from geospot.runs import RunFolder
+from geospot.sft import SftConfig, run
+def log(folder, step, values, log=RunFolder.log):
+    log(folder, step, values)
+    if step == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+RunFolder.log = log
+run(SftConfig(**json.loads(sys.argv[1])))
 """
 
 
-def start(module: str, config: str, settings: dict, cwd) -> subprocess.Popen:
-    code = COMMAND.format(module=module, config=config)
-    return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(settings)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
-    )  # fmt: skip
-
-
-def wait_for_steps(folder, n: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(process.communicate()[0])
-        path = folder / "metrics.jsonl"
-        if path.exists() and path.read_bytes().count(b"\n") >= n:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the run took too long")
-
-
-@pytest.mark.parametrize(
-    ("module", "config_class", "how"), [("sft", SftConfig, signal.SIGKILL), ("train", TrainConfig, signal.SIGINT)]
-)
-def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(
-    module, config_class, how, common, half_trained, tmp_path
-):
+def test_a_run_that_is_killed_and_resumed_equals_an_unbroken_one(common, half_trained, tmp_path):
     settings = {**common, "max_steps": 5, "checkpoint": half_trained}
-    if module == "train":
-        settings |= {"group_size": 4, "num_substeps": 2, "kl_coef": 0.01}
-    run = run_sft if module == "sft" else run_train
-    run(config_class(**settings, log_path=str(tmp_path / "whole")))
-    broken = tmp_path / "broken"
-    process = start(module, config_class.__name__, {**settings, "log_path": str(broken)}, tmp_path)
-    wait_for_steps(broken, 2, process)
-    process.send_signal(how)
-    output = process.communicate()[0]
-    done = read_checkpoints(broken)[-1].step
-    logged = len(read_metrics(broken))
-    assert logged - done <= 1, "more than the step in progress was lost"
-    if how is signal.SIGINT and done < 5:
-        assert "the same command goes on" in output
-        assert process.returncode == 0
-    run(config_class(**settings, log_path=str(broken)))
-    assert metrics(broken) == metrics(tmp_path / "whole")
-    assert rollouts(broken) == rollouts(tmp_path / "whole")
-    assert read_checkpoints(broken)[-1].final
+    run_sft(SftConfig(**settings, log_path=str(tmp_path / "whole")))
+    broken = settings | {"log_path": str(tmp_path / "broken")}
+    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(broken)], cwd=tmp_path, timeout=600)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(read_metrics(tmp_path / "broken")) == 3
+    assert read_checkpoints(tmp_path / "broken")[-1].step == 2, "more than the step in progress was lost"
+    run_sft(SftConfig(**broken))
+    assert_equal_runs(tmp_path / "broken", tmp_path / "whole")
 
 
 def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(common, tmp_path):
@@ -186,8 +189,6 @@ def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(com
 
 
 def test_a_run_whose_checkpoints_are_gone_is_refused_and_not_wiped(common, tmp_path):
-    from geospot.errors import RunError
-
     folder = tmp_path / "run"
     config = SftConfig(**common | {"eval_data": "none"}, max_steps=1, log_path=str(folder))
     run_sft(config)
@@ -233,8 +234,6 @@ def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):
 
 
 def test_another_configuration_in_the_same_folder_is_refused_by_key(common, tmp_path, sft_run):
-    from geospot.errors import RunError
-
     with pytest.raises(RunError, match="learning_rate"):
         run_sft(SftConfig(**common | {"learning_rate": 1e-5}, log_path=str(sft_run[0]), max_steps=90))
 
@@ -252,31 +251,31 @@ def test_unusable_samples_are_counted_in_the_metrics(common, tmp_path):
     assert read_metrics("bad")[-2]["samples_skipped"] >= 2
 
 
+@contextmanager
+def full_disk():
+    """No file can grow beyond 1 MB, so that no checkpoint fits. Python ignores the signal that comes with it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_full_disk_while_saving_ends_clearly_and_keeps_what_was_saved(common, tmp_path):
-    """A file size limit stands for the full disk: with it no checkpoint fits. Without it the run goes on unharmed."""
+    """Without the limit the run goes on unharmed."""
     settings = {**common, "max_steps": 4, "eval_data": "none"}
     run_sft(SftConfig(**settings, log_path=str(tmp_path / "whole")))
-    settings |= {"log_path": str(tmp_path / "run")}
-    process = start("sft", "SftConfig", settings, tmp_path)
-    wait_for_steps(tmp_path / "run", 2, process)
-    process.kill()
-    process.communicate()
+    config = SftConfig(**settings, log_path=str(tmp_path / "run"))
+    with stopped_in(step=1):
+        run_sft(config)
     saved = read_checkpoints(tmp_path / "run")[-1]
-    assert 1 <= saved.step < 4
-    code = (
-        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-        + COMMAND.format(module="sft", config="SftConfig")
-    )
-    failed = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(settings)], cwd=tmp_path, capture_output=True, text=True, timeout=90
-    )
-    assert failed.returncode != 0
-    assert "cannot write" in failed.stderr
-    assert "make room" in failed.stderr
+    assert saved.step == 2
+    with full_disk(), pytest.raises(OSError, match=r"(?s)cannot write.*make room"):
+        run_sft(config)
     assert read_checkpoints(tmp_path / "run")[-1] == saved
     assert saved.exists
-    run_sft(SftConfig(**settings))
+    run_sft(config)
     assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
 
 
@@ -418,7 +417,7 @@ def test_a_loop_that_an_error_ends_waits_for_nothing_that_is_queued(common, monk
     ran = []
 
     def interrupted(loop, steps_done, **how):
-        loop.service.scheduler.submit(lambda: time.sleep(0.2))
+        loop.service.scheduler.submit(lambda: until(lambda: loop.service.scheduler._dropping))
         loop.service.scheduler.submit(lambda: ran.append("a minibatch"))
         raise KeyboardInterrupt
 

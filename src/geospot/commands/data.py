@@ -96,7 +96,7 @@ def run_pack(config: PackConfig) -> None:
 
 
 def _packed_text(out: str, packed: Packed) -> str:
-    facts = packed.facts
+    facts = packed.told
     lines = [f"{out}: packed before with these settings; nothing to do"] if packed.was_there else []
     for side, places in facts["places"].items():
         folder = Path(out, side) if len(facts["places"]) > 1 else Path(out)

@@ -34,6 +34,7 @@ MAY_DIFFER = frozenset(
         "picture_cache_mb",
         "gradient_checkpointing",
         "merge_lora",
+        "batch_invariant",
         "compile",
         "base_url",
         "server_timeout_s",

@@ -69,6 +69,7 @@ def local_engine(config: Any, checkpoint_dir: str = "checkpoints"):
             picture_cache_bytes=config.picture_cache_mb << 20,
             gradient_checkpointing=config.gradient_checkpointing,
             merge_lora=config.merge_lora,
+            batch_invariant=config.batch_invariant,
             compile=config.compile,
         )
     )

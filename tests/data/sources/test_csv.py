@@ -78,7 +78,6 @@ def test_the_identity_is_the_contents(tmp_path):
 VALUES = st.text(st.sampled_from("ab,\";\n\t\r é東𝄞'\\ "), max_size=8)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(VALUES, min_size=2, max_size=2), max_size=150), st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_rows_are_found_as_the_csv_module_writes_them(tmp_path_factory, rows, newline, quote_all):
     if not quote_all:  # the writer leaves \r bare, which ends a row for every reader
@@ -98,7 +97,7 @@ def test_rows_are_found_as_the_csv_module_writes_them(tmp_path_factory, rows, ne
         assert [last["a"], last["b"]] == rows[-1]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from('ab,"\n é'), max_size=60))
 def test_any_text_is_read_as_the_csv_module_reads_it_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("csv") / "t.csv"

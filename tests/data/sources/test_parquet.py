@@ -209,7 +209,7 @@ class Ranged(http.server.SimpleHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
         self.asked.set()
-        self.stall.wait(30)
+        self.stall.wait(300)
         type(self).sent += last + 1 - first
         self.wfile.write(data[first : last + 1])
 
@@ -263,10 +263,10 @@ def test_close_wakes_who_waits_for_the_network(tmp_path, server, monkeypatch):
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    assert asked.wait(5)
+    assert asked.wait(60)
     time.sleep(0.1)  # now it waits for the bytes
     source.close()
-    reader.join(5)
+    reader.join(100)
     assert not reader.is_alive()
     assert len(ended) == 1
     assert not isinstance(ended[0], Record)

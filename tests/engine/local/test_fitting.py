@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from engine_reference import params, train_a_little
+from engine_reference import assert_same_draws, load_reference, params, train_a_little
 
 from geospot.engine.local import decoding
 from geospot.engine.local.fitting import TokenBudget
@@ -86,15 +86,15 @@ def test_a_sequence_that_does_not_fit_alone_is_named_and_its_tensors_let_go():
 # -- sampling ---------------------------------------------------------------------------------------------------------
 
 
-def answers_of(folder, prompts, n=4, max_tokens=6, **options):
-    """Answers of a client a few steps from its start, and its network."""
-    with LocalServiceClient(LocalOptions(threads=1, **options)) as service:
+def answers_of(folder, checkpoints, prompts, n=4, max_tokens=6, **options):
+    """Answers of a client a few steps from its start, its network, and transformers' model of its weights."""
+    with LocalServiceClient(LocalOptions(threads=1, checkpoint_dir=str(checkpoints), **options)) as service:
         training = service.create_lora_training_client(folder, rank=4, seed=1).result()
         train_a_little(training, prompts)
         sampler = training.save_weights_and_get_sampling_client().result()
         futures = [sampler.sample(p, n, params(max_tokens=max_tokens, seed=i)) for i, p in enumerate(prompts)]
-        sequences = [s for future in futures for s in future.result().sequences]
-        return [(list(s.tokens), s.logprobs) for s in sequences], service.network(training._spec)
+        reference = load_reference(folder, training.save_state("sampled", overwrite=True).result().path)
+        return [future.result().sequences for future in futures], service.network(training._spec), reference
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +103,10 @@ def prompts(renderer, pictures):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_sampling_that_runs_out_of_memory_goes_on_with_fewer_at_once(tiny_folder, prompts, monkeypatch, capsys, fused):
-    want, _ = answers_of(tiny_folder, prompts, fused_decoder=fused)
+def test_sampling_that_runs_out_of_memory_goes_on_with_fewer_at_once(
+    tiny_folder, prompts, renderer, tmp_path, monkeypatch, capsys, fused
+):
+    want, _, reference = answers_of(tiny_folder, tmp_path, prompts, fused_decoder=fused)
     kind = decoding.FusedDecoding if fused else decoding.CachedDecoding
     real, failed = kind.step, []
 
@@ -116,10 +118,10 @@ def test_sampling_that_runs_out_of_memory_goes_on_with_fewer_at_once(tiny_folder
         return real(self, ids)
 
     monkeypatch.setattr(kind, "step", small_memory)
-    got, network = answers_of(tiny_folder, prompts, fused_decoder=fused)
-    assert [tokens for tokens, _ in got] == [tokens for tokens, _ in want]
-    for (_, a), (_, b) in zip(got, want, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+    got, network, _ = answers_of(tiny_folder, tmp_path, prompts, fused_decoder=fused)
+    for i, prompt in enumerate(prompts):
+        wanted = params(max_tokens=6, seed=i)
+        assert_same_draws(got[i], want[i], prompt, wanted, reference, renderer.processing, atol=1e-5)
     held = 8 * (max(p.length for p in prompts) + 6)
     assert len(failed) <= 4  # not all the way down from max_sample_tokens
     assert network.max_sample_tokens < held

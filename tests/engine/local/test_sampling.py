@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from engine_reference import (
+    assert_same_draws,
     datum,
     forward_inputs,
     gather,
@@ -67,10 +68,6 @@ def next_token_probabilities(sampler, processing, prompt, temperature=1.0) -> np
     with torch.no_grad():
         logprobs = reference_logprobs(sampler.reference, processing, prompt, [0])[0]
     return (logprobs.double() / temperature).softmax(-1).numpy()
-
-
-def tokens_of(response) -> list[list[int]]:
-    return [list(s.tokens) for s in response.sequences]
 
 
 # -- log-probabilities ------------------------------------------------------------------------------------------------
@@ -189,15 +186,43 @@ def test_truncation_keeps_exactly_the_nucleus(sampler, prompts, renderer, trunca
 # -- seeds ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_seed_gives_the_same_tokens_alone_and_in_company(trained, prompts):
-    sampler = trained[1]
-    wanted = [params(max_tokens=5 + 2 * i, seed=i, temperature=1 - 0.2 * i) for i in range(len(prompts))]
-    alone = [tokens_of(sampler.sample(p, 3, w).result()) for p, w in zip(prompts, wanted, strict=True)]
-    company = sampler.sample(prompts[0], 2, params(max_tokens=9, seed=99, temperature=0.5, top_p=0.9))
-    futures = [sampler.sample(p, 3, w) for p, w in zip(prompts, wanted, strict=True)]
-    company.result()
-    assert [tokens_of(f.result()) for f in futures] == alone
-    assert len({tuple(t) for t in alone[0]}) == 3  # the members of a group differ
+def company(sampler, prompts, n: int, wanted: list[types.SamplingParams]):
+    """The sequences of each request asked for alone, and of each in one batch with the others and with a stranger."""
+    alone = [sampler.sample(p, n, w).result().sequences for p, w in zip(prompts, wanted, strict=True)]
+    stranger = sampler.sample(prompts[0], 2, params(max_tokens=9, seed=99, temperature=0.5, top_p=0.9))
+    futures = [sampler.sample(p, n, w) for p, w in zip(prompts, wanted, strict=True)]
+    stranger.result()
+    return alone, [f.result().sequences for f in futures]
+
+
+def test_a_seed_gives_the_same_tokens_alone_and_in_company(trained, prompts, renderer):
+    """But for a number that was drawn within rounding of the border between two tokens: over many seeds."""
+    for seed in range(0, 40, 4):
+        wanted = [params(max_tokens=5 + 2 * i, seed=seed + i, temperature=1 - 0.2 * i) for i in range(len(prompts))]
+        alone, together = company(trained[1], prompts, 9, wanted)
+        for one, two, prompt, w in zip(alone, together, prompts, wanted, strict=True):
+            assert_same_draws(one, two, prompt, w, trained[2], renderer.processing)
+        assert len({tuple(s.tokens) for s in alone[0]}) > 4  # the members of a group differ
+
+
+def test_draws_that_differ_by_more_than_rounding_are_told_from_those_that_do_not(trained, prompts, renderer):
+    wanted = [params(max_tokens=4, seed=seed) for seed in (0, 1)]
+    one, two = (trained[1].sample(prompts[0], 3, w).result().sequences for w in wanted)
+    with pytest.raises(AssertionError, match="from where they meet"):
+        assert_same_draws(one, two, prompts[0], wanted[0], trained[2], renderer.processing, atol=np.inf)
+
+
+@pytest.mark.parametrize("rank", [4, 0])
+def test_batch_invariant_answers_are_the_same_to_the_bit_in_any_company(make_service, tiny_folder, prompts, rank):
+    service = make_service(batch_invariant=True)
+    training = service.create_lora_training_client(tiny_folder, rank=rank, seed=1).result()
+    train_a_little(training, prompts)
+    sampler = training.save_weights_and_get_sampling_client().result()
+    for seed in range(0, 12, 4):
+        alone, together = company(sampler, prompts, 2, [params(max_tokens=12, seed=seed + i) for i in range(4)])
+        for one, two in zip(alone, together, strict=True):
+            assert [s.tokens for s in one] == [s.tokens for s in two]
+            assert [s.logprobs for s in one] == [s.logprobs for s in two]
 
 
 def test_seeds_differ(trained, prompts):
@@ -272,17 +297,20 @@ def test_requests_asked_together_run_as_one_batch_whoever_made_them(service, tin
     assert passes == [10 * len(prompts), 2, 2]  # other weights, another batch
 
 
-def test_a_small_cache_budget_splits_the_batch_and_changes_nothing(tiny_folder, prompts, service):
+def test_a_small_cache_budget_splits_the_batch_and_changes_nothing(tiny_folder, prompts, service, renderer):
     def answers(client):
         sampler = client.create_sampling_client(base_model=tiny_folder).result()
         passes = count_passes(client.network(sampler._snapshot.spec))
         futures = [sampler.sample(p, 2, params(max_tokens=3, seed=i)) for i, p in enumerate(prompts)]
-        return [tokens_of(f.result()) for f in futures], len(passes)
+        return [f.result().sequences for f in futures], len(passes)
 
     with LocalServiceClient(LocalOptions(threads=1, max_sample_tokens=100)) as small:
         split, n_split = answers(small)
     together, n_together = answers(service)
-    assert split == together
+    reference = load_reference(tiny_folder)
+    for i, prompt in enumerate(prompts):
+        wanted = params(max_tokens=3, seed=i)
+        assert_same_draws(split[i], together[i], prompt, wanted, reference, renderer.processing)
     assert (n_split, n_together) == (6, 3)  # two batches of three tokens each
 
 
@@ -370,8 +398,10 @@ def test_a_bad_prompt_fails_alone_and_says_why(sampler, renderer, pictures, prom
             futures[message].result()
         with pytest.raises(ValueError, match=message):
             scores[message].result()
-    assert tokens_of(good.result()) == tokens_of(sampler.sample(prompts[0], 2, params(max_tokens=3, seed=4)).result())
-    assert tokens_of(last.result()) == tokens_of(sampler.sample(prompts[3], 2, params(max_tokens=3, seed=4)).result())
+    for prompt, answered in ((prompts[0], good), (prompts[3], last)):
+        alone = sampler.sample(prompt, 2, params(max_tokens=3, seed=4)).result().sequences
+        wanted = params(max_tokens=3, seed=4)
+        assert_same_draws(answered.result().sequences, alone, prompt, wanted, sampler.reference, renderer.processing)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from conftest import until
 
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
@@ -42,7 +43,7 @@ def sample(scheduler, log, payload, key="weights"):
 
 def test_operations_run_in_the_order_of_asking_without_being_waited_for(scheduler, log):
     futures = [operation(scheduler, log, i, result=i * 10) for i in range(5)]
-    assert futures[-1].result(timeout=5) == 40
+    assert futures[-1].result(timeout=60) == 40
     assert log == [0, 1, 2, 3, 4]
     assert [f.result() for f in futures] == [0, 10, 20, 30, 40]
 
@@ -51,7 +52,7 @@ def test_samples_gather_until_one_of_them_is_waited_for(scheduler, log):
     futures = [sample(scheduler, log, i) for i in range(4)]
     time.sleep(0.05)
     assert log == []
-    assert futures[2].result(timeout=5) == "answer 2"
+    assert futures[2].result(timeout=60) == "answer 2"
     assert log == [[0, 1, 2, 3]]
     assert [f.result() for f in futures] == [f"answer {i}" for i in range(4)]
 
@@ -61,7 +62,7 @@ def test_samples_run_before_an_operation_that_was_asked_for_after_them(scheduler
     second = sample(scheduler, log, "b")
     step = operation(scheduler, log, "step")
     third = sample(scheduler, log, "c")
-    step.result(timeout=5)
+    step.result(timeout=60)
     assert log == [["a", "b"], "step"]
     assert (first.result(), second.result(), third.result()) == ("answer a", "answer b", "answer c")
     assert log == [["a", "b"], "step", ["c"]]
@@ -69,7 +70,7 @@ def test_samples_run_before_an_operation_that_was_asked_for_after_them(scheduler
 
 def test_samples_of_different_weights_do_not_mix(scheduler, log):
     futures = [sample(scheduler, log, i, key=i % 2) for i in range(5)]
-    assert [f.result(timeout=5) for f in futures] == [f"answer {i}" for i in range(5)]
+    assert [f.result(timeout=60) for f in futures] == [f"answer {i}" for i in range(5)]
     assert log == [[0, 2, 4], [1, 3]]
 
 
@@ -80,14 +81,14 @@ def test_samples_of_several_threads_share_a_batch(scheduler, log):
         thread.start()
     for thread in threads:
         thread.join()
-    assert {i: f.result(timeout=5) for i, f in futures.items()} == {i: f"answer {i}" for i in range(6)}
+    assert {i: f.result(timeout=60) for i, f in futures.items()} == {i: f"answer {i}" for i in range(6)}
     assert [sorted(batch) for batch in log] == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_an_error_reaches_the_one_who_asked_and_later_jobs_still_run(scheduler, log):
     bad = scheduler.submit(lambda: 1 // 0)
     good = operation(scheduler, log, "good", result=7)
-    assert good.result(timeout=5) == 7
+    assert good.result(timeout=60) == 7
     with pytest.raises(ZeroDivisionError):
         bad.result()
 
@@ -98,7 +99,7 @@ def test_a_batch_that_fails_fails_all_who_are_in_it(scheduler, log):
 
     futures = [scheduler.submit_sample("bad", run, i) for i in range(2)]
     other = sample(scheduler, log, "other")
-    assert other.result(timeout=5) == "answer other"
+    assert other.result(timeout=60) == "answer other"
     for future in futures:
         with pytest.raises(MemoryError, match="too large"):
             future.result()
@@ -109,8 +110,8 @@ def test_an_answer_that_is_an_error_fails_alone(scheduler):
         return [ValueError(f"bad {p}") if p == 1 else p for p in payloads]
 
     futures = [scheduler.submit_sample("key", run, i) for i in range(3)]
-    assert futures[0].result(timeout=5) == 0
-    assert futures[2].result(timeout=5) == 2
+    assert futures[0].result(timeout=60) == 0
+    assert futures[2].result(timeout=60) == 2
     with pytest.raises(ValueError, match="bad 1"):
         futures[1].result()
 
@@ -135,7 +136,7 @@ def test_an_error_can_be_awaited(scheduler):
 
 def test_a_wait_that_times_out_leaves_the_work_going(scheduler, log):
     go = threading.Event()
-    slow = scheduler.submit(lambda: go.wait(5) and "slow")
+    slow = scheduler.submit(lambda: go.wait(60) and "slow")
     with pytest.raises(TimeoutError):
         slow.result(timeout=0.01)
 
@@ -145,8 +146,8 @@ def test_a_wait_that_times_out_leaves_the_work_going(scheduler, log):
     with pytest.raises(TimeoutError):
         asyncio.run(ask())
     go.set()
-    assert slow.result(timeout=5) == "slow"
-    assert operation(scheduler, log, "next", result=1).result(timeout=5) == 1
+    assert slow.result(timeout=60) == "slow"
+    assert operation(scheduler, log, "next", result=1).result(timeout=60) == 1
 
 
 def test_close_finishes_what_was_asked(log):
@@ -166,19 +167,23 @@ def test_close_without_finishing_waits_for_what_runs_and_fails_the_rest(log):
 
     def slow(payloads):
         started.set()
-        go.wait(5)
+        go.wait(60)
         return payloads
 
     running = scheduler.submit_sample("old weights", slow, "runs")
     beside = sample(scheduler, log, "of other weights, due together")
     asked = [operation(scheduler, log, "step"), sample(scheduler, log, "x")]
-    assert started.wait(5)
-    threading.Timer(0.05, go.set).start()
-    scheduler.close(finish=False)
+    assert started.wait(60)
+    closing = threading.Thread(target=scheduler.close, kwargs={"finish": False})
+    closing.start()
+    until(lambda: scheduler._dropping)
+    assert closing.is_alive(), "what runs is waited for"
+    go.set()
+    closing.join()
     assert running.result() == "runs"
     for future in (beside, *asked):
         with pytest.raises(EngineGone, match="closed before"):
-            future.result(timeout=5)
+            future.result(timeout=60)
     assert log == []
 
 
@@ -186,7 +191,7 @@ def test_close_without_finishing_waits_for_what_runs_and_fails_the_rest(log):
 def test_an_engine_that_is_left_by_an_error_drops_what_was_asked_for_later(log, tmp_path, error):
     def leave():
         with LocalServiceClient(LocalOptions(checkpoint_dir=str(tmp_path))) as service:
-            service.scheduler.submit(lambda: time.sleep(0.05))
+            service.scheduler.submit(lambda: until(lambda: service.scheduler._dropping))
             sample(service.scheduler, log, "nobody waits for it")
             operation(service.scheduler, log, "a minibatch")
             raise error

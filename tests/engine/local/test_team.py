@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import team_run
 import torch
+from engine_reference import assert_same_draws, load_reference
+from tinker import types
 
 from geospot.config import SftConfig
 from geospot.engine import is_follower, resolve_device, settle_engine
@@ -21,13 +23,22 @@ TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "1
 
 def run(tiny_folder, out, *launcher: str) -> dict[str, np.ndarray]:
     command = [sys.executable, *launcher, str(HERE / "team_run.py"), tiny_folder, str(out)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(np.load(out))
 
 
-def test_two_processes_make_the_updates_of_one_and_the_second_outlives_ctrl_c(tiny_folder, tmp_path):
+def sequences(tokens: np.ndarray, logprobs: np.ndarray) -> list[list[types.SampledSequence]]:
+    """Of each prompt, from arrays (prompts * members, T)."""
+    made = [
+        types.SampledSequence("length", "", _tokens_list=t.tolist(), _logprobs_list=q.tolist())
+        for t, q in zip(tokens, logprobs, strict=True)
+    ]
+    return [made[i : i + team_run.MEMBERS] for i in range(0, len(made), team_run.MEMBERS)]
+
+
+def test_two_processes_make_the_updates_of_one_and_the_second_outlives_ctrl_c(tiny_folder, renderer, tmp_path):
     team_run.main(tiny_folder, str(tmp_path / "one.npz"))
     alone = dict(np.load(tmp_path / "one.npz"))
     together = run(
@@ -37,6 +48,10 @@ def test_two_processes_make_the_updates_of_one_and_the_second_outlives_ctrl_c(ti
     assert (alone.pop("signals"), together.pop("signals")) == (0, 2)
     assert alone.keys() == together.keys()
     assert "weights" in str(alone["error"])
+    first = (sequences(found.pop("tokens0"), found.pop("sampled0")) for found in (alone, together))
+    base, wanted = load_reference(tiny_folder), team_run.drawn(0)  # an adapter begins with 0
+    for prompt, one, two in zip(team_run.prompts(renderer), *first, strict=True):
+        assert_same_draws(one, two, prompt, wanted, base, renderer.processing)
     for name, value in alone.items():
         if name == "error":
             assert str(value) == str(together[name])
@@ -62,7 +77,7 @@ def test_a_follower_ends_when_the_first_process_dies():
     env = os.environ | TORCHRUN | {"MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", LEFT_ALONE]
     with subprocess.Popen(command, env=env | {"RANK": "0", "LOCAL_RANK": "0"}):
-        left = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        left = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert left.returncode == 1
     assert "EngineGone: process 1 (from 0) of 2 lost the others" in left.stderr
 

@@ -47,8 +47,9 @@ class Base:
         self.model = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
         # Of the frozen vision tower: one cache for all.
+        batch = 1 if options.batch_invariant else _PICTURES
         self.pictures = Pictures(
-            self.model, self.processing, frozen=True, cache_bytes=options.picture_cache_bytes, batch=_PICTURES
+            self.model, self.processing, frozen=True, cache_bytes=options.picture_cache_bytes, batch=batch
         )
 
     @property

@@ -16,5 +16,6 @@ class LocalOptions:
     picture_cache_bytes: int = 1 << 30  # features of pictures, kept while the vision tower is frozen
     gradient_checkpointing: bool = False  # compute a layer's inner values again for the gradient: less memory, slower
     merge_lora: bool = True  # sample with the adapter merged into a copy of the weights
+    batch_invariant: bool = False  # each request is sampled alone: the same to the bit, whoever asks beside it; slower
     compile: bool = False  # torch.compile the decoding step (CUDA graphs on a GPU)
     fused_decoder: bool = True  # run the decoder's layers here where they are known; else through transformers

@@ -55,11 +55,16 @@ class LocalSamplingClient:
         answers: list = list(prompts)
         good = [i for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)]
         requests = [SampleRequest(prompts[i], *payloads[i][1:]) for i in good]
-        work = Sampling(requests, self._snapshot.key)
-        drawn = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
+        # Alone a request has matrices of the same shapes each time: how a row is summed depends on the rows beside it.
+        alone = self._service.options.batch_invariant
+        drawn = [a for batch in ([[q] for q in requests] if alone else [requests]) for a in self._sample(batch)]
         for i, sequences in zip(good, drawn, strict=True):
             answers[i] = types.SampleResponse(sequences=sequences)
         return answers
+
+    def _sample(self, requests: list[SampleRequest]) -> list[list[types.SampledSequence]]:
+        work = Sampling(requests, self._snapshot.key)
+        return self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
 
     def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture:
         """For each token of the prompt its log-probability given those before it; None for the first and for images."""
