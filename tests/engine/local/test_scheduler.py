@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import until
+from made import until
 
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
