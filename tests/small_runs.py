@@ -6,7 +6,8 @@ from made import jpeg
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
-from geospot.runs import query_rollouts, read_metrics
+from geospot.runs.folder import read_metrics
+from geospot.runs.rollouts import query_rollouts
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 

@@ -133,7 +133,7 @@ def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path,
 
 def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):
     from geospot.asking.subject import run_setting
-    from geospot.training.loop import find_checkpoint
+    from geospot.runs.checkpoints import find_checkpoint
 
     checkpoint = find_checkpoint(str(sft_run[0]))
     assert run_setting(checkpoint, "max_steps", 0) == 90

@@ -13,7 +13,7 @@ from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
-from geospot.runs import RunFolder
+from geospot.runs.folder import RunFolder
 from geospot.train import TrainConfig
 from geospot.training.advantages import group_advantages
 from geospot.training.rollout import ask_all, log_rows, request_seed

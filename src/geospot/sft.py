@@ -12,10 +12,11 @@ from tinker import types
 from geospot.answer import format_answer, prompt_text
 from geospot.config import LoopConfig, run_command
 from geospot.progress import Progress
+from geospot.runs.checkpoints import find_checkpoint
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
 from geospot.training.held_out import Evaluation
-from geospot.training.loop import Loop, find_checkpoint, shown
+from geospot.training.loop import Loop, shown
 from geospot.training.optim import adam, learning_rate_at, peak_learning_rate
 
 

@@ -30,13 +30,15 @@ from geospot.errors import DataError
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
 from geospot.reward import RewardConfig, RewardParts
-from geospot.runs import last_checkpoint, plain_config, read_config
+from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
+from geospot.runs.config import plain_config
+from geospot.runs.folder import read_config
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.training.advantages import group_advantages
 from geospot.training.estimate import grpo_estimate
 from geospot.training.held_out import Evaluation
-from geospot.training.loop import Batch, Loop, find_checkpoint, shown
+from geospot.training.loop import Batch, Loop, shown
 from geospot.training.optim import learning_rate_at, peak_learning_rate
 from geospot.training.rollout import Asked, Rollouts, log_rows, request_seed, score
 from geospot.training.update import answer_logprobs, per_token, update

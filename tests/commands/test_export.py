@@ -82,7 +82,7 @@ def test_plain_transformers_and_peft_agree(engine, rank, common, renderer, tiny_
         written = run(ExportConfig(
             checkpoint=str(tmp_path / "run"), out=str(tmp_path / "out"), form="both" if rank else "auto", **where
         ))  # fmt: skip
-        from geospot.training.loop import find_checkpoint
+        from geospot.runs.checkpoints import find_checkpoint
 
         whole, ours = engines_logprobs(config, find_checkpoint(str(tmp_path / "run")), renderer)
     assert set(written) == ({"adapter", "merged"} if rank else {"merged"})

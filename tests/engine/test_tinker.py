@@ -21,7 +21,8 @@ from geospot.engine import open_engine, settle_engine
 from geospot.engine.choose import choose
 from geospot.engine.tinker.checks import Server, check_model
 from geospot.errors import EngineError, EngineGone
-from geospot.runs import RunFolder, read_checkpoints, read_metrics
+from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.folder import RunFolder, read_metrics
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.train import TrainConfig

@@ -15,18 +15,12 @@ import numpy as np
 import pytest
 
 from geospot.errors import RunError
-from geospot.files import JsonLines, remove_leftovers
-from geospot.runs import (
-    RunFolder,
-    StopRequest,
-    atomic_folder,
-    query_rollouts,
-    read_checkpoints,
-    read_config,
-    read_metrics,
-    write_json_atomic,
-)
+from geospot.files import JsonLines, atomic_folder, remove_leftovers, write_json_atomic
+from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.config import differences, plain_config, refused, session_facts
+from geospot.runs.control import StopRequest
+from geospot.runs.folder import RunFolder, read_config, read_metrics
+from geospot.runs.rollouts import query_rollouts
 
 CONFIG = {"model": "geospot/tiny", "seed": 7, "max_steps": 20, "reward": {"tau_km": [2000.0, 25.0]}}
 
@@ -34,7 +28,8 @@ CONFIG = {"model": "geospot/tiny", "seed": 7, "max_steps": 20, "reward": {"tau_k
 TRAIN = """
 import sys, time
 import numpy as np
-from geospot.runs import RunFolder, atomic_folder
+from geospot.files import atomic_folder
+from geospot.runs.folder import RunFolder
 
 def train(path, steps=12, pause=0.004):
     with RunFolder.create(path, {"seed": 7, "max_steps": steps}) as run:
@@ -511,7 +506,7 @@ def test_full_disk_gives_clear_errors_and_damages_nothing(tmp_path):
 
 STOP = """
 import os
-from geospot.runs import StopRequest
+from geospot.runs.control import StopRequest
 try:
     with StopRequest() as stop:
         print("ready", flush=True)

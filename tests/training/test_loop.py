@@ -23,7 +23,9 @@ from geospot.config import default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import DataError, EngineError
-from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
+from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.folder import RunFolder, read_config, read_metrics
+from geospot.runs.rollouts import query_rollouts
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
 from geospot.train import TrainConfig, start_checkpoint

@@ -12,8 +12,8 @@ import pytest
 
 from geospot import cli
 from geospot.answer import prompt_text
-from geospot.runs import read_checkpoints
-from geospot.runs import read_config, read_metrics
+from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.folder import read_config, read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft

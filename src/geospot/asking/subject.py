@@ -7,8 +7,9 @@ import chz
 
 from geospot.engine import weights_info
 from geospot.models.loading import TINY
-from geospot.runs import read_config
-from geospot.training.loop import check_model, find_checkpoint
+from geospot.runs.checkpoints import find_checkpoint
+from geospot.runs.folder import read_config
+from geospot.training.loop import check_model
 
 
 @dataclass(frozen=True)

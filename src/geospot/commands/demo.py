@@ -15,7 +15,7 @@ from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
 from geospot.report.demo import Stage, write_demo_report, write_results_json
-from geospot.runs import read_checkpoints
+from geospot.runs.checkpoints import find_checkpoint, read_checkpoints
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
 from geospot.scoring.terminal import table_row
@@ -25,7 +25,6 @@ from geospot.sft import run as run_sft
 from geospot.train import TrainConfig
 from geospot.train import run as run_train
 from geospot.training.held_out import EvalSet, evaluate, load_eval_set
-from geospot.training.loop import find_checkpoint
 
 
 @chz.chz

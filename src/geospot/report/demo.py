@@ -12,7 +12,7 @@ import chz
 from geospot._version import __version__
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
-from geospot.runs import read_metrics
+from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.results import finite
 from geospot.training.rollout import Rollouts

@@ -20,7 +20,9 @@ from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
-from geospot.runs import RunFolder, StopRequest, is_remote, last_checkpoint, read_checkpoints
+from geospot.runs.checkpoints import last_checkpoint, read_checkpoints
+from geospot.runs.control import StopRequest
+from geospot.runs.folder import RunFolder
 from geospot.runs.positions import load_position, prune_positions, save_position
 from geospot.training.held_out import EvalSet, Evaluation, evaluate, load_eval_set, rollout_rows
 
@@ -267,22 +269,6 @@ class Loop:
 def shown(metrics: dict) -> dict:
     """What the progress bar shows of an evaluation."""
     return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
-
-
-def find_checkpoint(path: str) -> str:
-    """The weights behind a path: a checkpoint, or the newest checkpoint of a run folder."""
-    if is_remote(path):
-        return path
-    folder = Path(path).expanduser()
-    if (folder / "checkpoints.jsonl").is_file():
-        if not (last := last_checkpoint(folder)):
-            raise DataError(f"checkpoint={path!r}: the run has no checkpoint left; start it again to go on")
-        return last.path
-    if (folder / "state.json").is_file():
-        return str(folder)
-    raise DataError(
-        f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl), nor a checkpoint (state.json), nor tinker://..."
-    )
 
 
 def check_model(checkpoint: str, *names: str, base_url: str | None = None) -> None:
