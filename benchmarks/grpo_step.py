@@ -21,6 +21,7 @@ import torch
 from tinker import types
 
 from geospot.answer import prompt_text
+from geospot.asking.requests import ask_all
 from geospot.data.samples import Sample
 from geospot.data.world.bluemarble import encode_jpeg, label_places
 from geospot.data.world.mosaic import BlueMarble
@@ -31,7 +32,7 @@ from geospot.progress import table
 from geospot.train import Clock, TrainConfig, update
 from geospot.training.advantages import group_advantages
 from geospot.training.optim import adam
-from geospot.training.rollout import ask_all, score
+from geospot.training.rollout import score
 
 
 def samples_of(n: int, first: int) -> list[Sample]:

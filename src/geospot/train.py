@@ -22,6 +22,7 @@ import chz
 import numpy as np
 
 from geospot.answer import prompt_text
+from geospot.asking.requests import Asked, Rollouts, request_seed
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path, not_negative, positive, run_command
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
@@ -40,7 +41,7 @@ from geospot.training.estimate import grpo_estimate
 from geospot.training.held_out import Evaluation
 from geospot.training.loop import Batch, Loop, shown
 from geospot.training.optim import learning_rate_at, peak_learning_rate
-from geospot.training.rollout import Asked, Rollouts, log_rows, request_seed, score
+from geospot.training.rollout import log_rows, score
 from geospot.training.update import answer_logprobs, per_token, update
 
 LOSSES = ("importance_sampling", "ppo", "cispo")

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geospot.answer import Answer
-from geospot.asking.calibration import Calibration, Subject, calibrate
+from geospot.asking.calibration import CalibratedOn, Calibration, calibrate
 from geospot.asking.cluster import gather
 from geospot.asking.consensus import guesses_of_texts
-from geospot.asking.guess import make_guess
+from geospot.asking.guesser import make_guess
 from geospot.asking.photos import PhotoError, clean, download, find_photos, read_photos
 from geospot.earth.circle import circle_rings
 from geospot.earth.distance import MAX_DISTANCE_KM, destination, haversine_km
 from geospot.errors import RunError
 from geospot.report.guesses import FORMATS, KML, as_text
 
-SUBJECT = Subject("m", None, None, 8, 1.0, False)
+SUBJECT = CalibratedOn("m", None, None, 8, 1.0, False)
 
 
 def answer(lat, lon, **labels) -> Answer:

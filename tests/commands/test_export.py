@@ -10,6 +10,7 @@ from servers.tinker import Serving
 from tinker import types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
+from geospot.asking.requests import Asked
 from geospot.commands.export import ExportConfig, run
 from geospot.config import run_command
 from geospot.data.samples import Sample
@@ -19,7 +20,6 @@ from geospot.errors import EngineError
 from geospot.models.loading import decode_image
 from geospot.sft import SftConfig
 from geospot.sft import run as run_sft
-from geospot.training.rollout import Asked
 
 STEPS = {"max_steps": 2, "batch_size": 6, "learning_rate": 2e-2}
 

@@ -13,6 +13,7 @@ from servers.tinker import Fault, Serving, connect
 from small_runs import metrics, rollouts
 from tinker import types
 
+from geospot.asking.requests import Asked
 from geospot.commands.eval import EvalConfig
 from geospot.commands.eval import run as run_eval
 from geospot.data.samples import Sample
@@ -28,7 +29,6 @@ from geospot.sft import run as run_sft
 from geospot.train import TrainConfig
 from geospot.train import run as run_train
 from geospot.training.datums import supervised_datum
-from geospot.training.rollout import Asked
 
 GRPO = {"max_steps": 3, "group_size": 4, "num_substeps": 2, "eval_every": 2}
 

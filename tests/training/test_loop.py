@@ -19,6 +19,7 @@ from made import jpeg
 from small_runs import metrics, rollouts
 from tinker import types
 
+from geospot.asking.requests import Asked, ask_all
 from geospot.config import default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -31,7 +32,6 @@ from geospot.sft import run as run_sft
 from geospot.train import TrainConfig, start_checkpoint
 from geospot.train import run as run_train
 from geospot.training.loop import Loop
-from geospot.training.rollout import Asked, ask_all
 
 
 def test_sft_learns_to_answer(sft_run):

@@ -7,11 +7,11 @@ import pytest
 from tinker import types
 
 from geospot.answer import parse_answer
+from geospot.asking.requests import Rollouts
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import EngineError
 from geospot.train import TrainConfig
-from geospot.training.rollout import Rollouts
 from geospot.training.update import answer_logprobs, minibatch, per_token
 
 PROMPT = types.ModelInput(chunks=[types.EncodedTextChunk(tokens=[1, 2, 3])])

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from geospot.asking.requests import ask_all, request_seed
 from geospot.data.samples import Sample
 from geospot.errors import RunError
 from geospot.files import FolderLock, JsonLines, write_json_atomic
 from geospot.models.prompt import Renderer
-from geospot.training.rollout import ask_all, request_seed
 
 
 @dataclass(frozen=True)

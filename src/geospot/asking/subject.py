@@ -6,10 +6,10 @@ from pathlib import Path
 import chz
 
 from geospot.engine import weights_info
+from geospot.errors import DataError
 from geospot.models.loading import TINY
 from geospot.runs.checkpoints import find_checkpoint
 from geospot.runs.folder import read_config
-from geospot.training.loop import check_model
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,12 @@ def run_setting(checkpoint: str | None, key: str, otherwise):
     place = Path(checkpoint or "").expanduser().absolute()
     run = next((folder for folder in (place, *place.parents[1:2]) if (folder / "checkpoints.jsonl").is_file()), None)
     return otherwise if run is None or not checkpoint else read_config(run).get(key, otherwise)
+
+
+def check_model(checkpoint: str, *names: str, base_url: str | None = None) -> None:
+    """DataError where a checkpoint was trained on another model than any of these names (or folders) of one."""
+    theirs = weights_info(checkpoint, base_url).base_model
+    if theirs not in names:
+        raise DataError(
+            f"model_name={names[0]!r}: the checkpoint {checkpoint} is of {theirs!r}; set model_name={theirs}"
+        )

@@ -5,9 +5,8 @@ from pathlib import Path
 import chz
 import numpy as np
 
-from geospot.asking.calibration import Calibration, calibrate
+from geospot.asking.calibration import Calibration, calibrate, calibrated_subject, calibration_path
 from geospot.asking.consensus import guesses_of_texts
-from geospot.asking.kept import calibrated_subject, calibration_path
 from geospot.asking.subject import Subject
 from geospot.commands.eval import AskConfig, ask, model_words
 from geospot.config import run_command

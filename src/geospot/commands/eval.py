@@ -8,10 +8,9 @@ import chz
 
 from geospot.answer import prompt_text
 from geospot.asking.answer_log import AnswerLog, Question, ask_set
-from geospot.asking.calibration import Calibration
+from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.consensus import guesses_of_texts
 from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
-from geospot.asking.kept import find_calibration
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import SOURCES, EngineConfig, SourceConfig, not_negative, positive, run_command
 from geospot.data.records import Source

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import chz
 
-from geospot.asking.guess import Guess
-from geospot.asking.guesser import Guesser, GuesserConfig
+from geospot.asking.guesser import Guess, Guesser, GuesserConfig
 from geospot.asking.photos import Photo, PhotoError, find_photos, read_photos
 from geospot.commands.eval import model_words
 from geospot.config import fail, not_negative, positive, run_command

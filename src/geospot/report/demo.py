@@ -10,12 +10,12 @@ from pathlib import Path
 import chz
 
 from geospot._version import __version__
+from geospot.asking.requests import Rollouts
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
 from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.results import finite
-from geospot.training.rollout import Rollouts
 
 
 @dataclass(frozen=True)

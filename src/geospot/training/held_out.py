@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from geospot.answer import prompt_text
+from geospot.asking.requests import Rollouts, ask_all
 from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.stream import read_all
@@ -16,7 +17,7 @@ from geospot.scoring.judge import Evaluation as Judged
 from geospot.scoring.judge import judge
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.truths import Truths
-from geospot.training.rollout import Rollouts, ask_all, log_rows
+from geospot.training.rollout import log_rows
 
 # What a line of metrics.jsonl holds of an evaluation; the demo and `geospot eval` report everything.
 LOGGED = (

@@ -10,12 +10,13 @@ from typing import Any
 
 import chz
 
+from geospot.asking.subject import check_model
 from geospot.config import MAY_DIFFER, LoopConfig, default_log_path
 from geospot.data.labels import LabelFiller
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
-from geospot.engine import open_engine, settle_engine, weights_info
+from geospot.engine import open_engine, settle_engine
 from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -269,12 +270,3 @@ class Loop:
 def shown(metrics: dict) -> dict:
     """What the progress bar shows of an evaluation."""
     return {"median_km": metrics["eval/median_km"]} if "eval/median_km" in metrics else {}
-
-
-def check_model(checkpoint: str, *names: str, base_url: str | None = None) -> None:
-    """DataError where a checkpoint was trained on another model than any of these names (or folders) of one."""
-    theirs = weights_info(checkpoint, base_url).base_model
-    if theirs not in names:
-        raise DataError(
-            f"model_name={names[0]!r}: the checkpoint {checkpoint} is of {theirs!r}; set model_name={theirs}"
-        )

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tinker import types
 
+from geospot.asking.requests import Rollouts
 from geospot.errors import EngineError
 from geospot.training.datums import policy_datum, policy_diagnostics
 from geospot.training.optim import adam
-from geospot.training.rollout import Rollouts
 
 if TYPE_CHECKING:
     from geospot.train import TrainConfig
