@@ -29,10 +29,12 @@ from geospot.engine import open_engine
 from geospot.models.loading import TINY, decode_image, load_model, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import table
-from geospot.train import Clock, TrainConfig, update
+from geospot.train import TrainConfig
 from geospot.training.advantages import group_advantages
+from geospot.training.loop import Clock
 from geospot.training.optim import adam
 from geospot.training.rollout import score
+from geospot.training.update import update
 
 
 def samples_of(n: int, first: int) -> list[Sample]:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from geospot.answer import Answer
 from geospot.asking.calibration import CalibratedOn, Calibration, calibrate
-from geospot.asking.cluster import gather
-from geospot.asking.consensus import guesses_of_texts
+from geospot.asking.cluster import gather, read_draws
+from geospot.asking.consensus import guesses_of_draws
 from geospot.asking.guesser import make_guess
 from geospot.asking.photos import PhotoError, clean, download, find_photos, read_photos
 from geospot.earth.circle import circle_rings
@@ -68,7 +68,7 @@ def test_masses_sum_to_the_answers_that_were_read(coordinates, failed):
 
 
 def test_one_answer_is_the_guess_digit_for_digit():
-    guesses, spread = guesses_of_texts("m", ["a"], [["Latitude: 12.3456\nLongitude: -7.8901"]])
+    guesses, spread = guesses_of_draws("m", ["a"], [read_draws(["Latitude: 12.3456\nLongitude: -7.8901"])])
     assert (guesses.lat[0], guesses.lon[0], spread[0]) == (12.3456, -7.8901, pytest.approx(1.0))
 
 

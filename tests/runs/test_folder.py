@@ -116,20 +116,20 @@ def test_resume_modes(tmp_path):
 def test_another_config_is_refused_with_the_keys_and_nothing_is_lost(tmp_path):
     with RunFolder.create(tmp_path, CONFIG) as run:
         run.log(0, {"reward": 0.5})
-    other = CONFIG | {"seed": 8, "max_steps": 40, "reward": {"tau_km": [2000.0, 50.0]}, "new": True}
+    other = CONFIG | {"seed": 8, "save_every": 40, "reward": {"tau_km": [2000.0, 50.0]}, "new": True}
     with pytest.raises(RunError) as caught:
         RunFolder.create(tmp_path, other)
     message = str(caught.value)
     assert "seed: 7 there, 8 asked for" in message
     assert "reward.tau_km: [2000.0, 25.0] there, [2000.0, 50.0] asked for" in message
     assert "new: '<absent>' there, True asked for" in message
-    assert "max_steps:" not in message
+    assert "save_every:" not in message
     assert "another folder" in message
     assert read_config(tmp_path) == CONFIG
-    with RunFolder.create(tmp_path, CONFIG | {"max_steps": 40}) as run:  # the lock was given back; this may differ
+    with RunFolder.create(tmp_path, CONFIG | {"save_every": 40}) as run:  # the lock was given back; this may differ
         assert len(read_metrics(run.path)) == 1
     sessions = json.loads((tmp_path / "config.json").read_text())["sessions"]
-    assert [s.get("changed") for s in sessions] == [None, {"max_steps": [20, 40]}]
+    assert [s.get("changed") for s in sessions] == [None, {"save_every": ["<absent>", 40]}]
 
 
 def test_logs_without_a_config_are_not_adopted(tmp_path):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from tinker import types
 
-from geospot.answer import parse_answer
 from geospot.asking.requests import Rollouts
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -24,8 +23,7 @@ def rollouts(*logprobs) -> Rollouts:
         for lp in logprobs
     ]
     texts = ["" for _ in sequences]
-    answers = [parse_answer(text) for text in texts]
-    return Rollouts([Sample("a", (b"",), Place(0.0, 0.0))], [PROMPT], len(sequences), sequences, texts, answers)
+    return Rollouts([Sample("a", (b"",), Place(0.0, 0.0))], [PROMPT], len(sequences), sequences, texts)
 
 
 class Reference:

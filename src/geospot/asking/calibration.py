@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geospot.asking.answer_log import Question
+from geospot.asking.requests import Question
 from geospot.asking.subject import Subject
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.errors import RunError

@@ -8,11 +8,10 @@ from pathlib import Path
 import chz
 
 from geospot.answer import Answer, parse_answer, prompt_text
-from geospot.asking.answer_log import Question
 from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.cluster import Candidate, gather
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
-from geospot.asking.requests import ask_all, request_seed
+from geospot.asking.requests import Question, ask_texts
 from geospot.asking.subject import Subject
 from geospot.config import EngineConfig
 from geospot.data.samples import Sample
@@ -215,18 +214,8 @@ class Guesser:
             self._open = service, renderer, self.subject.sampler(service)
         _, renderer, sampler = self._open
         nowhere = Place(float("nan"), float("nan"))
-        rollouts = ask_all(
-            sampler,
-            renderer,
-            [Sample(photo.name, (photo.picture,), nowhere) for photo in photos],
-            question.text,
-            num_samples=question.num_samples,
-            seeds=[request_seed(question.seed, first + i) for i in range(len(photos))],
-            max_tokens=question.max_tokens,
-            temperature=question.temperature,
-        )
-        n = question.num_samples
-        return [rollouts.texts[i * n : (i + 1) * n] for i in range(len(photos))]
+        samples = [Sample(photo.name, (photo.picture,), nowhere) for photo in photos]
+        return ask_texts(sampler, renderer, samples, question, range(first, first + len(photos)))
 
 
 def _batches(items: Iterable[Photo], size: int) -> Iterator[list[Photo]]:

@@ -7,14 +7,17 @@ from pathlib import Path
 import chz
 
 from geospot.answer import prompt_text
-from geospot.asking.answer_log import AnswerLog, Question, ask_set
+from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.calibration import Calibration, find_calibration
-from geospot.asking.consensus import guesses_of_texts
-from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
+from geospot.asking.cluster import Draws
+from geospot.asking.consensus import guesses_of_draws
+from geospot.asking.requests import Question
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import SOURCES, EngineConfig, SourceConfig, not_negative, positive, run_command
+from geospot.data.held_out import count_held_out, held_out_places, held_out_samples
 from geospot.data.records import Source
 from geospot.data.samples import SkipCounter
+from geospot.data.sets import held_out_sets
 from geospot.data.world.mosaic import WorldConfig
 from geospot.earth.score import parse_scale
 from geospot.engine import open_engine
@@ -147,7 +150,7 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
     if config.data is not None:
         gallery = Gallery.of(evaluation)
         gallery.read(
-            sample for _, source in _sources(config) for sample in read_eval_samples(config, source, SkipCounter())
+            sample for _, source in _sources(config) for sample in held_out_samples(config, source, SkipCounter())
         )
         galleries[evaluation.name] = gallery
     about = {"predictions": config.predictions, "truth": config.truth or config.data or config.predictions}
@@ -156,7 +159,7 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
 
 def _sources(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, Source]]:
     zoom_km = config.zoom_km or run_setting(checkpoint, "zoom_km", WorldConfig.width_km)
-    sources = eval_sources(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
+    sources = held_out_sets(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
     if unknown := [name for name in config.sets if name not in sources]:
         raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
     return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
@@ -167,7 +170,7 @@ def set_truths(config: AskConfig, data: str) -> Truths:
     skipped, keys, places = SkipCounter(), [], []
     with Progress(f"reading the truths of {data}") as bar:
         for _, source in _sources(config):
-            for key, place in read_eval_places(config, source, skipped):
+            for key, place in held_out_places(config, source, skipped):
                 keys.append(key)
                 places.append(place)
                 bar.advance(1)
@@ -177,10 +180,10 @@ def set_truths(config: AskConfig, data: str) -> Truths:
 
 
 def ask(config: AskConfig, subject: Subject, out: Path, on_batch) -> None:
-    """Ask about every sample of every set; `on_batch(set name, samples, answer texts)` is told of each batch."""
+    """Ask about every sample of every set; `on_batch(set name, samples, draws)` is called with each batch."""
     question, skipped = config.question(subject.region), SkipCounter()
     sources = _sources(config, subject.checkpoint)
-    counts = [count_samples(config, source) for _, source in sources]
+    counts = [count_held_out(config, source) for _, source in sources]
     settings = {
         "model_name": subject.model_name, "checkpoint": subject.checkpoint, "step": subject.step,
         "data": config.data or "bluemarble",
@@ -198,13 +201,13 @@ def ask(config: AskConfig, subject: Subject, out: Path, on_batch) -> None:
         total = None if None in counts else sum(counts)
         with Progress("evaluating", total=total, initial=0) as bar:
             for name, source in sources:
-                samples = read_eval_samples(config, source, skipped)
+                samples = held_out_samples(config, source, skipped)
                 batches = ask_set(
                     lambda: subject.sampler(service), renderer, name, samples, question, log,
                     batch_size=config.batch_size,
                 )  # fmt: skip
-                for part, texts, _ in batches:
-                    on_batch(name, part, texts)
+                for part, draws, _ in batches:
+                    on_batch(name, part, draws)
                     bar.advance(len(part))
     if skipped:
         print(f"samples skipped: {skipped}")
@@ -217,12 +220,12 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     answered: dict[str, tuple[list, list, list]] = {}
     galleries: dict[str, Gallery] = {}
 
-    def keep(name: str, samples: list, texts: list[list[str]]) -> None:
-        keys, places, all_texts = answered.setdefault(name, ([], [], []))
+    def keep(name: str, samples: list, draws: list[Draws]) -> None:
+        keys, places, all_draws = answered.setdefault(name, ([], [], []))
         keys += [sample.key for sample in samples]
         places += [sample.place for sample in samples]
-        all_texts += texts
-        galleries.setdefault(name, Gallery()).offer(samples, texts)
+        all_draws += draws
+        galleries.setdefault(name, Gallery()).offer(samples, draws)
 
     ask(config, subject, out, keep)
     found = {name: _judged(config, name, *parts, calibration) for name, parts in answered.items()}
@@ -237,8 +240,8 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     return found, galleries, about, out
 
 
-def _judged(config: EvalConfig, name: str, keys, places, texts, calibration: Calibration | None) -> Evaluation:
-    guesses, _ = guesses_of_texts(name, keys, texts, calibration, config.probability)
+def _judged(config: EvalConfig, name: str, keys, places, draws, calibration: Calibration | None) -> Evaluation:
+    guesses, _ = guesses_of_draws(name, keys, draws, calibration, config.probability)
     return judge(Truths.of(keys, places), guesses, scale=config.scale)
 
 

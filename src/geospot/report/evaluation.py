@@ -11,7 +11,7 @@ import chz
 import numpy as np
 
 from geospot._version import __version__
-from geospot.asking.consensus import read_draws
+from geospot.asking.cluster import Draws
 from geospot.data.samples import Sample
 from geospot.report import Example, Row, StageAnswer, Table, pick_examples, write_report
 from geospot.report.breakdown import confusion_html, group_html, reliability_html
@@ -49,17 +49,16 @@ class Gallery:
         picked = pick_examples(evaluation.predictions.distance_km, COUNT)
         return cls({evaluation.truths.keys[i]: (rank, tag) for rank, (i, tag) in enumerate(picked)})
 
-    def offer(self, samples: Sequence[Sample], texts: Sequence[Sequence[str]]) -> None:
+    def offer(self, samples: Sequence[Sample], draws: Sequence[Draws]) -> None:
         """Samples with the answers to each."""
         from geospot.earth.distance import haversine_km
 
-        for sample, group in zip(samples, texts, strict=True):
-            draws = read_draws(group)
-            first = draws.candidates[0] if draws.candidates else None
+        for sample, group in zip(samples, draws, strict=True):
+            first = group.candidates[0] if group.candidates else None
             place = sample.place
             km = np.inf if first is None else float(haversine_km(place.lat, place.lon, first.lat, first.lon))
             self._seen += 1  # a tie goes to the earlier picture, and no sample is ever compared
-            shown = sample, group[0]
+            shown = sample, group.texts[0]
             for heap, value in ((self._best, -km), (self._worst, km)):
                 heapq.heappush(heap, (value, -self._seen, km, shown))
                 if len(heap) > COUNT:

@@ -1,40 +1,51 @@
-"""Where `geospot eval` and `calibrate` get their samples: the one place that knows about sources of data."""
+"""Held-out samples: the first so many good ones of a source, in its own order."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
+from typing import Protocol, TypeVar
 
 from geospot.data.fields import Columns
 from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
-from geospot.data.sets import held_out_sets, worker_count
+from geospot.data.sets import worker_count
 from geospot.data.sources.webdataset import Shards
 from geospot.data.stream import read_all, read_places
 from geospot.earth.place import Place
 from geospot.errors import DataError
 
-
-def eval_sources(config, zoom_km: float) -> dict[str, Source]:
-    """Name -> source of the sets that `data=` of a config stands for."""
-    return held_out_sets(config, zoom_km)
+Item = TypeVar("Item")
 
 
-def read_eval_samples(config, source: Source, skipped: SkipCounter) -> Iterator[Sample]:
-    """The first `eval_places` (0: all) good samples of a source, in its own order, one at a time."""
-    options = ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns))
+class HeldOutConfig(Protocol):
+    """What a configuration says of held-out samples; `eval_places`: how many, 0 for all."""
+
+    data: str
+    eval_places: int
+    max_pixels: int
+    columns: str
+    views: str
+    data_workers: int
+
+
+def held_out_samples(
+    config: HeldOutConfig, source: Source, skipped: SkipCounter, refuse: Callable[[Place], str | None] | None = None
+) -> Iterator[Sample]:
+    """One sample at a time; DataError where there is none. `refuse` as in `ReadOptions`; `skipped` counts the bad."""
+    options = ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns), refuse=refuse)
     samples = read_all(source, options, skipped=skipped, views=config.views, workers=worker_count(config))
     with closing(samples):
-        yield from _some(samples, config.eval_places, source, skipped)
+        yield from _first(samples, config.eval_places, source, skipped)
 
 
-def read_eval_places(config, source: Source, skipped: SkipCounter) -> Iterator[tuple[str, Place]]:
-    """(key, place) of the first `eval_places` (0: all) records of a source; their pictures are not decoded."""
+def held_out_places(config: HeldOutConfig, source: Source, skipped: SkipCounter) -> Iterator[tuple[str, Place]]:
+    """(key, place) of the same samples; their pictures are not decoded."""
     with closing(read_places(source, Columns.parse(config.columns), skipped, config.views)) as found:
-        yield from _some(found, config.eval_places, source, skipped)
+        yield from _first(found, config.eval_places, source, skipped)
 
 
-def _some(items: Iterator, limit: int, source: Source, skipped: SkipCounter) -> Iterator:
+def _first(items: Iterator[Item], limit: int, source: Source, skipped: SkipCounter) -> Iterator[Item]:
     empty = True
     for item in islice(items, limit or None):
         empty = False
@@ -43,7 +54,7 @@ def _some(items: Iterator, limit: int, source: Source, skipped: SkipCounter) -> 
         raise DataError(f"no usable sample in {source.spec}; skipped: {skipped}")
 
 
-def count_samples(config, source: Source) -> int | None:
+def count_held_out(config: HeldOutConfig, source: Source) -> int | None:
     """How many samples there are at most, for the time left; None where counting would mean reading everything."""
     if config.eval_places:
         return config.eval_places
