@@ -400,17 +400,19 @@ def test_the_light_install_scores_compares_and_inspects(tmp_path):
         rows = "".join(f"{i},{40 + i + off},{i}\n" for i in range(30))
         (tmp_path / f"{name}.csv").write_text("id,lat,lon\n" + rows)
     (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    (tmp_path / "metadata.json").write_text('[{"image": "0.jpg", "lat": 48.8, "lon": 2.3}]')
     (tmp_path / "photos.csv").write_text("image,lat,lon\n0.jpg,48.8,2.3\n")
     results = run_light(
         [
             "eval predictions=a.csv truth=truth.csv out=a references=all",
             "compare a.csv b.csv truth=truth.csv resamples=200 out=both",
-            "data inspect photos.csv out=page.html",
+            "data inspect metadata.json out=page.html",
+            "data inspect photos.csv",  # a CSV of pictures is read by pyarrow
         ],
         tmp_path,
     )
-    assert [status for status, _ in results.values()] == ["0", "0", "0"], results
-    (_, scored), (_, compared), (_, inspected) = results.values()
+    assert [status for status, _ in results.values()] == ["0", "0", "0", "2"], results
+    (_, scored), (_, compared), (_, inspected), _ = results.values()
     assert "median km" in scored
     assert "b − a" in compared
     assert "France" in inspected

@@ -183,7 +183,7 @@ def test_missing_columns_say_the_mend(tmp_path):
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     table = write(tmp_path / "a.parquet", rows(1, struct))
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"geospot\[parquet\]"):
+    with pytest.raises(DataError, match="uv sync --extra train"):
         open_source(str(table))
 
 
