@@ -21,6 +21,7 @@ import torch
 from tinker import types
 
 from geospot.answer import prompt_text
+from geospot.asking.requests import ask_all
 from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.data.world.bluemarble import encode_jpeg, label_places
@@ -29,10 +30,11 @@ from geospot.engine import open_engine
 from geospot.models.loading import TINY, decode_image, load_model, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import table
-from geospot.train import Clock, update
 from geospot.training.advantages import group_advantages
+from geospot.training.loop import Clock
 from geospot.training.optim import adam
-from geospot.training.rollout import ask_all, score
+from geospot.training.rollout import score
+from geospot.training.update import update
 
 
 def samples_of(n: int, first: int) -> list[Sample]:

@@ -169,6 +169,7 @@ def measure(args, url: str) -> dict:
     """The step against the service at `url`."""
     import httpx
 
+    from geospot.asking.requests import Asked
     from geospot.config import TrainConfig
     from geospot.data.samples import Sample
     from geospot.earth.place import Place
@@ -178,7 +179,6 @@ def measure(args, url: str) -> dict:
     from geospot.models.prompt import Renderer
     from geospot.training.datums import policy_datum
     from geospot.training.optim import adam
-    from geospot.training.rollout import Asked
 
     samples = [Sample(str(i), (picture(i),), Place(1.0, 2.0)) for i in range(args.pictures)]
     total = sum(len(sample.pictures[0]) for sample in samples)

@@ -7,7 +7,8 @@ from geospot.config import SftConfig
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
-from geospot.runs import query_rollouts, read_metrics
+from geospot.runs.folder import read_metrics
+from geospot.runs.rollouts import query_rollouts
 from geospot.sft import run as run_sft
 
 CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24)]

@@ -18,9 +18,10 @@ from geospot import __main__ as geospot
 from geospot import config as configs
 from geospot import sft, train
 from geospot.cli import ALIASES, extra_of, help_page, parse
-from geospot.config import FORMATS, MAY_DIFFER, SftConfig, TrainConfig
+from geospot.config import FORMATS, SftConfig, TrainConfig
 from geospot.config.keys import TOPICS
 from geospot.report import guess_files
+from geospot.runs.config import MAY_DIFFER
 from geospot.scoring.results import finite
 
 CONFIGS = {name: geospot.config_class(name) for name in geospot.COMMANDS}
@@ -296,7 +297,7 @@ def test_the_checkpoint_says_which_model(sft_run, shards, tiny_folder, tmp_path,
 
 def test_what_a_run_was_set_to_is_what_it_is_evaluated_with(sft_run, tmp_path):
     from geospot.asking.subject import run_setting
-    from geospot.training.loop import find_checkpoint
+    from geospot.runs.checkpoints import find_checkpoint
 
     checkpoint = find_checkpoint(str(sft_run[0]))
     assert run_setting(checkpoint, "max_steps", 0) == 90

@@ -8,15 +8,16 @@ import numpy as np
 import task
 import torch
 
+from geospot.asking.requests import ask_all, request_seed
 from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
-from geospot.runs import RunFolder
+from geospot.runs.folder import RunFolder
 from geospot.training.advantages import group_advantages
-from geospot.training.rollout import ask_all, log_rows, request_seed
+from geospot.training.rollout import log_rows
 from geospot.training.update import update
 
 

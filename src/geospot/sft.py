@@ -5,21 +5,79 @@ python -m geospot.sft model_name=Qwen/Qwen2.5-VL-3B-Instruct max_steps=1000
 
 import math
 import time
-
-from tinker import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from geospot.answer import format_answer, prompt_text
 from geospot.cli import run_command
 from geospot.config import SftConfig
+from geospot.data.samples import Sample
+from geospot.engine import settle_engine
+from geospot.models.prompt import Renderer
 from geospot.progress import Progress
+from geospot.runs.checkpoints import find_checkpoint
+from geospot.scoring.judge import Evaluation
+from geospot.training.closing import closing
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.held_out import Evaluation
-from geospot.training.loop import Loop, find_checkpoint, shown
+from geospot.training.loop import Loop, has_begun, open_loop, run_path, shown
 from geospot.training.optim import adam, learning_rate_at, peak_learning_rate
 
+if TYPE_CHECKING:
+    from tinker import types
 
-def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.Datum], int]:
+
+def run(config: SftConfig) -> list[Evaluation]:
+    """Train and print what came of it; returns the final evaluations (none if the run had finished before)."""
+    evaluations = fit(config)
+    print(closing(run_path(config, "sft"), "sft", config))
+    return evaluations
+
+
+def fit(config: SftConfig) -> list[Evaluation]:
+    """Train; returns the final evaluations: none if the run had finished before, or was stopped."""
+    config = settle_engine(config)
+    begun = has_begun(run_path(config, "sft"))
+    start_from = None if begun or not config.checkpoint else find_checkpoint(config.checkpoint)
+    peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
+    with (
+        open_loop(config, "sft", start_from) as loop,
+        Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
+    ):
+        if loop.finished:
+            print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
+            return []
+        print(estimate(loop, config))
+        for step in range(loop.first_step, config.max_steps):
+            started = time.monotonic()
+            metrics = loop.evaluate(step, loop.sampler())[0] if loop.is_eval_step(step) else {}
+            data, n_tokens = supervised_batch(loop.renderer, loop.batch(step), config)
+            rate = learning_rate_at(config, peak, step)
+            # Both requests are in flight before the first result is read.
+            forward = loop.training.forward_backward(data, "cross_entropy")
+            taken = loop.training.optim_step(adam(config, rate))
+            loss = forward.result().metrics.get("loss:sum", math.nan)  # not every server says it
+            metrics |= taken.result().metrics or {}
+            metrics |= {
+                "loss": loss,
+                "learning_rate": rate,
+                "answer_tokens": n_tokens,
+                "samples_skipped": loop.batches.position(step + 1).skipped.total(),
+                "step_seconds": time.monotonic() - started,
+            }
+            loop.run.log(step, metrics)
+            bar.advance(1, loss=loss, **shown(metrics))
+            stopping = loop.stop.requested  # looked at once: what is asked for during the save stops the next step
+            loop.save(step + 1, forced=stopping)
+            if stopping:
+                print(f"stopped after step {step}; the same command goes on from there")
+                return []
+        return loop.finish()
+
+
+def supervised_batch(
+    renderer: Renderer, samples: Sequence[Sample], config: SftConfig
+) -> "tuple[list[types.Datum], int]":
     """Datums whose summed loss is the mean over answer tokens, and how many tokens that are."""
     question = prompt_text(region=config.region)
     pairs = []
@@ -32,48 +90,17 @@ def supervised_batch(renderer, samples, config: SftConfig) -> tuple[list[types.D
 
 def estimate(loop: Loop, config: SftConfig) -> str:
     """What is left of the run will ask for, in words."""
-    samples = loop.peek()
+    if loop.first_step >= config.max_steps:
+        return estimate_text(Work(steps=0), config)
+    samples = loop.batch(loop.first_step)
     _, n_tokens = supervised_batch(loop.renderer, samples, config)
-    trained = config.batch_size * prompt_tokens(loop, prompt_text(region=config.region)) + n_tokens
-    return estimate_text(Work(steps=config.max_steps - loop.first_step, trained=trained), config)
+    prompt = prompt_tokens(loop.renderer, samples, prompt_text(region=config.region))
+    return estimate_text(
+        Work(config.max_steps - loop.first_step, trained=config.batch_size * prompt + n_tokens), config
+    )
 
 
-def run(config: SftConfig) -> list[Evaluation]:
-    """Train; returns the final evaluations (none if the run had finished before)."""
-    peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
-    with (
-        Loop.open(config, "sft", lambda: config.checkpoint and find_checkpoint(config.checkpoint)) as loop,
-        Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
-    ):
-        if loop.finished:
-            print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
-            return []
-        print(estimate(loop, config))
-        for step in loop.steps():
-            started = time.monotonic()
-            metrics = {}
-            if loop.is_eval_step(step):
-                metrics, _ = loop.evaluate(step, loop.sampler())
-            data, n_tokens = supervised_batch(loop.renderer, loop.next_batch(), config)
-            rate = learning_rate_at(config, peak, step)
-            # Both requests are in flight before the first result is read.
-            forward = loop.training.forward_backward(data, "cross_entropy")
-            taken = loop.training.optim_step(adam(config, rate))
-            loss = forward.result().metrics.get("loss:sum", math.nan)  # not every server says it
-            metrics |= taken.result().metrics or {}
-            metrics |= {
-                "loss": loss,
-                "learning_rate": rate,
-                "answer_tokens": n_tokens,
-                **loop.data_metrics(),
-                "step_seconds": time.monotonic() - started,
-            }
-            loop.run.log(step, metrics)
-            bar.advance(1, loss=loss, **shown(metrics))
-        return loop.finish()
-
-
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     run_command("sft", SftConfig, run, argv)
 

@@ -13,88 +13,148 @@ Where this departs from textbook GRPO (Shao et al., arXiv 2402.03300), and why:
 - The reward moves: tau and the weights follow the share of the run that is done (`geospot.reward`).
 """
 
-import shutil
-import time
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from geospot.answer import prompt_text
+from geospot.asking.requests import Asked, request_seed
 from geospot.cli import run_command
-from geospot.config import MAY_DIFFER, LoopConfig, SftConfig, TrainConfig, default_log_path
-from geospot.earth.distance import MAX_DISTANCE_KM
-from geospot.earth.score import geoguessr_score
-from geospot.errors import DataError
+from geospot.config import LoopConfig, SftConfig, TrainConfig, default_log_path
+from geospot.engine import settle_engine
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
-from geospot.reward import RewardConfig, RewardParts
-from geospot.runs import last_checkpoint, plain_config, read_config
-from geospot.sft import run as run_sft
+from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
+from geospot.runs.config import MAY_DIFFER, plain_config
+from geospot.runs.folder import read_config
+from geospot.scoring.judge import Evaluation
+from geospot.sft import fit as fit_sft
 from geospot.training.advantages import group_advantages
-from geospot.training.estimate import grpo_estimate
-from geospot.training.held_out import Evaluation
-from geospot.training.loop import Batch, Loop, find_checkpoint, shown
+from geospot.training.closing import closing
+from geospot.training.estimate import Work, estimate_text, prompt_tokens
+from geospot.training.loop import Clock, Loop, has_begun, open_loop, run_path, shown
 from geospot.training.optim import learning_rate_at, peak_learning_rate
-from geospot.training.rollout import Asked, Rollouts, log_rows, request_seed, score
-from geospot.training.update import answer_logprobs, per_token, update
+from geospot.training.rollout import log_rows, reward_metrics, score
+from geospot.training.update import per_token, reference_sampler, update
+
+if TYPE_CHECKING:
+    from tinker import SamplingClient
 
 # What the tiny model's warm start does not share with the run behind it.
 WARM_START = {"max_steps": 80, "batch_size": 64, "learning_rate": None, "log_to": (), "resume": "auto"}
 
 
 def run(config: TrainConfig) -> list[Evaluation]:
-    """Train; returns the final evaluations (none if the run had finished before)."""
-    reward_config, peak = config.reward_config(), peak_learning_rate(config, tiny=3e-4, otherwise=4e-5)
+    """Train and print what came of it; returns the final evaluations (none if the run had finished before)."""
+    evaluations = fit(config)
+    print(closing(run_path(config, "train"), "train", config))
+    return evaluations
+
+
+def fit(config: TrainConfig) -> list[Evaluation]:
+    """Train; returns the final evaluations: none if the run had finished before, or was stopped."""
+    config = settle_engine(config)
+    begun = has_begun(run_path(config, "train"))
+    if not begun:
+        warm_start(config)
+    start_from = None if begun else start_checkpoint(config)
     with (
-        Loop.open(config, "train", lambda: start_checkpoint(config)) as loop,
+        open_loop(config, "train", start_from) as loop,
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
             print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
             return []
-        print(grpo_estimate(loop, config))
-        reference = reference_sampler(loop) if config.kl_coef else None
-        ahead: Ahead | None = None
+        print(estimate(loop, config))
+        return grpo(loop, config, bar)
 
-        def shows_requests(finished: int, in_flight: int) -> None:
-            bar.show(sampled=finished, in_flight=in_flight)
 
-        for step in loop.steps():
-            clock = Clock()
-            sampler = loop.sampler()
-            metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
-            clock.lap("eval")
-            progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
-            on_policy = ahead is None
-            batch, asked = ahead or ask_ahead(sampler, loop, step)
-            loop.begin(batch)
-            clock.lap("data")
-            rollouts = asked.collect(min_share=config.min_group_share, on_progress=shows_requests)
-            bar.show(sampled=None, in_flight=None)
-            clock.lap("sample")
-            ahead = None
-            if config.overlap and step + 1 < config.max_steps and not loop.stop.requested:
-                with suppress(DataError):  # the next step meets it again, once this one is done and can be saved
-                    ahead = ask_ahead(sampler, loop, step + 1)
-            parts = score(rollouts, progress, reward_config)
-            advantages_BG = group_advantages(
-                parts.total.reshape(-1, config.group_size),
-                divide_by_std=config.divide_by_std,
-                leave_one_out=config.leave_one_out,
-            )
-            token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel(), reference, config)
-            clock.lap("reward")
-            rate = learning_rate_at(config, peak, step)
-            update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy)
-            clock.lap("update")
-            loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
-            metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress)
-            metrics |= update_metrics | kl_metrics | loop.data_metrics()
-            metrics |= {"requests_retried": rollouts.requests_retried, "requests_lost": rollouts.requests_lost}
-            loop.run.log(step, metrics | clock.metrics())
-            bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
-        return loop.finish()
+def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
+    """The algorithm, step by step: sample, score, advantage, update, log, save."""
+    reward_config, peak = config.reward_config(), peak_learning_rate(config, tiny=3e-4, otherwise=4e-5)
+    reference = None
+    if config.kl_coef:
+        reference = reference_sampler(loop.service, loop.training, loop.run.path, loop.state)
+    ahead: Asked | None = None  # this step's answers, where the step before asked for them
+    for step in range(loop.first_step, config.max_steps):
+        clock, sampler = Clock(), loop.sampler()
+        metrics = loop.evaluate(step, sampler)[0] if loop.is_eval_step(step) else {}
+        clock.lap("eval")
+
+        # Sample: `group_size` answers to each picture.
+        on_policy = ahead is None
+        asked = ahead or ask(loop, config, sampler, step)
+        clock.lap("data")
+        rollouts = asked.collect(
+            min_share=config.min_group_share,
+            on_progress=lambda finished, in_flight: bar.show(sampled=finished, in_flight=in_flight),
+        )
+        bar.show(sampled=None, in_flight=None)
+        clock.lap("sample")
+        ahead = None
+        more = config.overlap and step + 1 < config.max_steps and not loop.stop.requested
+        if more and loop.batches.readable(step + 1):  # else the next step meets the error, once this one is done
+            ahead = ask(loop, config, sampler, step + 1)
+
+        # Score, and compare within the group.
+        progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
+        parts = score(rollouts, progress, reward_config)
+        advantages_BG = group_advantages(
+            parts.total.reshape(-1, config.group_size),
+            divide_by_std=config.divide_by_std,
+            leave_one_out=config.leave_one_out,
+        )
+        token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel(), reference, config)
+        clock.lap("reward")
+
+        # Update.
+        rate = learning_rate_at(config, peak, step)
+        update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy)
+        clock.lap("update")
+
+        # Log and save.
+        loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
+        metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress) | update_metrics | kl_metrics
+        metrics["samples_skipped"] = loop.batches.position(step + 1).skipped.total()
+        metrics |= {"requests_retried": rollouts.requests_retried, "requests_lost": rollouts.requests_lost}
+        loop.run.log(step, metrics | clock.metrics())
+        bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
+        stopping = loop.stop.requested  # looked at once: what is asked for during the save stops the next step
+        loop.save(step + 1, forced=stopping)
+        if stopping:
+            print(f"stopped after step {step}; the same command goes on from there")
+            return []
+    return loop.finish()
+
+
+def ask(loop: Loop, config: TrainConfig, sampler: "SamplingClient", step: int) -> Asked:
+    """Ask for `group_size` answers to each picture of a step."""
+    samples = loop.batch(step)
+    return Asked(
+        sampler,
+        loop.renderer,
+        samples,
+        prompt_text(region=config.region),
+        num_samples=config.group_size,
+        seeds=[request_seed(config.seed, step, i) for i in range(len(samples))],
+        max_tokens=config.max_tokens,
+    )
+
+
+def estimate(loop: Loop, config: TrainConfig) -> str:
+    """What is left of the run will ask for, in words."""
+    if loop.first_step >= config.max_steps:
+        return estimate_text(Work(steps=0), config)
+    answers = config.group_size * config.batch_size
+    prompt = prompt_tokens(loop.renderer, loop.batch(loop.first_step), prompt_text(region=config.region))
+    work = Work(
+        steps=config.max_steps - loop.first_step,
+        requests=config.batch_size,
+        prefilled=config.batch_size * prompt,
+        sampled=answers * config.max_tokens,
+        trained=answers * config.num_epochs * (prompt + config.max_tokens),
+    )
+    return estimate_text(work, config)
 
 
 def start_checkpoint(config: TrainConfig) -> str | None:
@@ -103,19 +163,31 @@ def start_checkpoint(config: TrainConfig) -> str | None:
         return None
     if config.checkpoint != "auto":
         return find_checkpoint(config.checkpoint)
-    sft, tiny = default_log_path("sft", config.model_name), is_tiny(config.model_name)
-    begun = (Path(sft) / "checkpoints.jsonl").is_file()
-    if not begun and not tiny:
+    sft = default_log_path("sft", config.model_name)
+    if not (Path(sft) / "checkpoints.jsonl").is_file():
         print(f"no SFT run in {sft}: starting from {config.model_name} itself, which may not know the answer's form")
         return None
-    if not begun:
-        print(f"no SFT run in {sft}: {config.model_name} gets a short one first, or no answer could be read")
-        warm_start(config, sft)
-    elif tiny and not is_finished(sft) and is_warm_start(config, sft):
-        print(f"going on with the short SFT run in {sft}")
-        warm_start(config, sft)
     print(f"starting from the SFT run in {sft}{'' if is_finished(sft) else ', which is not finished'}")
     return find_checkpoint(sft)
+
+
+def warm_start(config: TrainConfig) -> None:
+    """The short SFT run that the tiny model needs where it has none, or what is left of it.
+
+    A person who stops it stops the run behind it, too: KeyboardInterrupt.
+    """
+    sft = default_log_path("sft", config.model_name)
+    if config.checkpoint != "auto" or not is_tiny(config.model_name):
+        return
+    if not (Path(sft) / "checkpoints.jsonl").is_file():
+        print(f"no SFT run in {sft}: {config.model_name} gets a short one first, or no answer could be read")
+    elif not is_finished(sft) and is_warm_start(config, sft):
+        print(f"going on with the short SFT run in {sft}")
+    else:
+        return
+    fit_sft(SftConfig(**warm_start_settings(config) | {"log_path": sft}))
+    if not is_finished(sft):
+        raise KeyboardInterrupt
 
 
 def is_finished(run: str) -> bool:
@@ -129,89 +201,12 @@ def is_warm_start(config: TrainConfig, run: str) -> bool:
     return all(there.get(key) == wanted[key] for key in wanted.keys() - MAY_DIFFER - {"engine"})
 
 
-def warm_start_settings(config: TrainConfig) -> dict:
+def warm_start_settings(config: TrainConfig) -> dict[str, Any]:
     """Eighty supervised steps for the tiny model, on the same data."""
     return {name: getattr(config, name) for name in LoopConfig.__chz_fields__} | WARM_START
 
 
-def warm_start(config: TrainConfig, folder: str) -> None:
-    """Do them, or what is left of them."""
-    run_sft(SftConfig(**warm_start_settings(config) | {"log_path": folder}))
-    if not is_finished(folder):
-        raise KeyboardInterrupt
-
-
-def reference_sampler(loop: Loop):
-    """The weights at the start of the run, for the KL term; kept with the run, so that a resumed one has the same."""
-    folder = loop.run.path / "checkpoints" / "reference"
-    if "reference" not in loop.state:
-        shutil.rmtree(folder, ignore_errors=True)  # left by a start that was killed before its first checkpoint
-        loop.state["reference"] = loop.training.save_weights_for_sampler("reference").result().path
-    path = str(folder) if folder.is_dir() else loop.state["reference"]  # the run may have been moved
-    return loop.service.create_sampling_client(model_path=path).result()
-
-
-Ahead = tuple[Batch, Asked]
-
-
-def ask_ahead(sampler, loop: Loop, step: int) -> Ahead:
-    """Ask for `group_size` answers to each picture of a step."""
-    config, batch = loop.config, loop.take()
-    seeds = [request_seed(config.seed, step, i) for i in range(len(batch.samples))]
-    return batch, Asked(
-        sampler,
-        loop.renderer,
-        batch.samples,
-        prompt_text(region=config.region),
-        num_samples=config.group_size,
-        seeds=seeds,
-        max_tokens=config.max_tokens,
-    )
-
-
-def reward_metrics(
-    parts: RewardParts, advantages_BG, rollouts: Rollouts, reward_config: RewardConfig, progress: float
-) -> dict[str, float]:
-    """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
-    rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
-    km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
-    logprobs = np.concatenate([answer_logprobs(sequence) for sequence in rollouts.sequences])
-    out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
-    out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
-    return out | {
-        "reward": float(parts.total.mean()),
-        "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
-        "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
-        "tau_km": weights.tau_km,
-        "coord_weight": weights.coordinate,
-        "hierarchy_weight": weights.hierarchy,
-        "train/median_km": float(np.median(km)),
-        "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
-        "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
-        "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
-        "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
-        "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
-    }
-
-
-class Clock:
-    """Seconds between laps, by name."""
-
-    def __init__(self):
-        self._at = self._start = time.monotonic()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        """Name the time since the lap before."""
-        now = time.monotonic()
-        self._laps[name], self._at = now - self._at, now
-
-    def metrics(self) -> dict[str, float]:
-        """time/<lap> and time/step, seconds."""
-        return {f"time/{name}": s for name, s in self._laps.items()} | {"time/step": time.monotonic() - self._start}
-
-
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     run_command("train", TrainConfig, run, argv)
 

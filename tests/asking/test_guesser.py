@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geospot.answer import Answer
-from geospot.asking.calibration import Calibration, Subject, calibrate
-from geospot.asking.cluster import gather
-from geospot.asking.consensus import guesses_of_texts
-from geospot.asking.guess import make_guess
+from geospot.asking.calibration import CalibratedOn, Calibration, calibrate
+from geospot.asking.cluster import gather, read_draws
+from geospot.asking.consensus import guesses_of_draws
+from geospot.asking.guesser import make_guess
 from geospot.asking.photos import PhotoError, clean, download, find_photos, read_photos
 from geospot.earth.circle import circle_rings
 from geospot.earth.distance import MAX_DISTANCE_KM, destination, haversine_km
 from geospot.errors import RunError
 from geospot.report.guess_files import FORMATS, KML, as_text
 
-SUBJECT = Subject("m", None, None, 8, 1.0, False)
+SUBJECT = CalibratedOn("m", None, None, 8, 1.0, False)
 
 
 def answer(lat, lon, **labels) -> Answer:
@@ -68,7 +68,7 @@ def test_masses_sum_to_the_answers_that_were_read(coordinates, failed):
 
 
 def test_one_answer_is_the_guess_digit_for_digit():
-    guesses, spread = guesses_of_texts("m", ["a"], [["Latitude: 12.3456\nLongitude: -7.8901"]])
+    guesses, spread = guesses_of_draws("m", ["a"], [read_draws(["Latitude: 12.3456\nLongitude: -7.8901"])])
     assert (guesses.lat[0], guesses.lon[0], spread[0]) == (12.3456, -7.8901, pytest.approx(1.0))
 
 

@@ -10,7 +10,8 @@ import pytest
 from made import jpeg
 
 from geospot import __main__ as geospot
-from geospot.asking.answer_log import AnswerLog, Question, ask_set
+from geospot.asking.answer_log import AnswerLog, ask_set
+from geospot.asking.requests import Question
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import RunError
@@ -91,7 +92,7 @@ def test_models_are_compared_on_the_pictures_in_common(two_files, capsys, monkey
 )
 def test_bad_words_are_refused_with_the_remedy(two_files, words, says, capsys, monkeypatch):
     monkeypatch.chdir(two_files)
-    monkeypatch.setattr("geospot.commands.ask.eval_sources", lambda *_: {"eval": "", "eval-far": ""})
+    monkeypatch.setattr("geospot.commands.ask.held_out_sets", lambda *_: {"eval": "", "eval-far": ""})
     with pytest.raises(SystemExit) as left:
         run_cli(*words)
     assert left.value.code == 2
@@ -117,7 +118,7 @@ def test_answers_are_asked_for_once_and_do_not_depend_on_where_one_stopped(tiny_
         def ask(folder: str, given: list[Sample], batch: int) -> tuple[list, int]:
             with AnswerLog(tmp_path / folder, {"a": 1}) as log:
                 parts = list(ask_set(lambda: client, renderer, "eval", given, question, log, batch_size=batch))
-            return [text for _, texts, _ in parts for text in texts], sum(new for *_, new in parts)
+            return [draws.texts for _, found, _ in parts for draws in found], sum(new for *_, new in parts)
 
         whole, asked = ask("whole", samples(7), 4)
         assert asked == 7
@@ -129,6 +130,24 @@ def test_answers_are_asked_for_once_and_do_not_depend_on_where_one_stopped(tiny_
         changed = [Sample("other", s.pictures, s.place) if i == 1 else s for i, s in enumerate(samples(7))]
         with pytest.raises(RunError, match="picture 1 of eval was 'k1' and is 'other' now"):
             ask("parts", changed, 4)
+
+
+def test_an_answer_is_parsed_once(shards, tiny_folder, tmp_path, monkeypatch):
+    """From the model to metrics, predictions, gallery and report: six pictures, six answers read."""
+    from geospot.answer import parse_answer
+
+    read = []
+
+    def counted(text):
+        read.append(text)
+        return parse_answer(text)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("geospot.") and hasattr(module, "parse_answer"):
+            monkeypatch.setattr(module, "parse_answer", counted)
+    run_cli("eval", f"model={tiny_folder}", f"data={shards}/eval.tar", f"out={tmp_path}/out", "threads=1",
+            "max_tokens=16", "device=cpu", "data_workers=0")  # fmt: skip
+    assert len(read) == len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 6
 
 
 def test_answers_to_other_questions_do_not_mix(tmp_path):

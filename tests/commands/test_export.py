@@ -10,6 +10,7 @@ from servers.tinker import Serving
 from tinker import types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
+from geospot.asking.requests import Asked
 from geospot.cli import run_command
 from geospot.commands.export import run
 from geospot.config import ExportConfig, SftConfig
@@ -19,7 +20,6 @@ from geospot.engine import open_engine
 from geospot.errors import EngineError
 from geospot.models.loading import decode_image
 from geospot.sft import run as run_sft
-from geospot.training.rollout import Asked
 
 STEPS = {"max_steps": 2, "batch_size": 6, "learning_rate": 2e-2}
 
@@ -82,7 +82,7 @@ def test_plain_transformers_and_peft_agree(engine, rank, common, renderer, tiny_
         written = run(ExportConfig(
             checkpoint=str(tmp_path / "run"), out=str(tmp_path / "out"), form="both" if rank else "auto", **where
         ))  # fmt: skip
-        from geospot.training.loop import find_checkpoint
+        from geospot.runs.checkpoints import find_checkpoint
 
         whole, ours = engines_logprobs(config, find_checkpoint(str(tmp_path / "run")), renderer)
     assert set(written) == ({"adapter", "merged"} if rank else {"merged"})

@@ -14,6 +14,7 @@ from servers.tinker import Fault, Serving, connect
 from small_runs import metrics, rollouts
 from tinker import types
 
+from geospot.asking.requests import Asked
 from geospot.commands.eval import run as run_eval
 from geospot.config import EvalConfig, SftConfig, TrainConfig
 from geospot.data.samples import Sample
@@ -22,11 +23,11 @@ from geospot.engine import open_engine, settle_engine
 from geospot.engine.choose import choose
 from geospot.engine.tinker.checks import Server, check_model
 from geospot.errors import EngineError, EngineGone
-from geospot.runs import RunFolder, read_checkpoints, read_metrics
+from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.folder import RunFolder, read_metrics
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
 from geospot.training.datums import supervised_datum
-from geospot.training.rollout import Asked
 
 GRPO = {"max_steps": 3, "group_size": 4, "num_substeps": 2, "eval_every": 2}
 

@@ -15,18 +15,12 @@ import numpy as np
 import pytest
 
 from geospot.errors import RunError
-from geospot.files import JsonLines, remove_leftovers
-from geospot.runs import (
-    RunFolder,
-    StopRequest,
-    atomic_folder,
-    query_rollouts,
-    read_checkpoints,
-    read_config,
-    read_metrics,
-    write_json_atomic,
-)
+from geospot.files import JsonLines, atomic_folder, remove_leftovers, write_json_atomic
+from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.config import differences, plain_config, refused, session_facts
+from geospot.runs.control import StopRequest
+from geospot.runs.folder import RunFolder, read_config, read_metrics
+from geospot.runs.rollouts import query_rollouts
 
 CONFIG = {"model": "geospot/tiny", "seed": 7, "max_steps": 20, "reward": {"tau_km": [2000.0, 25.0]}}
 
@@ -34,7 +28,8 @@ CONFIG = {"model": "geospot/tiny", "seed": 7, "max_steps": 20, "reward": {"tau_k
 TRAIN = """
 import sys, time
 import numpy as np
-from geospot.runs import RunFolder, atomic_folder
+from geospot.files import atomic_folder
+from geospot.runs.folder import RunFolder
 
 def train(path, steps=12, pause=0.004, hold=None):
     with RunFolder.create(path, {"seed": 7, "max_steps": steps}) as run:
@@ -123,20 +118,20 @@ def test_resume_modes(tmp_path):
 def test_another_config_is_refused_with_the_keys_and_nothing_is_lost(tmp_path):
     with RunFolder.create(tmp_path, CONFIG) as run:
         run.log(0, {"reward": 0.5})
-    other = CONFIG | {"seed": 8, "max_steps": 40, "reward": {"tau_km": [2000.0, 50.0]}, "new": True}
+    other = CONFIG | {"seed": 8, "save_every": 40, "reward": {"tau_km": [2000.0, 50.0]}, "new": True}
     with pytest.raises(RunError) as caught:
         RunFolder.create(tmp_path, other)
     message = str(caught.value)
     assert "seed: 7 there, 8 asked for" in message
     assert "reward.tau_km: [2000.0, 25.0] there, [2000.0, 50.0] asked for" in message
     assert "new: '<absent>' there, True asked for" in message
-    assert "max_steps:" not in message
+    assert "save_every:" not in message
     assert "another folder" in message
     assert read_config(tmp_path) == CONFIG
-    with RunFolder.create(tmp_path, CONFIG | {"max_steps": 40}) as run:  # the lock was given back; this may differ
+    with RunFolder.create(tmp_path, CONFIG | {"save_every": 40}) as run:  # the lock was given back; this may differ
         assert len(read_metrics(run.path)) == 1
     sessions = json.loads((tmp_path / "config.json").read_text())["sessions"]
-    assert [s.get("changed") for s in sessions] == [None, {"max_steps": [20, 40]}]
+    assert [s.get("changed") for s in sessions] == [None, {"save_every": ["<absent>", 40]}]
 
 
 def test_logs_without_a_config_are_not_adopted(tmp_path):
@@ -512,7 +507,7 @@ def test_full_disk_gives_clear_errors_and_damages_nothing(tmp_path):
 
 STOP = """
 import os
-from geospot.runs import StopRequest
+from geospot.runs.control import StopRequest
 try:
     with StopRequest() as stop:
         print("ready", flush=True)

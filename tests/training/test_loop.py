@@ -18,16 +18,18 @@ from made import jpeg, until
 from small_runs import metrics, rollouts
 from tinker import types
 
+from geospot.asking.requests import Asked, ask_all
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import DataError, EngineError, RunError
-from geospot.runs import RunFolder, query_rollouts, read_checkpoints, read_config, read_metrics
+from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.folder import RunFolder, read_config, read_metrics
+from geospot.runs.rollouts import query_rollouts
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
 from geospot.train import start_checkpoint
 from geospot.training.loop import Loop
-from geospot.training.rollout import Asked, ask_all
 
 
 def test_sft_learns_to_answer(sft_run):
@@ -38,7 +40,7 @@ def test_sft_learns_to_answer(sft_run):
     assert rows[-1]["eval/median_km"] < 50
     assert rows[-2]["loss"] < rows[0]["loss"] / 10
     assert evaluation.summary["median_km"] == rows[-1]["eval/median_km"]
-    assert {"City: Lyon", "Country: France"} <= set(evaluation.rollouts.texts[0].splitlines())
+    assert {"City: Lyon", "Country: France"} <= set(evaluation.guesses.texts[0].splitlines())
 
 
 def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_path):
@@ -151,8 +153,9 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 KILLED = """
 import json, os, signal, sys
-from geospot.runs import RunFolder
-from geospot.sft import SftConfig, run
+from geospot.config import SftConfig
+from geospot.runs.folder import RunFolder
+from geospot.sft import run
 def log(folder, step, values, log=RunFolder.log):
     log(folder, step, values)
     if step == 2:
@@ -385,7 +388,7 @@ def test_training_from_a_hub_that_drops_connections_equals_training_from_the_dis
 
 
 @contextmanager
-def data_that_ends(after: int):
+def data_that_ends(after: int, error: Exception):
     """A stream of which so many batches can be read."""
     from geospot.data.stream import SampleStream
 
@@ -394,7 +397,7 @@ def data_that_ends(after: int):
     def take(stream, n):
         taken.append(n)
         if len(taken) > after:
-            raise DataError("8 shards in a row could not be read")
+            raise error
         return original(stream, n)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -402,15 +405,35 @@ def data_that_ends(after: int):
         yield
 
 
-def test_steps_are_not_lost_when_the_data_ends(common):
+READER_ERRORS = [
+    DataError("8 shards in a row could not be read"),
+    OSError(5, "Input/output error"),
+    ValueError("a bug"),
+]
+
+
+@pytest.mark.parametrize("error", READER_ERRORS, ids=lambda error: type(error).__name__)
+def test_steps_are_not_lost_when_the_data_ends(common, error):
     """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
     settings = {**common, "max_steps": 6, "eval_data": "none", "save_every": 10, "log_path": "run"}
-    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
+    with data_that_ends(3, error), pytest.raises(type(error), match=str(error.args[-1])):
         run_sft(SftConfig(**settings))
     assert read_checkpoints("run")[-1].step == 3
     run_sft(SftConfig(**settings))
     run_sft(SftConfig(**settings | {"log_path": "whole"}))
     assert metrics("run") == metrics("whole")
+
+
+def test_buffer_and_open_shards_may_change_when_a_run_is_resumed(common):
+    """As docs/data.md says; the schedules' max_steps may not."""
+    settings = {**common, "max_steps": 4, "eval_data": "none", "save_every": 10, "log_path": "run"}
+    with data_that_ends(2, DataError("no more")), pytest.raises(DataError):
+        run_sft(SftConfig(**settings))
+    with pytest.raises(RunError, match="max_steps: 4 there, 8 asked for"):
+        run_sft(SftConfig(**settings | {"max_steps": 8}))
+    run_sft(SftConfig(**settings | {"shuffle_buffer": 20, "open_shards": 2}))
+    assert [row["step"] for row in read_metrics("run")] == [0, 1, 2, 3, 4]
+    assert read_checkpoints("run")[-1].final
 
 
 def test_a_loop_that_an_error_ends_waits_for_nothing_that_is_queued(common, monkeypatch):
@@ -483,10 +506,11 @@ def keys(folder) -> list[tuple]:
     return [(row["step"], row["sample_key"]) for row in rollouts(folder)]
 
 
-def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained):
+@pytest.mark.parametrize("error", READER_ERRORS[:2], ids=lambda error: type(error).__name__)
+def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained, error):
     settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
     settings |= {"max_steps": 5, "save_every": 10}
-    with data_that_ends(after=3), pytest.raises(DataError, match="8 shards"):
+    with data_that_ends(3, error), pytest.raises(type(error), match=str(error.args[-1])):
         run_train(TrainConfig(**settings, log_path="run"))
     assert read_checkpoints("run")[-1].step == 3
     run_train(TrainConfig(**settings, log_path="run"))

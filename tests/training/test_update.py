@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from tinker import types
 
-from geospot.answer import parse_answer
+from geospot.asking.requests import Rollouts
 from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import EngineError
-from geospot.training.rollout import Rollouts
 from geospot.training.update import answer_logprobs, minibatch, per_token
 
 PROMPT = types.ModelInput(chunks=[types.EncodedTextChunk(tokens=[1, 2, 3])])
@@ -24,8 +23,7 @@ def rollouts(*logprobs) -> Rollouts:
         for lp in logprobs
     ]
     texts = ["" for _ in sequences]
-    answers = [parse_answer(text) for text in texts]
-    return Rollouts([Sample("a", (b"",), Place(0.0, 0.0))], [PROMPT], len(sequences), sequences, texts, answers)
+    return Rollouts([Sample("a", (b"",), Place(0.0, 0.0))], [PROMPT], len(sequences), sequences, texts)
 
 
 class Reference:

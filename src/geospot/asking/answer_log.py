@@ -2,26 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from geospot.asking.cluster import Draws, read_draws
+from geospot.asking.requests import Question, ask_texts
 from geospot.data.samples import Sample
 from geospot.errors import RunError
 from geospot.files import FolderLock, JsonLines, write_json_atomic
 from geospot.models.prompt import Renderer
-from geospot.training.rollout import ask_all, request_seed
 
-
-@dataclass(frozen=True)
-class Question:
-    """How each picture is asked about. `num_samples` answers at `temperature`; one at 0 is the greedy answer."""
-
-    text: str
-    max_tokens: int
-    num_samples: int = 1
-    temperature: float = 0.0
-    seed: int = 0
+if TYPE_CHECKING:
+    from tinker import SamplingClient
 
 
 class AnswerLog:
@@ -88,7 +81,7 @@ class AnswerLog:
 
 
 def ask_set(
-    sampler: Callable[[], object],
+    sampler: "Callable[[], SamplingClient]",
     renderer: Renderer,
     name: str,
     samples: Iterable[Sample],
@@ -96,8 +89,8 @@ def ask_set(
     log: AnswerLog,
     *,
     batch_size: int = 256,
-) -> Iterator[tuple[list[Sample], list[list[str]], int]]:
-    """Batches of samples with their answers, and how many of them were asked for now rather than found in the log.
+) -> Iterator[tuple[list[Sample], list[Draws], int]]:
+    """Batches of samples with what the answers to each say, and how many were asked for now, not found in the log.
 
     `sampler()` gives the sampling client; it is called once, and only if something has to be asked.
     """
@@ -107,26 +100,10 @@ def ask_set(
         todo = [i for i, found in enumerate(answers) if found is None]
         if todo:
             client = client or sampler()
-            texts = _ask(client, renderer, [part[i] for i in todo], question, [start + i for i in todo])
+            texts = ask_texts(client, renderer, [part[i] for i in todo], question, [start + i for i in todo])
             log.add(name, [(start + i, part[i].key, found) for i, found in zip(todo, texts, strict=True)])
             answers = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
-        yield part, answers, len(todo)
-
-
-def _ask(client, renderer: Renderer, samples: list[Sample], question: Question, numbers: list[int]) -> list[list[str]]:
-    """The answers to each picture; the seed of picture i does not depend on what else is asked."""
-    rollouts = ask_all(
-        client,
-        renderer,
-        samples,
-        question.text,
-        num_samples=question.num_samples,
-        seeds=[request_seed(question.seed, i) for i in numbers],
-        max_tokens=question.max_tokens,
-        temperature=question.temperature,
-    )
-    n = question.num_samples
-    return [rollouts.texts[i * n : (i + 1) * n] for i in range(len(samples))]
+        yield part, [read_draws(texts) for texts in answers], len(todo)
 
 
 def _batches(samples: Iterable[Sample], size: int) -> Iterator[tuple[int, list[Sample]]]:

@@ -8,15 +8,18 @@ same kind it holds the truth with probability p or more, whatever the model.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from geospot.asking.requests import Question
+from geospot.asking.subject import Subject
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.errors import RunError
-from geospot.files import write_json_atomic
+from geospot.files import cache_folder, write_json_atomic
 
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95)
 LEAST_PLACES = 20
@@ -25,7 +28,7 @@ _KNOTS = 201
 
 
 @dataclass(frozen=True)
-class Subject:
+class CalibratedOn:
     """What was calibrated: a radius says nothing about another model, or about another way to ask it."""
 
     model_name: str
@@ -51,7 +54,7 @@ class Reliability:
 class Calibration:
     """`quantiles` are the residuals at `levels`, ascending; at a level that n places cannot tell it is infinite."""
 
-    subject: Subject
+    subject: CalibratedOn
     data: str
     n: int
     slope: float
@@ -80,7 +83,7 @@ class Calibration:
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
             value = {field.name: value[field.name] for field in fields(cls)}
-            value["subject"] = Subject(**value["subject"])
+            value["subject"] = CalibratedOn(**value["subject"])
             value["reliability"] = tuple(Reliability(**row) for row in value["reliability"])
             value["levels"] = tuple(value["levels"])
             value["quantiles"] = tuple(np.inf if q is None else q for q in value["quantiles"])
@@ -89,7 +92,7 @@ class Calibration:
             raise RunError(f"calibration={path}: no calibration ({error}); make one by geospot calibrate") from None
 
 
-def calibrate(distance_km, spread_km, place, subject: Subject, data: str) -> Calibration:
+def calibrate(distance_km, spread_km, place, subject: CalibratedOn, data: str) -> Calibration:
     """Learn from N held-out pictures: distances (N,) from answer to truth, spreads (N,); NaN where the answer failed.
 
     `place` (N,) numbers the places: pictures of one place stay together when the reliability is found, by
@@ -162,3 +165,42 @@ def _reliability(distance_km, spread_km, place, plain: Calibration) -> tuple[Rel
 
 def _renumbered(place: np.ndarray) -> np.ndarray:
     return np.unique(place, return_inverse=True)[1].ravel()
+
+
+def calibrated_subject(asked: Subject, question: Question) -> CalibratedOn:
+    """What a calibration of this model, asked in this way, is for."""
+    checkpoint = None if asked.checkpoint is None else Path(asked.checkpoint).name
+    return CalibratedOn(
+        asked.model_name, checkpoint, asked.step, question.num_samples, question.temperature, bool(asked.region)
+    )
+
+
+def calibration_path(asked: Subject, question: Question) -> Path:
+    """Beside the checkpoint's own folder, so that it is not lost with a copy of the run; else in the cache."""
+    name = f"n{question.num_samples}-t{question.temperature:g}{'-region' if asked.region else ''}.json"
+    if asked.checkpoint is not None:
+        path = Path(asked.checkpoint)
+        return path.parent / f"{path.name}.calibration-{name}"
+    model = re.sub(r"[^\w.-]+", "--", asked.model_name)
+    return cache_folder() / "calibrations" / f"{model}-{name}"
+
+
+def find_calibration(wanted: str, asked: Subject, question: Question) -> Calibration | None:
+    """`wanted`: "auto" (the model's own, None without one), "none", or a file, which must be of this model."""
+    if wanted == "none":
+        return None
+    path = calibration_path(asked, question) if wanted == "auto" else Path(wanted).expanduser()
+    if wanted == "auto" and not path.is_file():
+        return None
+    found, subject = Calibration.load(path), calibrated_subject(asked, question)
+    if found.subject != subject:
+        differ = [
+            f"{name} {getattr(found.subject, name)!r} (here {getattr(subject, name)!r})"
+            for name in ("model_name", "checkpoint", "step", "samples", "temperature", "region")
+            if getattr(found.subject, name) != getattr(subject, name)
+        ]
+        raise RunError(
+            f"calibration={path}: it is of {', '.join(differ)}: its radius would be wrong. Make one by geospot "
+            "calibrate, or say calibration=none"
+        )
+    return found

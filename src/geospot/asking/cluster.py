@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geospot.answer import Answer
+from geospot.answer import Answer, parse_answer
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
 
 # Answers nearer than this to a candidate's centre belong to it: a region, on the usual scale of 1/25/200/750/2,500 km.
@@ -31,11 +31,18 @@ class Draws:
     """What a group of answers to one picture says: candidates, the heaviest first, and how far apart the answers lie.
 
     `spread_km` is the geometric mean of the answers' distances (1 km added) from the first candidate; NaN without any.
+    `texts` are the answers as they were written, where they are known.
     """
 
     candidates: tuple[Candidate, ...]
     spread_km: float
     failures: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+
+
+def read_draws(texts: Sequence[str]) -> Draws:
+    """What the answers to one picture say together; each is parsed here, and nowhere else."""
+    return replace(gather([parse_answer(text) for text in texts]), texts=tuple(texts))
 
 
 def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM) -> Draws:

@@ -1,24 +1,19 @@
-"""Answer texts, one or several a picture -> guesses with a radius."""
+"""Answers, one or several a picture -> guesses with a radius."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from geospot.answer import Answer, parse_answer
+from geospot.answer import Answer
 from geospot.asking.calibration import Calibration
-from geospot.asking.cluster import Draws, gather
+from geospot.asking.cluster import Draws
 from geospot.scoring.guesses import Guesses
 
 
-def read_draws(texts: Sequence[str]) -> Draws:
-    """What the answers to one picture say together."""
-    return gather([parse_answer(text) for text in texts])
-
-
-def guesses_of_texts(
+def guesses_of_draws(
     name: str,
     keys: Sequence[str],
-    texts: Sequence[Sequence[str]],
+    draws: Sequence[Draws],
     calibration: Calibration | None = None,
     probability: float = 0.9,
 ) -> tuple[Guesses, np.ndarray]:
@@ -27,11 +22,10 @@ def guesses_of_texts(
     With one answer it is the guess; of several the first candidate is. With a calibration each guess has the radius
     that holds the truth with `probability`.
     """
-    draws = [read_draws(group) for group in texts]
     spread = np.array([d.spread_km for d in draws])
     answers = [_answer(d) for d in draws]
     radius = None if calibration is None else calibration.radius_km(spread, probability)
-    shown = [_shown(group) for group in texts]
+    shown = [_shown(d.texts) for d in draws]
     stated = None if calibration is None else probability
     guesses = Guesses.of_answers(name, keys, answers, shown, radius, stated)
     return guesses, spread

@@ -7,12 +7,15 @@ from pathlib import Path
 import chz
 
 from geospot.answer import prompt_text
-from geospot.asking.answer_log import AnswerLog, Question, ask_set
-from geospot.asking.eval_data import count_samples, eval_sources, read_eval_places, read_eval_samples
+from geospot.asking.answer_log import AnswerLog, ask_set
+from geospot.asking.cluster import Draws
+from geospot.asking.requests import Question
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import AskConfig
+from geospot.data.held_out import count_held_out, held_out_places, held_out_samples
 from geospot.data.records import Source
 from geospot.data.samples import Sample, SkipCounter
+from geospot.data.sets import held_out_sets
 from geospot.data.world.mosaic import WorldConfig
 from geospot.engine import open_engine
 from geospot.errors import DataError
@@ -30,7 +33,7 @@ def question_of(config: AskConfig, region: bool) -> Question:
 
 def sources_of(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, Source]]:
     zoom_km = config.zoom_km or run_setting(checkpoint, "zoom_km", WorldConfig.width_km)
-    sources = eval_sources(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
+    sources = held_out_sets(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
     if unknown := [name for name in config.sets if name not in sources]:
         raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
     return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
@@ -41,7 +44,7 @@ def set_truths(config: AskConfig, data: str) -> Truths:
     skipped, keys, places = SkipCounter(), [], []
     with Progress(f"reading the truths of {data}") as bar:
         for _, source in sources_of(config):
-            for key, place in read_eval_places(config, source, skipped):
+            for key, place in held_out_places(config, source, skipped):
                 keys.append(key)
                 places.append(place)
                 bar.advance(1)
@@ -51,12 +54,12 @@ def set_truths(config: AskConfig, data: str) -> Truths:
 
 
 def ask(
-    config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[list[str]]], None]
+    config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[Draws]], None]
 ) -> None:
-    """Ask about every sample of every set; calls `on_batch(set name, samples, answer texts)` after each batch."""
+    """Ask about every sample of every set; calls `on_batch(set name, samples, draws)` after each batch."""
     question, skipped = question_of(config, subject.region), SkipCounter()
     sources = sources_of(config, subject.checkpoint)
-    counts = [count_samples(config, source) for _, source in sources]
+    counts = [count_held_out(config, source) for _, source in sources]
     settings = {
         "model_name": subject.model_name, "checkpoint": subject.checkpoint, "step": subject.step,
         "data": config.data or "bluemarble",
@@ -74,13 +77,13 @@ def ask(
         total = None if None in counts else sum(counts)
         with Progress("evaluating", total=total, initial=0) as bar:
             for name, source in sources:
-                samples = read_eval_samples(config, source, skipped)
+                samples = held_out_samples(config, source, skipped)
                 batches = ask_set(
                     lambda: subject.sampler(service), renderer, name, samples, question, log,
                     batch_size=config.batch_size,
                 )  # fmt: skip
-                for part, texts, _ in batches:
-                    on_batch(name, part, texts)
+                for part, draws, _ in batches:
+                    on_batch(name, part, draws)
                     bar.advance(len(part))
     if skipped:
         print(f"samples skipped: {skipped}")

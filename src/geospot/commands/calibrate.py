@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geospot.asking.calibration import Calibration, calibrate
-from geospot.asking.consensus import guesses_of_texts
-from geospot.asking.kept import calibrated_subject, calibration_path
+from geospot.asking.calibration import Calibration, calibrate, calibrated_subject, calibration_path
+from geospot.asking.cluster import Draws
+from geospot.asking.consensus import guesses_of_draws
 from geospot.asking.subject import Subject
 from geospot.commands.ask import ask, question_of
 from geospot.config import CalibrateConfig
@@ -20,16 +20,16 @@ def run(config: CalibrateConfig) -> Calibration:
     subject = Subject.of(config)
     question = question_of(config, subject.region)
     out = Path(config.out or f"runs/calibrate-{subject.title}-n{config.samples}")
-    keys, places, texts = [], [], []
+    keys, places, draws = [], [], []
 
-    def keep(name: str, samples: list, answers: list[list[str]]) -> None:
+    def keep(name: str, samples: list, answers: list[Draws]) -> None:
         keys.extend(f"{name}/{sample.key}" for sample in samples)
         places.extend(sample.place for sample in samples)
-        texts.extend(answers)
+        draws.extend(answers)
 
     ask(config, subject, out, keep)
     truths = Truths.of(keys, places)
-    guesses, spread_km = guesses_of_texts(subject.title, keys, texts)
+    guesses, spread_km = guesses_of_draws(subject.title, keys, draws)
     km = haversine_km(truths.lat, truths.lon, guesses.lat, guesses.lon)
     data = config.data or "bluemarble"
     found = calibrate(km, spread_km, truths.place, calibrated_subject(subject, question), data)

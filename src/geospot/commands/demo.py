@@ -1,13 +1,16 @@
 """`geospot demo`: pictures, SFT, GRPO, evaluation, one table, one report; on two cores, without network, key or GPU."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import chz
 
 from geospot.asking.subject import Subject
 from geospot.config import DemoConfig
+from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sources import open_source
+from geospot.data.stream import read_all
 from geospot.data.world.bluemarble import ensure_shards
 from geospot.data.world.mosaic import BlueMarble
 from geospot.engine import open_engine
@@ -15,15 +18,14 @@ from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table
 from geospot.report.demo_page import Stage, write_demo_report, write_results_json
-from geospot.runs import read_checkpoints
+from geospot.runs.checkpoints import find_checkpoint, read_checkpoints
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
 from geospot.scoring.terminal import table_row
 from geospot.scoring.truths import Truths
-from geospot.sft import run as run_sft
-from geospot.train import run as run_train
-from geospot.training.held_out import EvalSet, evaluate, load_eval_set
-from geospot.training.loop import find_checkpoint
+from geospot.sft import fit as fit_sft
+from geospot.train import fit as fit_train
+from geospot.training.held_out import evaluate
 
 
 def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
@@ -31,9 +33,11 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     started = time.monotonic()
     out = Path(config.out)
     folders = ensure_shards(n_train=config.train_places)
-    sets = [load_eval_set(name, open_source(str(folders[name]))) for name in ("eval", "eval-far")]
-    for run_stage, stage in ((run_sft, config.sft()), (run_train, config.train())):
-        run_stage(stage)
+    sets = {
+        name: list(read_all(open_source(str(folders[name])), skipped=SkipCounter())) for name in ("eval", "eval-far")
+    }
+    for fit, stage in ((fit_sft, config.sft()), (fit_train, config.train())):
+        fit(stage)
         if not read_checkpoints(stage.log_path)[-1].final:
             print("The demo stopped; the same command goes on from here.")
             return {}
@@ -62,7 +66,7 @@ SET_NOTES = {
 }
 
 
-def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[str, Stage]]:
+def evaluate_stages(config: DemoConfig, sets: Mapping[str, Sequence[Sample]]) -> dict[str, dict[str, Stage]]:
     """Every stage on every set."""
     models = {
         "untrained": (TINY_UNTRAINED, None),
@@ -74,30 +78,31 @@ def evaluate_stages(config: DemoConfig, sets: list[EvalSet]) -> dict[str, dict[s
         del models["base"]
     train = BlueMarble().places("train", config.train_places)
     trained_on = Truths([str(i) for i in range(len(train))], *train.T)
-    stages = {s.name: {"constant": constant_stage(trained_on, s)} for s in sets}
-    total = len(models) * sum(len(s.samples) for s in sets)
+    stages = {name: {"constant": constant_stage(trained_on, samples)} for name, samples in sets.items()}
+    total = len(models) * sum(map(len, sets.values()))
     with Progress("evaluating", total=total) as bar:
         for stage, (model_name, checkpoint) in models.items():
             renderer = Renderer(load_processing(model_name))
             with open_engine(config.sft()) as service:
                 sampler = Subject(model_name, checkpoint, region=False).sampler(service)
-                for eval_set in sets:
-                    result = evaluate(sampler, renderer, eval_set, max_tokens=24, advance=bar.advance)
-                    stages[eval_set.name][stage] = Stage(
+                for name, samples in sets.items():
+                    result, _ = evaluate(sampler, renderer, name, samples, max_tokens=24, advance=bar.advance)
+                    stages[name][stage] = Stage(
                         STAGE_NAMES.get(stage, stage),
                         result.predictions,
                         result.summary,
                         result.intervals,
-                        result.rollouts,
+                        samples,
+                        result.guesses.texts,
                     )
     return stages
 
 
-def constant_stage(trained_on: Truths, eval_set: EvalSet) -> Stage:
+def constant_stage(trained_on: Truths, samples: Sequence[Sample]) -> Stage:
     """The one place that is nearest to all training places, as everybody's guess. It says no country."""
-    truths = Truths.of([s.key for s in eval_set.samples], [s.place for s in eval_set.samples])
+    truths = Truths.of([s.key for s in samples], [s.place for s in samples])
     (row,) = reference_rows(truths, ["constant"], train=trained_on)
-    return Stage(row.name, row.predictions, row.summary, row.intervals, None)
+    return Stage(row.name, row.predictions, row.summary, row.intervals)
 
 
 def compare(stages: dict[str, Stage]) -> str:

@@ -19,6 +19,7 @@ from geospot.scoring.tables.evaluations import evaluate_file
 from geospot.scoring.truths import Truths
 
 if TYPE_CHECKING:
+    from geospot.asking.cluster import Draws
     from geospot.data.samples import Sample
     from geospot.earth.place import Place
 
@@ -60,17 +61,17 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
 
 
 def _samples(config: EvalConfig) -> Iterator["Sample"]:
-    from geospot.asking.eval_data import read_eval_samples
     from geospot.commands.ask import sources_of
+    from geospot.data.held_out import held_out_samples
     from geospot.data.samples import SkipCounter
 
     for _, source in sources_of(config):
-        yield from read_eval_samples(config, source, SkipCounter())
+        yield from held_out_samples(config, source, SkipCounter())
 
 
 def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, Path]:
-    from geospot.asking.consensus import guesses_of_texts
-    from geospot.asking.kept import find_calibration
+    from geospot.asking.calibration import find_calibration
+    from geospot.asking.consensus import guesses_of_draws
     from geospot.asking.subject import Subject
     from geospot.commands.ask import ask, question_of
 
@@ -80,9 +81,9 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     answered: dict[str, tuple[list[Place], list[Guesses]]] = {}
     galleries: dict[str, Gallery] = {}
 
-    def keep(name: str, samples: list["Sample"], texts: list[list[str]]) -> None:
+    def keep(name: str, samples: list["Sample"], draws: list["Draws"]) -> None:
         keys = [sample.key for sample in samples]
-        guesses, _ = guesses_of_texts(name, keys, texts, calibration, config.probability)
+        guesses, _ = guesses_of_draws(name, keys, draws, calibration, config.probability)
         places, parts = answered.setdefault(name, ([], []))
         places += [sample.place for sample in samples]
         parts.append(guesses)

@@ -9,8 +9,7 @@ from geospot.engine import weights_info
 from geospot.errors import EngineError
 from geospot.files import write_bytes_atomic
 from geospot.report.model_card import model_card
-from geospot.runs import is_remote
-from geospot.training.loop import find_checkpoint
+from geospot.runs.checkpoints import find_checkpoint, is_remote
 
 
 def run(config: ExportConfig) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import chz
 
-from geospot.asking.guess import Guess
+from geospot.asking.guesser import Guess
 from geospot.asking.photos import Photo, PhotoError, find_photos, read_photos
 from geospot.config import GuessConfig, GuesserConfig
 from geospot.files import write_bytes_atomic

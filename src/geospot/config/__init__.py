@@ -15,7 +15,6 @@ from geospot.config.asking import (
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.loops import (
     LOSSES,
-    MAY_DIFFER,
     PRICES,
     LoopConfig,
     SftConfig,
@@ -27,7 +26,6 @@ from geospot.config.tools import DemoConfig, ExportConfig, InspectConfig, PackCo
 __all__ = [
     "FORMATS",
     "LOSSES",
-    "MAY_DIFFER",
     "PRICES",
     "SOURCES",
     "AskConfig",

@@ -16,34 +16,6 @@ from geospot.runs.sinks import SINKS, check_sinks
 _model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward"), topic("Sampling")
 _optim, _eval, _run, _cost = topic("Optimisation"), topic("Evaluation"), topic("Run folder"), topic("Cost estimate")
 
-# What may change when a run is resumed: how often things are kept and shown, how fast, and in how much memory.
-MAY_DIFFER = frozenset(
-    {
-        "save_every",
-        "eval_every",
-        "keep_checkpoints",
-        "log_to",
-        "log_path",
-        "resume",
-        "threads",
-        "max_batch_tokens",
-        "max_sample_tokens",
-        "open_shards",
-        "shuffle_buffer",
-        "data_workers",
-        "picture_cache_mb",
-        "gradient_checkpointing",
-        "merge_lora",
-        "batch_invariant",
-        "compile",
-        "base_url",
-        "server_timeout_s",
-        "checkpoint_ttl_days",
-        "price_prefill",
-        "price_sample",
-        "price_train",
-    }
-)
 PRICES = ("price_prefill", "price_sample", "price_train")
 LOSSES = tuple(name for name, inputs in LOSS_INPUTS.items() if "advantages" in inputs)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from geospot.errors import EngineError
 from geospot.models.loading import is_tiny
-from geospot.runs import is_remote, last_checkpoint
+from geospot.runs.checkpoints import is_remote, last_checkpoint
 
 
 def choose(config: Any) -> Literal["local", "tinker"]:

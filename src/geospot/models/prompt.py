@@ -4,11 +4,13 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-
-from tinker import types
+from typing import TYPE_CHECKING
 
 from geospot.data.pictures import prepare_picture
 from geospot.models.loading import Processing, image_size
+
+if TYPE_CHECKING:
+    from tinker import types
 
 KEPT_PICTURES = 2048  # rendered pictures that a renderer keeps: a step's, the next one's, the held-out sets'
 
@@ -28,8 +30,10 @@ class Renderer:
         self._kept: OrderedDict[bytes, types.ImageChunk] = OrderedDict()  # by the picture's hash, oldest use first
         self._lock = threading.Lock()  # a loop renders ahead in a thread of its own
 
-    def prompt(self, pictures: Sequence[bytes], question: str) -> types.ModelInput:
+    def prompt(self, pictures: Sequence[bytes], question: str) -> "types.ModelInput":
         """The question about one or more encoded pictures, up to where the model's answer begins."""
+        from tinker import types
+
         content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
@@ -53,7 +57,7 @@ class Renderer:
                 chunks.append(self.image_chunk(pictures[i]))
         return types.ModelInput(chunks=chunks)
 
-    def image_chunk(self, data: bytes) -> types.ImageChunk:
+    def image_chunk(self, data: bytes) -> "types.ImageChunk":
         """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`.
 
         The same picture gives the same object, as long as it is one of the last few thousand. Raises ValueError where
@@ -71,7 +75,9 @@ class Renderer:
                 self._kept.popitem(last=False)
         return chunk
 
-    def _render(self, data: bytes) -> types.ImageChunk:
+    def _render(self, data: bytes) -> "types.ImageChunk":
+        from tinker import types
+
         data, image_format = prepare_picture(data, self.max_pixels, verify=False)
         tokens = self.processing.count_image_tokens(*image_size(data))
         return types.ImageChunk(data=data, format=image_format, expected_tokens=tokens)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geospot._version import __version__
+from geospot.data.samples import Sample
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
-from geospot.runs import read_metrics
+from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.results import finite
-from geospot.training.rollout import Rollouts
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Stage:
     predictions: Predictions
     summary: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
-    rollouts: Rollouts | None
+    samples: Sequence[Sample] = ()
+    texts: Sequence[str] | None = None
 
 
 def write_results_json(path: Path, stages: Mapping[str, Mapping[str, Stage]], difference: str) -> None:
@@ -65,13 +66,13 @@ def charts(out: Path) -> list[Chart]:
 
 def examples(stages: Mapping[str, Stage]) -> list[Example]:
     """The best, middling and worst places of GRPO with every model's answer."""
-    models = [stage for stage in stages.values() if stage.rollouts is not None]
+    models = [stage for stage in stages.values() if stage.texts is not None]
     km = {stage.name: stage.predictions.distance_km for stage in models}
     out = []
     for i, tag in pick_examples(km[models[-1].name], count=4, middle=4):
-        sample = models[-1].rollouts.samples[i]
+        sample = models[-1].samples[i]
         answers = [
-            StageAnswer(s.name, s.rollouts.texts[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
+            StageAnswer(s.name, s.texts[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
             for s in models
         ]
         names = (sample.place.city, sample.place.region, sample.place.country)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from xml.etree import ElementTree
 
 from geospot.asking.cluster import Candidate
-from geospot.asking.guess import Guess
+from geospot.asking.guesser import Guess
 from geospot.earth.circle import circle_rings
 
 KML = "http://www.opengis.net/kml/2.2"

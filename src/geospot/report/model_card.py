@@ -8,7 +8,7 @@ from huggingface_hub import ModelCardData
 
 from geospot._version import __version__
 from geospot.models.loading import is_tiny
-from geospot.runs import read_config, read_metrics
+from geospot.runs.folder import read_config, read_metrics
 from geospot.training.held_out import LOGGED
 
 if TYPE_CHECKING:

@@ -12,8 +12,36 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-# These keys say how long a run goes on and what is kept of it, not what is learned in a step: they may change.
-MAY_DIFFER = frozenset({"max_steps", "save_every", "eval_every", "keep_checkpoints", "log_to", "log_path", "resume"})
+# What may change when a run is resumed: how often things are kept and shown, where and how fast, not what a step
+# learns. `shuffle_buffer` and `open_shards` change which sample comes next, but none is lost or seen twice for it. Not
+# here: `max_steps`, on which the schedules of learning rate and reward depend.
+MAY_DIFFER = frozenset(
+    {
+        "save_every",
+        "eval_every",
+        "keep_checkpoints",
+        "log_to",
+        "log_path",
+        "resume",
+        "threads",
+        "max_batch_tokens",
+        "max_sample_tokens",
+        "shuffle_buffer",
+        "open_shards",
+        "data_workers",
+        "picture_cache_mb",
+        "gradient_checkpointing",
+        "merge_lora",
+        "batch_invariant",
+        "compile",
+        "base_url",
+        "server_timeout_s",
+        "checkpoint_ttl_days",
+        "price_prefill",
+        "price_sample",
+        "price_train",
+    }
+)
 
 _ABSENT = "<absent>"
 _SECRET_KEY = re.compile(r"(^|[._-])(api_?key|secret|password|(access|auth|hf)_token|token)$", re.IGNORECASE)

@@ -33,35 +33,12 @@ from geospot.files import (
     write_error,
     write_json_atomic,
 )
+from geospot.runs.checkpoints import Checkpoint, CheckpointKind, is_remote, last_checkpoint, read_checkpoints
 from geospot.runs.config import MAY_DIFFER, differences, plain_config, refused, session_facts
 from geospot.runs.rollouts import RolloutStore
 from geospot.runs.sinks import Sinks, check_sinks
 
 Resume = Literal["auto", "never", "must"]
-CheckpointKind = Literal["state", "sampler"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """One line of checkpoints.jsonl."""
-
-    step: int  # steps done when it was taken = the step to run next
-    path: str  # absolute local folder, or what the service calls it (tinker://...)
-    kind: CheckpointKind  # "state" can be trained on, "sampler" only sampled
-    final: bool  # taken at the end of a run: never pruned
-    loop_state: dict  # data position, random states, ...
-    time: float  # seconds since 1970
-    pruned: bool = False  # the folder was deleted to save room
-
-    @property
-    def exists(self) -> bool:
-        """Whether it can still be loaded; what a service keeps is taken to exist."""
-        return not self.pruned and (is_remote(self.path) or Path(self.path).exists())
-
-
-def is_remote(path: str) -> bool:
-    """Whether the engine's path is an address (tinker://...) rather than a local folder."""
-    return "://" in path
 
 
 class RunFolder:
@@ -231,21 +208,6 @@ def read_metrics(path: str | Path) -> list[dict]:
 def read_config(path: str | Path) -> dict:
     """The configuration of a run folder as plain JSON."""
     return _read_config_file(Path(path))["config"]
-
-
-def read_checkpoints(path: str | Path) -> list[Checkpoint]:
-    """The checkpoints of a run folder, oldest first, the pruned ones too."""
-    folder = Path(path).absolute()
-    records = []
-    for line in read_jsonl(folder / "checkpoints.jsonl"):
-        where = line["path"] if is_remote(line["path"]) else str(folder / line["path"])
-        records.append(Checkpoint(**(line | {"path": where})))
-    return records
-
-
-def last_checkpoint(path: str | Path, kind: CheckpointKind = "state") -> Checkpoint | None:
-    """The newest checkpoint of a run folder that can still be loaded, or None."""
-    return next((c for c in reversed(read_checkpoints(path)) if c.kind == kind and c.exists), None)
 
 
 def _check_place(path: Path, resume: Resume) -> bool:

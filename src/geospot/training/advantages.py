@@ -1,9 +1,10 @@
 """From the rewards of a group of answers to how much better or worse than its group each one did."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def group_advantages(rewards_BG, *, divide_by_std: bool = False, leave_one_out: bool = False) -> np.ndarray:
+def group_advantages(rewards_BG: ArrayLike, *, divide_by_std: bool = False, leave_one_out: bool = False) -> np.ndarray:
     """Rewards (B, G) of G answers to each of B pictures -> advantages (B, G).
 
     The group's mean is the baseline (GRPO: Shao et al., arXiv 2402.03300; without the division by the standard

@@ -1,14 +1,11 @@
 """What a run will ask of its engine, in requests, tokens and, where prices are given, money: said before it starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from geospot.answer import prompt_text
 from geospot.config import PRICES, LoopConfig
-from geospot.training.loop import Loop
-
-if TYPE_CHECKING:
-    from geospot.config import TrainConfig
+from geospot.data.samples import Sample
+from geospot.models.prompt import Renderer
 
 
 @dataclass(frozen=True)
@@ -22,9 +19,9 @@ class Work:
     trained: int = 0  # tokens, prompts included
 
 
-def prompt_tokens(loop: Loop, question: str) -> int:
-    """The mean length of the prompts of the first pictures to come, in tokens."""
-    lengths = [loop.renderer.prompt(sample.pictures, question).length for sample in loop.peek()[:16]]
+def prompt_tokens(renderer: Renderer, samples: Sequence[Sample], question: str) -> int:
+    """The mean length of the prompts of the first pictures of a batch, in tokens."""
+    lengths = [renderer.prompt(sample.pictures, question).length for sample in samples[:16]]
     return round(sum(lengths) / len(lengths))
 
 
@@ -48,17 +45,3 @@ def estimate_text(work: Work, config: LoopConfig) -> str:
 
 def _millions(n: int) -> str:
     return f"{n / 1e6:,.1f} M" if n >= 1e5 else f"{n:,}"
-
-
-def grpo_estimate(loop: Loop, config: "TrainConfig") -> str:
-    """What is left of the run will ask for, in words."""
-    answers = config.group_size * config.batch_size
-    prompt = prompt_tokens(loop, prompt_text(region=config.region))
-    work = Work(
-        steps=config.max_steps - loop.first_step,
-        requests=config.batch_size,
-        prefilled=config.batch_size * prompt,
-        sampled=answers * config.max_tokens,
-        trained=answers * config.num_epochs * (prompt + config.max_tokens),
-    )
-    return estimate_text(work, config)

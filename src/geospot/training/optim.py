@@ -1,11 +1,13 @@
 """The optimizer's settings of a step."""
 
 import math
-
-from tinker import types
+from typing import TYPE_CHECKING
 
 from geospot.config import LoopConfig
 from geospot.models.loading import is_tiny
+
+if TYPE_CHECKING:
+    from tinker import types
 
 
 def peak_learning_rate(config: LoopConfig, *, tiny: float, otherwise: float) -> float:
@@ -25,8 +27,10 @@ def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:
     return peak * shape[config.lr_schedule]
 
 
-def adam(config: LoopConfig, rate: float) -> types.AdamParams:
+def adam(config: LoopConfig, rate: float) -> "types.AdamParams":
     """Adam for language models (beta2 0.95), with the run's decay and clipping."""
+    from tinker import types
+
     return types.AdamParams(
         learning_rate=rate,
         beta1=0.9,

@@ -1,141 +1,12 @@
-"""Rollouts: ask for all answers of a step at once, collect them, read them, score them."""
-
-from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
-from dataclasses import dataclass
-from typing import Any
+"""What the answers of a step are worth: their rewards, their rows in the run folder, and what is logged of them."""
 
 import numpy as np
-from tinker import types
 
-from geospot.answer import Answer, parse_answer
-from geospot.data.samples import Sample
-from geospot.errors import EngineError, EngineGone
-from geospot.models.prompt import Renderer
+from geospot.asking.requests import Rollouts
+from geospot.earth.distance import MAX_DISTANCE_KM
+from geospot.earth.score import geoguessr_score
 from geospot.reward import RewardConfig, RewardParts, reward_parts
-
-OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """The answers of a step: B pictures, G answers each. Lists are picture by picture, member by member (B * G)."""
-
-    samples: list[Sample]
-    prompts: list[types.ModelInput]
-    group_size: int
-    sequences: list[types.SampledSequence]
-    texts: list[str]
-    answers: list[Answer]
-    requests_retried: int = 0  # failed once
-    requests_lost: int = 0  # failed twice: their pictures are not in here
-
-    def truth(self, i: int) -> Any:
-        """The place that answer i should have named."""
-        return self.samples[i // self.group_size].place
-
-
-def request_seed(seed: int, *position: int) -> int:
-    """A 31-bit seed for one sample request, from the run's seed and the request's place in the run."""
-    return int(np.random.SeedSequence([seed, *position]).generate_state(1)[0] >> 1)
-
-
-class Asked:
-    """Requests for answers that are in flight; one a picture, which is sent once."""
-
-    def __init__(
-        self,
-        sampler,
-        renderer: Renderer,
-        samples: Sequence[Sample],
-        question: str,
-        *,
-        num_samples: int,
-        seeds: Sequence[int],
-        max_tokens: int,
-        temperature: float = 1.0,
-    ):
-        self.renderer, self.samples, self.num_samples = renderer, list(samples), num_samples
-        self.prompts: list[types.ModelInput] = []
-        self._params = [
-            types.SamplingParams(
-                max_tokens=max_tokens, seed=seed, stop=renderer.stop_token_ids, temperature=temperature
-            )
-            for _, seed in zip(samples, seeds, strict=True)
-        ]
-        self._sampler = sampler
-        self._futures = {}
-        for i, sample in enumerate(samples):  # the first are on their way while the last are rendered
-            self.prompts.append(renderer.prompt(sample.pictures, question))
-            self._futures[i] = self._ask(i)
-
-    def _ask(self, i: int):
-        return self._sampler.sample(
-            prompt=self.prompts[i], num_samples=self.num_samples, sampling_params=self._params[i]
-        )
-
-    def collect(self, *, min_share: float = 1.0, on_progress: OnProgress | None = None) -> Rollouts:
-        """The answers, taken as they finish; `on_progress(finished, in_flight)` is told of each.
-
-        A request that fails is asked once more after the others. Those that fail again are left out and counted, as
-        long as a share `min_share` of all is there; else the last error is raised. A server that is gone ends it at
-        once.
-        """
-        done: dict[int, tuple[list, list[str]]] = {}
-        failed = self._settle(self._futures, done, on_progress)
-        retried = len(failed)
-        if failed:
-            failed = self._settle({i: self._ask(i) for i in sorted(failed)}, done, on_progress)
-        if failed:
-            _check_share(len(done), len(self.prompts), min_share, next(iter(failed.values())))
-        kept = sorted(done)
-        sequences = [sequence for i in kept for sequence in done[i][0]]
-        texts = [text for i in kept for text in done[i][1]]
-        return Rollouts(
-            [self.samples[i] for i in kept],
-            [self.prompts[i] for i in kept],
-            self.num_samples,
-            sequences,
-            texts,
-            [parse_answer(text) for text in texts],
-            requests_retried=retried,
-            requests_lost=len(failed),
-        )
-
-    def _settle(self, futures: dict, done: dict, on_progress: OnProgress | None) -> dict[int, Exception]:
-        """Wait for all of them; what each answered goes into `done`, why it failed is returned."""
-        index = {future.future(): i for i, future in futures.items()}
-        failed: dict[int, Exception] = {}
-        for n, future in enumerate(as_completed(index), start=1):
-            try:
-                sequences = list(future.result().sequences)
-                if len(sequences) != self.num_samples:
-                    raise EngineError(f"{len(sequences)} answers where num_samples={self.num_samples} were asked for")
-            except EngineGone:
-                raise
-            except Exception as error:
-                failed[index[future]] = error
-            else:
-                # Read here, while the others are still on their way.
-                done[index[future]] = sequences, [self.renderer.decode(sequence.tokens) for sequence in sequences]
-            if on_progress:
-                on_progress(len(done), len(index) - n)
-        return failed
-
-
-def _check_share(n_good: int, n_all: int, min_share: float, error: Exception) -> None:
-    if min_share >= 1 or not n_good:
-        raise error
-    if n_good < min_share * n_all:
-        raise EngineError(
-            f"{n_all - n_good} of {n_all} sample requests failed twice, which leaves less than "
-            f"min_group_share={min_share}: {error}"
-        ) from error
-
-
-def ask_all(sampler, renderer: Renderer, samples: Sequence[Sample], question: str, **how) -> Rollouts:
-    """Ask, then collect; every request is in flight before the first result is read. For `how` see `Asked`."""
-    return Asked(sampler, renderer, samples, question, **how).collect()
+from geospot.training.update import answer_logprobs
 
 
 def score(rollouts: Rollouts, progress: float, config: RewardConfig) -> RewardParts:
@@ -144,8 +15,15 @@ def score(rollouts: Rollouts, progress: float, config: RewardConfig) -> RewardPa
     return reward_parts(rollouts.answers, truths, progress, config)
 
 
-def log_rows(rollouts: Rollouts, split: str, parts: RewardParts | None = None, advantages=None) -> list[dict]:
-    """One row an answer for the run folder's `rollouts` table."""
+def log_rows(
+    rollouts: Rollouts,
+    split: str,
+    parts: RewardParts | None = None,
+    advantages: np.ndarray | None = None,
+    *,
+    first_group: int = 0,
+) -> list[dict]:
+    """A row for each answer in the run folder's `rollouts`; `advantages` (B * G,); groups count from `first_group`."""
     rows = []
     for i, (text, answer, sequence) in enumerate(
         zip(rollouts.texts, rollouts.answers, rollouts.sequences, strict=True)
@@ -154,7 +32,7 @@ def log_rows(rollouts: Rollouts, split: str, parts: RewardParts | None = None, a
         row = {
             "split": split,
             "sample_key": sample.key,
-            "group_index": i // rollouts.group_size,
+            "group_index": first_group + i // rollouts.group_size,
             "member_index": i % rollouts.group_size,
             "text": text,
             "true_lat": place.lat,
@@ -175,3 +53,28 @@ def log_rows(rollouts: Rollouts, split: str, parts: RewardParts | None = None, a
             row["advantage"] = float(advantages[i])
         rows.append(row)
     return rows
+
+
+def reward_metrics(
+    parts: RewardParts, advantages_BG: np.ndarray, rollouts: Rollouts, reward_config: RewardConfig, progress: float
+) -> dict[str, float]:
+    """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
+    rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
+    km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
+    logprobs = np.concatenate([answer_logprobs(sequence) for sequence in rollouts.sequences])
+    out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
+    out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
+    return out | {
+        "reward": float(parts.total.mean()),
+        "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
+        "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
+        "tau_km": weights.tau_km,
+        "coord_weight": weights.coordinate,
+        "hierarchy_weight": weights.hierarchy,
+        "train/median_km": float(np.median(km)),
+        "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
+        "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
+        "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
+        "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
+        "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
+    }

@@ -1,20 +1,48 @@
 """The GRPO update: advantages of tokens, minibatches, optimizer steps, and what they say about themselves."""
 
-from typing import TYPE_CHECKING
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from tinker import types
 
+from geospot.asking.requests import Rollouts
 from geospot.errors import EngineError
 from geospot.training.datums import policy_datum, policy_diagnostics
 from geospot.training.optim import adam
-from geospot.training.rollout import Rollouts
 
 if TYPE_CHECKING:
-    from geospot.config import TrainConfig
+    from tinker import SamplingClient, ServiceClient, TrainingClient, types
 
 
-def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") -> tuple[list[np.ndarray], dict]:
+class UpdateConfig(Protocol):
+    """What an update needs of `TrainConfig`, which stands above."""
+
+    seed: int
+    kl_coef: float
+    num_epochs: int
+    num_substeps: int
+    max_mismatch_kl: float
+    weight_decay: float
+    grad_clip_norm: float
+
+    @property
+    def loss_fn(self) -> str:
+        """The loss by name."""
+
+    @property
+    def loss_fn_config(self) -> dict[str, float] | None:
+        """What goes with the loss to the engine."""
+
+    @property
+    def clips(self) -> tuple[float, float]:
+        """Bounds of the ratio."""
+
+
+def per_token(
+    rollouts: Rollouts, advantages: Sequence[float], reference: "SamplingClient | None", config: UpdateConfig
+) -> tuple[list[np.ndarray], dict[str, float]]:
     """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
 
     The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
@@ -24,6 +52,8 @@ def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") 
     per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
     if reference is None:
         return per_answer, {}
+    from tinker import types
+
     futures = {}
     for i, sequence in enumerate(rollouts.sequences):
         if not sequence.tokens:
@@ -43,12 +73,12 @@ def per_token(rollouts: Rollouts, advantages, reference, config: "TrainConfig") 
     return per_answer, {"kl_reference": mean}
 
 
-def answer_logprobs(sequence: types.SampledSequence) -> np.ndarray:
+def answer_logprobs(sequence: "types.SampledSequence") -> np.ndarray:
     """The sampler's log-probabilities (T,) of an answer; EngineError where one is missing."""
     return _whole(sequence.logprobs, len(sequence.tokens), "the sampler")
 
 
-def _whole(logprobs, n: int, who: str) -> np.ndarray:
+def _whole(logprobs: Sequence[float | None] | None, n: int, who: str) -> np.ndarray:
     found = np.array([] if logprobs is None else logprobs, dtype=np.float64)  # None becomes NaN
     if (good := int(np.isfinite(found).sum())) != n or len(found) != n:
         raise EngineError(
@@ -59,15 +89,15 @@ def _whole(logprobs, n: int, who: str) -> np.ndarray:
 
 
 def update(
-    training,
+    training: "TrainingClient",
     rollouts: Rollouts,
-    token_advantages,
+    token_advantages: Sequence[np.ndarray],
     step: int,
     rate: float,
-    config: "TrainConfig",
+    config: UpdateConfig,
     *,
     on_policy: bool = True,
-) -> dict:
+) -> dict[str, float]:
     """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log.
 
     on_policy: the answers are of the weights as they are, so that sampler and trainer must agree.
@@ -100,7 +130,9 @@ def update(
     return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
 
 
-def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[types.Datum]:
+def minibatch(
+    rollouts: Rollouts, token_advantages: Sequence[np.ndarray], members: Sequence[int]
+) -> "list[types.Datum]":
     """Datums of some answers, scaled so that the loss is the mean over all their tokens.
 
     Answers without any advantage are left out: they have no gradient, but their tokens count in the mean.
@@ -115,10 +147,25 @@ def minibatch(rollouts: Rollouts, token_advantages, members: list[int]) -> list[
     return data
 
 
-def check_mismatch(kl: float, config: "TrainConfig") -> None:
+def check_mismatch(kl: float, config: UpdateConfig) -> None:
     """Before the weights have moved, sampler and trainer must agree."""
     if not kl <= config.max_mismatch_kl:  # NaN is no agreement
         raise EngineError(
             f"sampler and trainer disagree: KL {kl:.3g} is above max_mismatch_kl={config.max_mismatch_kl}. The "
             "ratios would be wrong; use dtype=float32, or check that pictures reach both alike"
         )
+
+
+def reference_sampler(
+    service: "ServiceClient", training: "TrainingClient", run: Path, state: dict[str, Any]
+) -> "SamplingClient":
+    """The weights at the start of the run, for the KL term; kept with the run, so that a resumed one has the same.
+
+    `state` is what checkpoints keep of the loop: where the weights are goes into it.
+    """
+    folder = run / "checkpoints" / "reference"
+    if "reference" not in state:
+        shutil.rmtree(folder, ignore_errors=True)  # left by a start that was killed before its first checkpoint
+        state["reference"] = training.save_weights_for_sampler("reference").result().path
+    path = str(folder) if folder.is_dir() else state["reference"]  # the run may have been moved
+    return service.create_sampling_client(model_path=path).result()

@@ -1,0 +1,64 @@
+"""The checkpoints of a run: what a line of checkpoints.jsonl holds, and which weights a path stands for."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from geospot.errors import DataError
+from geospot.files import read_jsonl
+
+CheckpointKind = Literal["state", "sampler"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """One line of checkpoints.jsonl."""
+
+    step: int  # steps done when it was taken = the step to run next
+    path: str  # absolute local folder, or what the service calls it (tinker://...)
+    kind: CheckpointKind  # "state" can be trained on, "sampler" only sampled
+    final: bool  # taken at the end of a run: never pruned
+    loop_state: dict  # data position, random states, ...
+    time: float  # seconds since 1970
+    pruned: bool = False  # the folder was deleted to save room
+
+    @property
+    def exists(self) -> bool:
+        """Whether it can still be loaded; what a service keeps is taken to exist."""
+        return not self.pruned and (is_remote(self.path) or Path(self.path).exists())
+
+
+def is_remote(path: str) -> bool:
+    """Whether the engine's path is an address (tinker://...) rather than a local folder."""
+    return "://" in path
+
+
+def read_checkpoints(path: str | Path) -> list[Checkpoint]:
+    """The checkpoints of a run folder, oldest first, the pruned ones too."""
+    folder = Path(path).absolute()
+    records = []
+    for line in read_jsonl(folder / "checkpoints.jsonl"):
+        where = line["path"] if is_remote(line["path"]) else str(folder / line["path"])
+        records.append(Checkpoint(**(line | {"path": where})))
+    return records
+
+
+def last_checkpoint(path: str | Path, kind: CheckpointKind = "state") -> Checkpoint | None:
+    """The newest checkpoint of a run folder that can still be loaded, or None."""
+    return next((c for c in reversed(read_checkpoints(path)) if c.kind == kind and c.exists), None)
+
+
+def find_checkpoint(path: str) -> str:
+    """The weights behind a path: a checkpoint, or the newest checkpoint of a run folder."""
+    if is_remote(path):
+        return path
+    folder = Path(path).expanduser()
+    if (folder / "checkpoints.jsonl").is_file():
+        if not (last := last_checkpoint(folder)):
+            raise DataError(f"checkpoint={path!r}: the run has no checkpoint left; start it again to go on")
+        return last.path
+    if (folder / "state.json").is_file():
+        return str(folder)
+    raise DataError(
+        f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl), nor a checkpoint (state.json), nor tinker://..."
+    )
