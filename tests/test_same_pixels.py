@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from geospot.asking.eval_data import read_eval_samples
 from made import odd_files
 from PIL import Image
 
+from geospot import __main__ as geospot
 from geospot.asking.photos import find_photos, read_photos
-from geospot.commands.guess import main as guess_command
 from geospot.config import EngineConfig
 from geospot.data.facts import read_facts
 from geospot.data.fields import Columns
+from geospot.data.held_out import held_out_samples
 from geospot.data.inspect import inspect
 from geospot.data.pack import PackSettings, pack
 from geospot.data.samples import ReadOptions, SkipCounter
@@ -97,7 +97,7 @@ def test_guess_evaluation_and_training_show_the_model_identical_bytes(tmp_path, 
         assert not stream.skipped
     config = type("Config", (), {"eval_places": 0, "views": "4", "columns": "", "data_workers": 0})
     config.max_pixels = MAX_PIXELS
-    evaluated = dict(shown(s.key, s.pictures[0]) for s in read_eval_samples(config, source, SkipCounter()))
+    evaluated = dict(shown(s.key, s.pictures[0]) for s in held_out_samples(config, source, SkipCounter()))
     guessed = {}
     for photo in read_photos(find_photos([str(tmp_path)]), MAX_PIXELS):
         key, data = shown(str(Path(photo.name).with_suffix("").name), photo.picture)
@@ -175,7 +175,7 @@ def test_inspect_and_pack_count_them(mixed, tmp_path, workers):
 
 def test_guess_answers_the_good_one_and_names_the_others(mixed, tiny_folder, capsys):
     with pytest.raises(SystemExit) as left:
-        guess_command([str(mixed), f"model={tiny_folder}", "threads=1", "max_tokens=4", "format=csv"])
+        geospot.main(["guess", str(mixed), f"model={tiny_folder}", "threads=1", "max_tokens=4", "format=csv"])
     assert left.value.code == 1
     out, err = capsys.readouterr()
     assert "48.858,2.294_good.png" in out
@@ -184,7 +184,7 @@ def test_guess_answers_the_good_one_and_names_the_others(mixed, tiny_folder, cap
                  "is a Git LFS pointer: run git lfs pull", "is an HTML page", "is empty", "PostScript"):  # fmt: skip
         assert says in err
     with pytest.raises(SystemExit):
-        guess_command([str(mixed / "48.858,2.293_fifo.jpg"), f"model={tiny_folder}", "threads=1"])
+        geospot.main(["guess", str(mixed / "48.858,2.293_fifo.jpg"), f"model={tiny_folder}", "threads=1"])
     assert "is a FIFO" in capsys.readouterr().err
 
 

@@ -163,6 +163,7 @@ def test_answers_to_other_questions_do_not_mix(tmp_path):
 
 KILLED_AFTER_TWO = """
 import os, signal, sys
+from geospot import __main__ as geospot
 from geospot.asking.answer_log import AnswerLog
 def add(log, *rows, add=AnswerLog.add):
     add(log, *rows)

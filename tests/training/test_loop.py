@@ -153,7 +153,9 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 KILLED = """
 import json, os, signal, sys
-from geospot.sft import SftConfig, run
+from geospot.config import SftConfig
+from geospot.runs.folder import RunFolder
+from geospot.sft import run
 def log(folder, step, values, log=RunFolder.log):
     log(folder, step, values)
     if step == 2:

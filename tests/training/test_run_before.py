@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from geospot import cli
+from geospot import __main__ as geospot
 from geospot.answer import prompt_text
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import read_config, read_metrics
@@ -70,7 +70,7 @@ def test_a_run_starts_from_a_checkpoint_of_the_version_before(before):
 
 
 def test_a_checkpoint_of_the_version_before_is_evaluated(before):
-    cli.main(["eval", "checkpoint=train", "data=eval.tar", "out=out", "max_tokens=16", "threads=1", "report=false",
+    geospot.main(["eval", "checkpoint=train", "data=eval.tar", "out=out", "max_tokens=16", "threads=1", "report=false",
               "device=cpu", "data_workers=0"])  # fmt: skip
     facts = json.loads(Path("out/metrics.json").read_text())
     assert facts["eval"]["n"] == 3

@@ -8,7 +8,7 @@ import chz
 
 from geospot.asking.subject import Subject
 from geospot.config import DemoConfig
-from geospot.data.samples import Sample
+from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sources import open_source
 from geospot.data.stream import read_all
 from geospot.data.world.bluemarble import ensure_shards
@@ -33,7 +33,9 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     started = time.monotonic()
     out = Path(config.out)
     folders = ensure_shards(n_train=config.train_places)
-    sets = {name: list(read_all(open_source(str(folders[name])))) for name in ("eval", "eval-far")}
+    sets = {
+        name: list(read_all(open_source(str(folders[name])), skipped=SkipCounter())) for name in ("eval", "eval-far")
+    }
     for fit, stage in ((fit_sft, config.sft()), (fit_train, config.train())):
         fit(stage)
         if not read_checkpoints(stage.log_path)[-1].final:
