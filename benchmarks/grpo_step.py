@@ -27,8 +27,9 @@ from geospot.data.samples import Sample
 from geospot.data.world.bluemarble import encode_jpeg, label_places
 from geospot.data.world.mosaic import BlueMarble
 from geospot.engine import open_engine
-from geospot.models.loading import TINY, decode_image, load_model, load_processing
+from geospot.models.loading import TINY, load_model, load_processing
 from geospot.models.prompt import Renderer
+from geospot.pictures import decode_image
 from geospot.progress import table
 from geospot.training.advantages import group_advantages
 from geospot.training.loop import Clock

@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
 from geospot.data.pictures import JPEG_QUALITY
+
 from geospot.data.records import Record
 from geospot.data.samples import ReadOptions, Sample, read_sample
 from geospot.data.sources.webdataset import Shards, find_shards

@@ -51,3 +51,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def install_extra(extra: str) -> str:
     """How to install an optional part of geospot, which is on no package index, from a checkout of it."""
     return f"`uv sync --extra {extra}` or `pip install '.[{extra}]'` in the checkout"
+
+
+class BadSample(ValueError):
+    """One sample or picture of many cannot be used: it is counted and skipped, and ends no command.
+
+    `reason` is one of a few fixed texts, for counting; `detail` says what is wrong with this one.
+    """
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail

@@ -18,7 +18,7 @@ from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine import open_engine
 from geospot.errors import EngineError
-from geospot.models.loading import decode_image
+from geospot.pictures import decode_image
 from geospot.sft import run as run_sft
 
 STEPS = {"max_steps": 2, "batch_size": 6, "learning_rate": 2e-2}

@@ -19,9 +19,10 @@ from geospot.answer import format_answer, parse_answer, prompt_text
 from geospot.earth.anchors import anchor_cities, country_names
 from geospot.earth.place import Place
 from geospot.errors import ModelError
-from geospot.models.loading import TINY_UNTRAINED, decode_image, image_size, load_model, load_processing
+from geospot.models.loading import TINY_UNTRAINED, load_model, load_processing
 from geospot.models.prompt import Renderer
 from geospot.models.tiny import build_config, save_untrained
+from geospot.pictures import decode_image, image_size
 
 # -- the tiny tokenizer -----------------------------------------------------------------------------------------------
 

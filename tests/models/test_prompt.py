@@ -8,9 +8,9 @@ from made import jpeg
 from PIL import Image, ImageOps
 from tinker import types
 
-from geospot.data.pictures import prepare_picture
-from geospot.models.loading import decode_image, image_size, load_processing
+from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
+from geospot.pictures import decode_image, image_size, prepare_picture
 
 
 @pytest.fixture(scope="module")

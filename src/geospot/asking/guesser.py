@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from geospot.answer import Answer, parse_answer, prompt_text
 from geospot.asking.calibration import Calibration, find_calibration
@@ -142,7 +143,7 @@ class Guesser:
     """
 
     def __init__(
-        self, model: str | None = None, *, checkpoint: str | None = None, region: bool | None = None, **engine
+        self, model: str | None = None, *, checkpoint: str | None = None, region: bool | None = None, **engine: Any
     ):
         self.config = GuesserConfig(model_name=model, checkpoint=checkpoint, region=region, **engine)
         self.subject = Subject.of(self.config)
@@ -160,14 +161,17 @@ class Guesser:
             service, self._open = self._open[0], None
             service.__exit__(None, None, None)
 
-    def __call__(self, photo: str | Path | bytes, **options) -> Guess:
-        """The guess for a photo: a path, an address or encoded bytes; options as of `guess`. May raise PhotoError."""
+    def __call__(self, photo: str | Path | bytes, *, allow_private: bool = False, **options: Any) -> Guess:
+        """The guess for a photo: a path, an address or encoded bytes; options as of `guess`. May raise PhotoError.
+
+        allow_private: an address may lead to hosts that are not on the public internet.
+        """
         pixels = self.config.max_pixels
         if isinstance(photo, bytes):
             photo = clean("photo", photo, pixels)
         else:
             (name,) = find_photos([str(photo)]) if not Path(photo).is_dir() else (str(photo),)
-            (photo,) = read_photos([name], pixels)
+            (photo,) = read_photos([name], pixels, allow_private=allow_private)
         if isinstance(photo, PhotoError):
             raise photo
         return next(iter(self.guess([photo], **options)))

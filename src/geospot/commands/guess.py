@@ -29,7 +29,7 @@ def run(config: GuessConfig) -> list[Guess]:
         options = {"samples": config.samples, "temperature": config.temperature, "probability": config.probability,
                    "calibration": config.calibration, "coarse": config.coarse, "seed": config.seed}  # fmt: skip
         with Progress("guessing", total=len(names)) if len(names) > 1 else _Quiet() as bar:
-            for guess in guesser.guess(_readable(names, config.max_pixels, unreadable, bar), **options):
+            for guess in guesser.guess(_readable(names, config, unreadable, bar), **options):
                 found.append(guess)
                 bar.advance(1)
                 if guess.warning and (kind != "text" or config.out):
@@ -58,7 +58,7 @@ class _Quiet:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def advance(self, items: int) -> None:
+    def advance(self, *_: object) -> None:
         pass
 
 
@@ -68,9 +68,9 @@ def note(text: str) -> None:
 
 
 def _readable(
-    names: Sequence[str], max_pixels: int, unreadable: list[str], bar: "Progress | _Quiet"
+    names: Sequence[str], config: GuessConfig, unreadable: list[str], bar: "Progress | _Quiet"
 ) -> Iterator[Photo]:
-    for photo in read_photos(names, max_pixels):
+    for photo in read_photos(names, config.max_pixels, allow_private=config.allow_private):
         if isinstance(photo, PhotoError):
             unreadable.append(str(photo))
             note(f"skipped {photo}")

@@ -39,6 +39,7 @@ class GuessConfig(GuesserConfig):
     """
 
     photos: tuple[str, ...] = _input(..., "pictures, folders or web addresses; the key itself may be omitted")
+    allow_private: bool = _input(False, "accept addresses outside the public internet (this machine, this network)")
     samples: int = _sampling(1, "answers per photo; several are clustered and ranked, and give a radius")
     temperature: float | None = _sampling(None, "sampling temperature; none: 0 for one answer, 1 for several")
     seed: int = _sampling(0, "seed of the answers")

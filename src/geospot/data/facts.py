@@ -2,23 +2,24 @@
 
 import hashlib
 import importlib.util
-import io
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from geospot.data.decode import Decoder
-from geospot.data.fields import BadSample, Columns, read_fields, read_place
-from geospot.data.pictures import prepare_picture
-from geospot.data.records import Record
+from geospot.data.fields import Columns, read_fields, read_place
+from geospot.data.records import Record, StoredPicture
 from geospot.data.samples import stored_bytes
 from geospot.earth.place import Place
+from geospot.errors import BadSample
+from geospot.pictures import bare, prepare_picture, read_header
 
 
 class PictureFacts(NamedTuple):
     """One encoded picture: 64 bits of its hash, bytes, pixels as stored, and Pillow's name of its format.
 
     The light install has no Pillow to read a header with: 0 x 0 pixels, format "?".
+    Metadata is left out of the hash: a copy without it (`data pack` makes such) is the same picture.
     """
 
     digest: int
@@ -57,19 +58,13 @@ def read_facts(record: Record, columns: Columns, decode: bool) -> Facts:
     return Facts(place, tuple(_picture_facts(picture, decode) for picture in record.pictures))
 
 
-def _picture_facts(stored, decode: bool) -> PictureFacts:
-    stored = stored_bytes(stored)
+def _picture_facts(stored: bytes | StoredPicture, decode: bool) -> PictureFacts:
+    data = stored_bytes(stored)
     if not has_pillow():
-        return PictureFacts(digest(stored), len(stored), 0, 0, "?")
-    from PIL import Image
-
+        return PictureFacts(digest(data), len(data), 0, 0, "?")
     if decode:
-        prepare_picture(stored)
-    try:
-        with Image.open(io.BytesIO(stored)) as image:
-            return PictureFacts(digest(stored), len(stored), *image.size, image.format or "?")
-    except Exception as error:  # Pillow raises whatever it runs into in a damaged file
-        raise BadSample("unreadable image", str(error)) from None
+        prepare_picture(data)
+    return PictureFacts(digest(bare(data)), len(data), *read_header(data))
 
 
 def fact_decoder(columns: Columns, decode: bool, workers: int) -> Decoder[Facts]:

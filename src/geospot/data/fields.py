@@ -7,16 +7,9 @@ from dataclasses import dataclass, fields
 from geospot.answer.columns import SPELLINGS, find_column
 from geospot.answer.places import MISSING, as_row, read_cells
 from geospot.earth.place import Place
+from geospot.errors import BadSample
 
 _UNKNOWN = {"", "nan", "none", "null", "unknown", "n/a"}  # not "na": that is Namibia
-
-
-class BadSample(ValueError):
-    """A sample cannot be used; `reason` is one of a few fixed texts, for counting."""
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)

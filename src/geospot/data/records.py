@@ -18,7 +18,7 @@ class StoredPicture(Protocol):
     """An encoded picture that is read where it is decoded; small, and it can be sent to another process."""
 
     def read(self) -> bytes:
-        """The encoded picture; OSError where it cannot be read."""
+        """The encoded picture; OSError or BadSample where it cannot be read."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from geospot.data.fields import USUAL, BadSample, Columns, read_fields, read_place
-from geospot.data.pictures import prepare_picture
+from geospot.data.fields import USUAL, Columns, read_fields, read_place
 from geospot.data.records import Record, StoredPicture
 from geospot.earth.place import Place
+from geospot.errors import BadSample
+from geospot.pictures import prepare_picture
 
 EXAMPLES = 5
 EACH = "each"  # of `views`: every picture is a sample of its own

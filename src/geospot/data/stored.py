@@ -5,6 +5,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from geospot.pictures import read_file
+
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # PKWARE APPNOTE 4.3.7
 STORED, DEFLATED = 0, 8  # compression methods that every reader of zips knows
 
@@ -16,9 +18,8 @@ class StoredFile:
     path: str
 
     def read(self) -> bytes:
-        """The file's bytes; OSError where it is gone."""
-        with open(self.path, "rb", buffering=0) as file:
-            return file.read()
+        """The file's bytes; OSError where it is gone, BadSample where it is no regular file."""
+        return read_file(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from geospot.data.pictures import PICTURE_SUFFIXES
 from geospot.data.records import Record, Skip
 from geospot.data.samples import Sample
 from geospot.data.stored import StoredSlice
 from geospot.files import foreign_content, write_bytes_atomic
+from geospot.pictures import PICTURE_SUFFIXES
 
 MAX_MEMBER_BYTES = 512 << 20  # what a header claims beyond it is not read into memory
 MAX_HEADER_BYTES = 64 << 10  # of a long name or a pax header; no file system has longer names

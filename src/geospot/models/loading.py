@@ -118,7 +118,7 @@ def _image_token(config: dict) -> int | None:
     return config.get("image_token_index") if token is None else token
 
 
-def _from_pretrained(auto_class, source: str, model_name: str, what: str, **kwargs):
+def _from_pretrained(auto_class: Any, source: str, model_name: str, what: str, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(source, **kwargs)
     except Exception as error:  # tokenizers and safetensors raise classes of their own
@@ -156,7 +156,8 @@ def load_processing(model_name: str) -> Processing:
 def count_features(processing: Processing, width: int, height: int) -> int:
     """How many features the model makes of a picture of this size, from the shapes alone: nothing is computed."""
     blank = np.zeros((height, width, 3), dtype=np.uint8)
-    pixels = processing.image_processor(images=[blank], return_tensors="pt")["pixel_values"]
+    processed = processing.image_processor(images=[blank], input_data_format="channels_last", return_tensors="pt")
+    pixels = processed["pixel_values"]
     features = _shapes_only(processing.folder).get_image_features(pixel_values=pixels.to("meta"), return_dict=True)
     return sum(len(part) for part in features.pooler_output)
 
@@ -196,32 +197,3 @@ def load_model(processing: Processing, *, dtype: str = "float32", device: str = 
         )
     model.requires_grad_(False)
     return use_linear_patch_embed(model).to(device).eval()
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """(width, height) of an encoded picture; raises ValueError where it cannot be read to its end."""
-    import io
-
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            size = image.size
-            image.draft("L", (1, 1))  # a JPEG's data is read to its end, but only an eighth of its pixels computed
-            image.load()
-            return size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image: {error}") from error
-
-
-def decode_image(data: bytes) -> np.ndarray:
-    """uint8 (height, width, 3) RGB; raises ValueError where the picture cannot be decoded to its end."""
-    import io
-
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"unreadable image: {error}") from error

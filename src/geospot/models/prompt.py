@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geospot.data.pictures import prepare_picture
-from geospot.models.loading import Processing, image_size
+from geospot.models.loading import Processing
+from geospot.pictures import image_size, prepare_picture
 
 if TYPE_CHECKING:
     from tinker import types

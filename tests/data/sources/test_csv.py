@@ -399,7 +399,7 @@ def test_parts_of_different_tables_have_different_names(tmp_path):
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not beside the project")
 def test_real_photos():
     from geospot.data.fields import read_place
-    from geospot.data.pictures import prepare_picture
+    from geospot.pictures import prepare_picture
 
     source = open_source(str(REAL))
     records = everything(source)

@@ -8,11 +8,10 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from geospot.data.fields import Columns
-from geospot.data.pictures import PICTURE_SUFFIXES
 from geospot.data.records import Skip
-from geospot.data.sources.listing import is_picture
 from geospot.data.stored import StoredFile
 from geospot.errors import DataError
+from geospot.pictures import PICTURE_SUFFIXES, is_picture
 
 Located = tuple[tuple[StoredFile, ...], tuple[str, ...]]
 
@@ -99,6 +98,8 @@ class PicturesBeside:
                 return (StoredFile(path),), (os.path.basename(path),)
         if not paths:
             return Skip("no picture", f"no picture's name in {' or '.join(self._columns)}")
+        if odd := next(filter(os.path.lexists, paths), None):
+            return Skip("not a regular file", odd)
         return Skip("picture file missing", paths[0])
 
 

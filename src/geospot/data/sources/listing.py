@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from geospot.data.pictures import PICTURE_SUFFIXES
+from geospot.pictures import is_picture
 
 _LOOK_AT = 2000  # entries of a folder
 
@@ -20,20 +20,20 @@ def local_path(spec: str) -> Path | None:
         return None
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name ends as a picture's does; what begins with a dot is none (`._a.jpg` of macOS)."""
-    return name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
-
-
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of a folder, not of those below, whose names end so; sorted."""
+    """The files of a folder, not of those below, whose names end so; sorted. None where it is no folder."""
+    if not folder.is_dir():
+        return []
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(suffixes) and not e.name.startswith(".")]
     return sorted(folder / name for name in names if (folder / name).is_file())
 
 
 def pictures_under(folder: Path) -> Iterator[str]:
-    """Relative paths of all pictures in a folder and below, sorted folder by folder; links are followed, once."""
+    """Relative paths of all that is called like a picture in a folder and below, sorted folder by folder.
+
+    Links are followed, once. What is no regular file is among them: whoever reads it counts it by its name.
+    """
     seen: set[tuple[int, int]] = set()
     for root, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(root)
@@ -43,6 +43,7 @@ def pictures_under(folder: Path) -> Iterator[str]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = os.path.relpath(root, folder)
+        names += folders  # a folder called x.jpg is no picture, and is counted as what it is
         for name in sorted(filter(is_picture, names)):
             yield name if below == "." else os.path.join(below, name)
 
@@ -63,6 +64,8 @@ def describe(spec: str) -> str:
         return f"there is no such file or folder{known}"
     if path.is_file():
         return f"no kind reads a file called {path.name}"
+    if not path.is_dir():
+        return f"{path} is neither a regular file nor a folder"
     with os.scandir(path) as entries:
         looked = list(islice(entries, _LOOK_AT))
     if not looked:

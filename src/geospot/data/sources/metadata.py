@@ -20,6 +20,7 @@ from geospot.errors import DataError
 EXAMPLE = "metadata.json ({images: [{image_path, lat, lng, country}]} or a list of objects), or .jsonl; or its folder"
 NAMES = ("metadata.json", "metadata.jsonl")
 LINES = (".jsonl", ".ndjson")
+_ALBUM_BYTES = 1 << 16
 _LOOK_AT = 200  # rows whose keys make the columns
 
 
@@ -90,6 +91,17 @@ def _objects(data: bytes, path: Path) -> list:
     return rows
 
 
+def _is_album(path: Path) -> bool:
+    """Whether it is what Google Takeout says of an album: an object of few bytes that lists nothing."""
+    if path.stat().st_size > _ALBUM_BYTES:
+        return False
+    try:
+        told = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return False
+    return isinstance(told, dict) and "title" in told and not any(isinstance(value, list) for value in told.values())
+
+
 def matches(spec: str, columns: Columns = USUAL) -> bool:
     """A .json or .jsonl, or a folder with metadata.json(l)."""
     path = local_path(spec)
@@ -97,7 +109,7 @@ def matches(spec: str, columns: Columns = USUAL) -> bool:
         return "://" not in spec and spec.lower().endswith((".json", *LINES))
     if path.is_file():
         return path.suffix.lower() in (".json", *LINES)
-    return any((path / name).is_file() for name in NAMES)
+    return any((path / name).is_file() and not _is_album(path / name) for name in NAMES)
 
 
 def open_source(spec: str, columns: Columns, revision: str | None) -> Source:

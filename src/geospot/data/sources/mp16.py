@@ -17,11 +17,12 @@ from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.arrow import ArrowTable
 from geospot.data.sources.csvtable import SUFFIXES, open_csv, read_columns
 from geospot.data.sources.kept import find_sorted, kept_index, text_hash
-from geospot.data.sources.listing import files_in, is_picture, local_path
+from geospot.data.sources.listing import files_in, local_path
 from geospot.data.sources.pieces import Pieces, find_pieces
 from geospot.data.sources.rows import check_columns, coordinates_mend, has_coordinates
 from geospot.data.tar import BLOCK, read_members
 from geospot.errors import DataError
+from geospot.pictures import is_picture
 
 EXAMPLE = "a folder with MP16-Pro's CSV (IMG_ID, LAT, LON, ...) and its tar, whole or in pieces (.tar.aa, .tar.00, ...)"
 PART_BYTES = 16 << 20  # about 300 pictures: small enough for shuffled parts to mix well

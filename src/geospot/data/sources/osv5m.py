@@ -8,10 +8,10 @@ from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip, Source
 from geospot.data.sources.beside import Located
 from geospot.data.sources.csvtable import open_csv, read_columns
-from geospot.data.sources.listing import is_picture
 from geospot.data.sources.rows import TableSource, check_columns
 from geospot.data.sources.stems import PictureStems
 from geospot.errors import DataError
+from geospot.pictures import is_picture
 
 EXAMPLE = "osv5m/train: the split `train` of a folder osv5m with train.csv and images/train/*.zip (or unpacked)"
 SPLITS = ("train", "test")

@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from geospot.answer.columns import SPELLINGS
-from geospot.data.fields import BadSample, Columns, read_coordinates, read_fields
+from geospot.data.fields import Columns, read_coordinates, read_fields
 from geospot.data.records import Record, Skip
 from geospot.data.sources.beside import Located
 from geospot.data.sources.blocks import BLOCK_ROWS, BlockSource
-from geospot.errors import DataError
+from geospot.errors import BadSample, DataError
 
 PROBE_BLOCKS = 5
 MAX_HEADINGS = 24

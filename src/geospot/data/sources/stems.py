@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from geospot.data.pictures import PICTURE_SUFFIXES
 from geospot.data.sources.kept import file_facts, find_sorted, kept_index, text_hash
-from geospot.data.sources.listing import is_picture
 from geospot.data.stored import DEFLATED, STORED, StoredFile, ZipMember
 from geospot.errors import DataError
+from geospot.pictures import PICTURE_SUFFIXES, is_picture
 from geospot.progress import Progress
 
-_LAYOUT = 1
+_LAYOUT = 2
 _SUFFIXES = (*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
 _IN_FOLDER = 255  # a "compression method" of our own: the offset is then the number of a suffix
 _ENCRYPTED = 1

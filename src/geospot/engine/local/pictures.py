@@ -10,7 +10,8 @@ from inspect import signature
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from geospot.models.loading import Processing, decode_image, image_size
+from geospot.models.loading import Processing
+from geospot.pictures import decode_image, image_size
 
 
 class LruBytes(OrderedDict):
@@ -20,14 +21,14 @@ class LruBytes(OrderedDict):
         super().__init__()
         self.max_bytes, self.held_bytes = max_bytes, 0
 
-    def fetch(self, key):
+    def fetch(self, key: bytes) -> "_Encoded | None":
         """The value, marked as used just now, or None."""
         if key in self:
             self.move_to_end(key)
             return self[key]
         return None
 
-    def keep(self, key, value: "_Encoded") -> None:
+    def keep(self, key: bytes, value: "_Encoded") -> None:
         """Remember `value` as the newest."""
         self[key] = value
         self.held_bytes += value.n_bytes
@@ -65,7 +66,15 @@ class Pictures:
     passes over a step's answers and every evaluation encode it once. With a tower in training they are made anew.
     """
 
-    def __init__(self, model, processing: Processing, *, frozen: bool, cache_bytes: int = 1 << 30, batch: int = 64):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        processing: Processing,
+        *,
+        frozen: bool,
+        cache_bytes: int = 1 << 30,
+        batch: int = 64,
+    ):
         self.model, self.processing, self.frozen, self.batch = model, processing, frozen, batch
         self._features = LruBytes(cache_bytes)
         self._counts: dict[bytes, int] = {}
@@ -86,7 +95,8 @@ class Pictures:
 
     def _preprocess(self, pictures: Sequence[bytes]) -> dict[str, torch.Tensor]:
         images = [decode_image(data) for data in pictures]
-        out = self.processing.image_processor(images=images, return_tensors="pt")
+        # Said rather than guessed by the processor: one row or column of pixels could be taken for the channels.
+        out = self.processing.image_processor(images=images, input_data_format="channels_last", return_tensors="pt")
         parameter = next(self.model.parameters())
         return {
             key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
