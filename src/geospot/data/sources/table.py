@@ -8,10 +8,11 @@ from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Source
 from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.csvtable import SUFFIXES, open_csv, read_columns
-from geospot.data.sources.listing import PICTURE_SUFFIXES, files_in, local_path
+from geospot.data.sources.listing import files_in, local_path
 from geospot.data.sources.metadata import LINES, JsonTable
 from geospot.data.sources.rows import TableSource, check_columns, has_coordinates, probe_rows
 from geospot.errors import DataError
+from geospot.pictures import PICTURE_SUFFIXES
 
 EXAMPLE = "photos.csv, or a folder with a CSV that names its pictures (columns lat, lon, image)"
 
