@@ -21,7 +21,7 @@ import torch
 from tinker import types
 
 from geospot.answer import prompt_text
-from geospot.asking.requests import ask_all
+from geospot.asking.requests import Asked
 from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.data.world.bluemarble import encode_jpeg, label_places
@@ -50,10 +50,10 @@ def one_step(training, renderer: Renderer, config: TrainConfig, samples: list[Sa
     clock = Clock()
     sampler = training.save_weights_and_get_sampling_client().result()
     clock.lap("snapshot")
-    rollouts = ask_all(
+    rollouts = Asked(
         sampler, renderer, samples, prompt_text(), num_samples=config.group_size,
         seeds=[1000 * step + i for i in range(len(samples))], max_tokens=config.max_tokens,
-    )  # fmt: skip
+    ).collect()  # fmt: skip
     clock.lap("sample")
     rewards = score(rollouts, 0.5, config.reward_config()).total.reshape(-1, config.group_size)
     advantages = group_advantages(rewards + scramble.normal(0, 1e-3, rewards.shape))  # no group may drop out

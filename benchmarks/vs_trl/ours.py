@@ -8,7 +8,7 @@ import numpy as np
 import task
 import torch
 
-from geospot.asking.requests import ask_all, request_seed
+from geospot.asking.requests import Asked, request_seed
 from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -26,10 +26,10 @@ def step_of(args, config, training, renderer, run, samples, known, step: int) ->
     watch = task.Stopwatch()
     chosen = np.random.default_rng([args.seed, step]).choice(len(samples), args.prompts, replace=False)
     sampler = training.save_weights_and_get_sampling_client().result()
-    rollouts = ask_all(
+    rollouts = Asked(
         sampler, renderer, [samples[i] for i in chosen], task.PROMPT, num_samples=args.group,
         seeds=[request_seed(args.seed, step, i) for i in range(args.prompts)], max_tokens=args.new_tokens,
-    )  # fmt: skip
+    ).collect()  # fmt: skip
     sampled = watch.read("sample")
     if args.mode == "sample":
         return sampled

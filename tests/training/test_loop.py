@@ -18,7 +18,7 @@ from made import jpeg, until
 from small_runs import metrics, rollouts
 from tinker import types
 
-from geospot.asking.requests import Asked, ask_all
+from geospot.asking.requests import Asked
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -85,7 +85,7 @@ class Sampler:
 
 def test_every_request_is_in_flight_before_the_first_result_is_read(renderer, pictures):
     sampler, samples = Sampler(given=3), [Sample(str(i), (pictures[i],), Place(0.0, 1.0)) for i in range(4)]
-    ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4)
+    Asked(sampler, renderer, samples, "Where?", num_samples=3, seeds=range(4), max_tokens=4).collect()
     assert sampler.log == ["sample"] * 4 + ["result"] * 4
 
 
@@ -93,7 +93,7 @@ def test_a_group_that_is_not_whole_is_asked_for_again_and_never_shifts_the_other
     """Answers are told apart by their number: one too few would be scored against the next picture's place."""
     sampler, samples = Sampler(given=2), [Sample("a", (pictures[0],), Place(0.0, 1.0))]
     with pytest.raises(EngineError, match="2 answers where num_samples=3 were asked for"):
-        ask_all(sampler, renderer, samples, "Where?", num_samples=3, seeds=[0], max_tokens=4)
+        Asked(sampler, renderer, samples, "Where?", num_samples=3, seeds=[0], max_tokens=4).collect()
     assert sampler.log == ["sample", "result"] * 2
 
 

@@ -148,24 +148,6 @@ def _check_share(n_good: int, n_all: int, min_share: float, error: Exception) ->
         ) from error
 
 
-def ask_all(
-    sampler: "SamplingClient",
-    renderer: Renderer,
-    samples: Sequence[Sample],
-    question: str,
-    *,
-    num_samples: int,
-    seeds: Sequence[int],
-    max_tokens: int,
-    temperature: float = 1.0,
-) -> Rollouts:
-    """Ask, then collect; every request is in flight before the first result is read."""
-    return Asked(
-        sampler, renderer, samples, question, num_samples=num_samples, seeds=seeds, max_tokens=max_tokens,
-        temperature=temperature,
-    ).collect()  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Question:
     """How each picture is asked about. `num_samples` answers at `temperature`; one at 0 is the greedy answer."""
@@ -182,8 +164,8 @@ def ask_texts(
 ) -> list[list[str]]:
     """The texts of the answers to each picture; the seed of picture number i does not depend on what else is asked."""
     n = question.num_samples
-    rollouts = ask_all(
+    rollouts = Asked(
         sampler, renderer, samples, question.text, num_samples=n, max_tokens=question.max_tokens,
         seeds=[request_seed(question.seed, i) for i in numbers], temperature=question.temperature,
-    )  # fmt: skip
+    ).collect()  # fmt: skip
     return [rollouts.texts[i * n : (i + 1) * n] for i in range(len(samples))]

@@ -1,13 +1,15 @@
-"""The checkpoints of a run: what a line of checkpoints.jsonl holds, and which weights a path stands for."""
+"""The checkpoints of a run: a line of checkpoints.jsonl, the weights that a path stands for, where the data stood."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Literal
 
-from geospot.errors import DataError
-from geospot.files import read_jsonl
+from geospot.errors import DataError, RunError
+from geospot.files import read_jsonl, write_bytes_atomic
 
 CheckpointKind = Literal["state", "sampler"]
+POSITIONS = "positions"  # a file for each checkpoint, since a shuffle buffer's list is too long for a line of a log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,3 +64,29 @@ def find_checkpoint(path: str) -> str:
     raise DataError(
         f"checkpoint={path!r}: neither a run folder (checkpoints.jsonl), nor a checkpoint (state.json), nor tinker://..."
     )
+
+
+def save_position(run: Path, step: int, position: dict) -> str:
+    """Write it; returns its name for `load_position`. Call it before the checkpoint is recorded."""
+    name = f"{POSITIONS}/{step:06d}.json"
+    (run / POSITIONS).mkdir(exist_ok=True)
+    write_bytes_atomic(run / name, json.dumps(position, separators=(",", ":"), allow_nan=False).encode())
+    return name
+
+
+def load_position(run: Path, name: str) -> dict:
+    """What `save_position` wrote; RunError where it is gone."""
+    try:
+        return json.loads((run / name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{run / name}: the data's position at the last checkpoint cannot be read ({error}); put the file back, or "
+            "start a new run from the checkpoint's weights"
+        ) from error
+
+
+def prune_positions(run: Path, keep: set[str]) -> None:
+    """Delete all but these."""
+    for path in (run / POSITIONS).glob("*.json"):
+        if f"{POSITIONS}/{path.name}" not in keep:
+            path.unlink(missing_ok=True)

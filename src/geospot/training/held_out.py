@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from geospot.answer import prompt_text
-from geospot.asking.requests import Rollouts, ask_all
+from geospot.asking.requests import Asked, Rollouts
 from geospot.data.samples import Sample
 from geospot.models.prompt import Renderer
 from geospot.scoring.guesses import Guesses
@@ -68,10 +68,10 @@ def _ask(
 ) -> Iterator[Rollouts]:
     for start in range(0, len(samples), BATCH):
         part = samples[start : start + BATCH]
-        yield ask_all(
+        yield Asked(
             sampler, renderer, part, prompt_text(region=region), num_samples=1, seeds=[0] * len(part),
             max_tokens=max_tokens, temperature=0.0,
-        )  # fmt: skip
+        ).collect()  # fmt: skip
 
 
 def logged(evaluation: Evaluation) -> dict[str, float]:

@@ -20,10 +20,16 @@ from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
-from geospot.runs.checkpoints import Checkpoint, last_checkpoint, read_checkpoints
+from geospot.runs.checkpoints import (
+    Checkpoint,
+    last_checkpoint,
+    load_position,
+    prune_positions,
+    read_checkpoints,
+    save_position,
+)
 from geospot.runs.control import StopRequest
 from geospot.runs.folder import RunFolder
-from geospot.runs.positions import load_position, prune_positions, save_position
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.held_out import evaluate, logged
