@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geospot.earth.agreement import answer_point, score_labels
 from geospot.earth.distance import haversine_km
-from geospot.earth.labels import answer_point, score_labels
 from geospot.earth.place import Place
 
 LEVELS = ("country", "region", "city")
@@ -115,7 +115,7 @@ def reward_parts(answers: Sequence, truths: Sequence[Place], progress: float, co
 
     Answers have `lat, lon, city, region, country` (any may be None) and, where they failed to parse, an `error`.
     An answer without readable coordinates earns nothing at all: if its labels paid, leaving the coordinates out would
-    be the way not to contradict them, and a policy finds that within twenty steps. See `earth.labels` for the rest.
+    be the way not to contradict them, and a policy finds that within twenty steps. See `earth.agreement` for the rest.
     """
     if len(answers) != len(truths):
         raise ValueError(f"{len(answers)} answers for {len(truths)} truths: give each answer its own truth")

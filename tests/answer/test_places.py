@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import jpeg
 
-from geospot.answer.columns import coordinate_columns, find_column
 from geospot.answer.places import (
     CONTRADICTORY,
     NO_HEMISPHERE,
@@ -20,6 +19,7 @@ from geospot.answer.places import (
     read_cells,
     read_degrees,
 )
+from geospot.answer.spellings import coordinate_columns, find_column
 from geospot.data.fields import BadSample, Columns, read_coordinates
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sources import open_source

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geospot.answer.columns import SPELLINGS
+from geospot.answer.spellings import SPELLINGS
 from geospot.data.fields import BadSample, Columns, read_coordinates, read_fields, read_place
 
 

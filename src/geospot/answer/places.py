@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geospot.answer.columns import coordinate_columns, find_column
 from geospot.answer.coordinates import (
     CONTRADICTION,
     LATITUDE_RANGE,
@@ -16,6 +15,7 @@ from geospot.answer.coordinates import (
     read_coordinate,
     wrap_longitude,
 )
+from geospot.answer.spellings import coordinate_columns, find_column
 
 MISSING = "no coordinates"
 NOT_NUMBERS = "coordinates are not numbers"

@@ -4,8 +4,8 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
-from geospot.answer.columns import SPELLINGS, find_column
 from geospot.answer.places import MISSING, as_row, read_cells
+from geospot.answer.spellings import SPELLINGS, find_column
 from geospot.earth.place import Place
 from geospot.errors import BadSample
 

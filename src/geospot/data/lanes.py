@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from geospot.answer.columns import find_column
 from geospot.answer.places import as_row, find_exchange, read_cells
+from geospot.answer.spellings import find_column
 from geospot.data.fields import USUAL, BadSample, Columns, read_fields, read_label
 from geospot.data.records import Record, Skip, Source
 from geospot.data.samples import SkipCounter

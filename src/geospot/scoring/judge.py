@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geospot.earth.agreement import score_labels
 from geospot.earth.folding import fold
 from geospot.earth.gazetteer import Gazetteer, Located
-from geospot.earth.labels import score_labels
 from geospot.earth.score import score_decay_km
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.metrics import Predictions, bootstrap_intervals, summarize

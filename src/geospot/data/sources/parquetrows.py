@@ -12,7 +12,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geospot.answer.columns import coordinate_columns
+from geospot.answer.spellings import coordinate_columns
 from geospot.data.fields import Columns
 from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.arrow import ArrowTable, load_pyarrow, read_errors

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from geospot.answer.columns import SPELLINGS
+from geospot.answer.spellings import SPELLINGS
 from geospot.data.fields import Columns, read_coordinates, read_fields
 from geospot.data.records import Record, Skip
 from geospot.data.sources.beside import Located

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from geospot.answer.columns import SPELLINGS, first_of, fold_name
+from geospot.answer.spellings import SPELLINGS, first_of, fold_name
 from geospot.errors import TableError
 from geospot.scoring.tables.formats import RawTable
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from geospot.answer.columns import coordinate_columns
 from geospot.answer.places import MISSING, NOT_FINITE, as_row, place_rows, read_cells, read_signed
+from geospot.answer.spellings import coordinate_columns
 from geospot.errors import TableError, install_extra
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from geospot.earth.agreement import CONSISTENT_KM, score_labels
 from geospot.earth.gazetteer import Gazetteer
-from geospot.earth.labels import CONSISTENT_KM, score_labels
 from geospot.earth.place import Place
 from geospot.earth.truth import SAME_PLACE_KM, normalise_truths
 
