@@ -60,6 +60,22 @@ def test_a_predictions_file_becomes_tables_json_and_a_page(two_files, capsys, mo
     assert "://" not in page
 
 
+def test_figures_for_papers_are_drawn_where_they_are_asked_for(two_files, capsys, monkeypatch):
+    """matplotlib costs more time than the whole evaluation of a small file."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(two_files)
+    run_cli("eval", "predictions=near.csv", "truth=truth.csv", "out=plain")
+    assert not list((two_files / "plain").glob("figure.*"))
+    run_cli("eval", "predictions=near.csv", "truth=truth.csv", "out=drawn", "figures=true")
+    run_cli("compare", "near.csv", "far.csv", "truth=truth.csv", "resamples=200", "out=both", "figures=true")
+    for folder in ("drawn", "both"):
+        assert (two_files / folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+        assert (two_files / folder / "figure.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(SystemExit):
+        run_cli("compare", "near.csv", "far.csv", "truth=truth.csv", "figures=true")
+    assert "add out=FOLDER" in capsys.readouterr().err
+
+
 def test_models_are_compared_on_the_pictures_in_common(two_files, capsys, monkeypatch):
     monkeypatch.chdir(two_files)
     run_cli("compare", "near.csv", "worse:far.csv", "truth=truth.csv", "resamples=200", "out=out")

@@ -29,5 +29,4 @@ def test_an_evaluation_of_a_file_runs_without_the_heavy_packages(tmp_path):
     command = [sys.executable, "-c", SCORES.format(blocked=HEAVY), str(path), str(tmp_path / "predictions.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "no figure.png" in done.stdout
     assert {p.name for p in tmp_path.iterdir()} >= {"predictions.jsonl", "metrics.json", "report.html"}

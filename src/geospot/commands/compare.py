@@ -14,7 +14,7 @@ from geospot.config import CompareConfig
 from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
-from geospot.report.evaluation import draw_figures, published_notes, published_section
+from geospot.report.evaluation import published_notes, published_section
 from geospot.report.metric_tables import difference_html
 from geospot.scoring.guesses import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
@@ -29,6 +29,9 @@ from geospot.scoring.truths import Truths
 
 def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
     """Print the rows and the differences of all pairs; returns the differences by pair."""
+    if config.figures:
+        import geospot.report.figures  # noqa: F401  refused before the work where matplotlib is missing
+
     wanted = parse_references(config.references)
     evaluations = in_common(config)
     train = read_table_truths(config.train_truth)[0] if config.train_truth else None
@@ -146,4 +149,9 @@ def _write(
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
     )
-    print(f"wrote {', '.join(['comparison.json', 'report.html', *draw_figures(out, models)])} in {out}")
+    written = ["comparison.json", "report.html"]
+    if config.figures:
+        from geospot.report.figures import save_figure
+
+        written += save_figure(out, models)
+    print(f"wrote {', '.join(written)} in {out}")

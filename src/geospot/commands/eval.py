@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 def run(config: EvalConfig) -> dict[str, Evaluation]:
     """Evaluate, print the tables, write the files; returns the evaluations by set."""
+    if config.figures:
+        import geospot.report.figures  # noqa: F401  refused before the work where matplotlib is missing
+
     if config.predictions is not None:
         found, gallery, about = _from_file(config)
         out = Path(config.out or f"runs/eval-{Path(config.predictions).stem}")
@@ -39,6 +42,7 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
     report_evaluations(
         out, found, data=str(about.get("truth") or config.data or ""), configuration=chz.asdict(config), about=about,
         gallery=gallery, references=config.references, train=train, scale=config.scale, pages=config.report,
+        figures=config.figures,
     )  # fmt: skip
     return found
 

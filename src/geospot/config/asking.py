@@ -19,6 +19,7 @@ FORMATS = ("text", "csv", "json", "geojson", "kml")
 _COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
 _SCALE = "scale of the GeoGuessr score: world, map (bounds of the truths) or a map's diagonal, km"
 _REFERENCES = f"baseline rows to add: any of {', '.join(REFERENCES)}, or all"
+_FIGURES = "also write figure.png and figure.pdf for papers (extra figures)"
 _TRAIN_TRUTH = "table of training places that the baselines are fitted to"
 
 
@@ -114,7 +115,8 @@ class EvalConfig(AskConfig):
     train_truth: str | None = _eval(None, _TRAIN_TRUTH)
     calibration: str = _eval("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
     probability: float = _eval(0.9, "probability that the radius contains the true place")
-    report: bool = _output(True, "write report.html, and figure.png and .pdf if matplotlib is installed")
+    report: bool = _output(True, "write report.html")
+    figures: bool = _output(False, _FIGURES)
 
     @chz.validate
     def _check_eval(self):
@@ -157,7 +159,8 @@ class CompareConfig:
     train_truth: str | None = _eval(None, _TRAIN_TRUTH)
     resamples: int = _eval(2000, "bootstrap resamples, 100 or more")
     seed: int = _eval(0, "seed of the resamples")
-    out: str | None = _output(None, "folder for comparison.json, report.html and figures; none: print only")
+    out: str | None = _output(None, "folder for comparison.json and report.html; none: print only")
+    figures: bool = _output(False, _FIGURES)
 
     @chz.validate
     def _check(self):
@@ -166,6 +169,8 @@ class CompareConfig:
         _check_scoring(self)
         if self.resamples < 100:
             raise ValueError(f"resamples={self.resamples}: must be 100 or above; intervals need the tails")
+        if self.figures and self.out is None:
+            raise ValueError("figures=true needs a folder to write them into: add out=FOLDER")
 
 
 def _check_sampling(config: GuessConfig | AskConfig) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.earth.distance import haversine_km
-from geospot.errors import install_extra
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.document import Example, StageAnswer, pick_examples, preview, write_report
 from geospot.report.maps import CountryValue, country_map_html
@@ -20,7 +19,7 @@ from geospot.report.page import escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import Group, Predictions
+from geospot.scoring.metrics import Group
 from geospot.scoring.references import parse_references, published_rows, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
@@ -97,8 +96,9 @@ def report_evaluations(
     train: Truths | None = None,
     scale: str | float = "world",
     pages: bool = True,
+    figures: bool = False,
 ) -> None:
-    """Print tables and write metrics.json and, with `pages`, report.html and figures into `out`.
+    """Print tables; write metrics.json and, where wanted, report.html (`pages`) and figure.png and .pdf into `out`.
 
     `data` names the set, for what papers report on it; `references` are rows beside the models, fitted to `train`.
     """
@@ -131,7 +131,11 @@ def report_evaluations(
             versions={"geospot": __version__, "numpy": np.__version__},
             command=command,
         )
-        written += ["report.html", *draw_figures(out, {name: e.predictions for name, e in found.items()})]
+        written.append("report.html")
+    if figures:
+        from geospot.report.figures import save_figure
+
+        written += save_figure(out, {name: e.predictions for name, e in found.items()})
     print(f"\nwrote {', '.join(written)} in {out}")
 
 
@@ -225,13 +229,3 @@ def _country_map(evaluation: Evaluation, groups: Sequence[Group]) -> str:
         for g in groups
     }
     return country_map_html(values, 0.0, 5000.0, "mean score of the pictures taken there (grey: no picture)")
-
-
-def draw_figures(out: Path, models: Mapping[str, Predictions]) -> list[str]:
-    """figure.png and figure.pdf for papers; a note instead where matplotlib is not installed."""
-    try:
-        from geospot.report.figures import save_figure
-    except ImportError:
-        print(f"no figure.png: it needs the extra figures (matplotlib): {install_extra('figures')}")
-        return []
-    return save_figure(out, models)
