@@ -55,7 +55,7 @@ def one_step(training, renderer: Renderer, config: TrainConfig, samples: list[Sa
         seeds=[1000 * step + i for i in range(len(samples))], max_tokens=config.max_tokens,
     ).collect()  # fmt: skip
     clock.lap("sample")
-    rewards = score(rollouts, 0.5, config.reward_config()).total.reshape(-1, config.group_size)
+    rewards = score(rollouts, config.reward_config().at(0.5)).total.reshape(-1, config.group_size)
     advantages = group_advantages(rewards + scramble.normal(0, 1e-3, rewards.shape))  # no group may drop out
     clock.lap("reward")
     per_token = [np.full(len(s.tokens), a) for s, a in zip(rollouts.sequences, advantages.ravel(), strict=True)]

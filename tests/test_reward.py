@@ -1,5 +1,6 @@
 """The reward by hand, each knob, and its properties."""
 
+import sys
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geospot.earth.place import Place
-from geospot.reward import RewardConfig, combine, reward_parts
+from geospot.reward import CURVES, AdaptiveTau, RewardConfig, combine, reward_parts, weighted_parts
 
 
 @dataclass
@@ -97,7 +98,7 @@ def test_each_knob_changes_the_reward(knob, value, progress):
 def test_knobs_are_all_tested():
     assert {f.name for f in fields(RewardConfig)} == {
         "coord_tau_start", "coord_tau", "coord_weight_start", "coord_weight", "hierarchy_weight_start",
-        "hierarchy_weight", "format_weight",
+        "hierarchy_weight", "format_weight", "form_penalty", "reward_curve", "tau_schedule",
     }  # fmt: skip
 
 
@@ -111,6 +112,14 @@ def test_knobs_are_all_tested():
         ({"coord_weight": -0.1}, "coord_weight=-0.1"),
         ({"hierarchy_weight": float("nan")}, "hierarchy_weight=nan"),
         ({"coord_weight_start": 0.0, "hierarchy_weight_start": 0.0}, "at the start"),
+        ({"form_penalty": -1.0}, "form_penalty=-1.0: must be >= 0"),
+        ({"reward_curve": "expp"}, "reward_curve=expp: must be one of exp, two_scale"),
+        ({"tau_schedule": "cosin"}, "tau_schedule=cosin: must be one of geometric"),
+        ({"reward_curve": "linear", "coord_tau": 50.0}, "coord_tau=50.0: reward_curve=linear has no tau"),
+        ({"reward_curve": "thresholds", "tau_schedule": "adaptive"}, "tau_schedule=adaptive: reward_curve=thresholds"),
+        ({"reward_curve": "nowhere:fn"}, "reward_curve=nowhere:fn: No module named"),
+        ({"reward_curve": "math:nofn"}, "reward_curve=math:nofn: "),
+        ({"reward_curve": "math:exp"}, "reward_curve=math:exp: called with 201 distances it raises"),
     ],
 )
 def test_bad_configs_say_what_is_wrong(change, says):
@@ -167,8 +176,141 @@ def test_zero_is_a_coordinate():
     assert total(Said(0.0, 0.0), gulf) == pytest.approx(1.0)
 
 
-lats, lons = st.floats(-90, 90), st.floats(-180, 180)
+# --- curves and schedules ---
+
 shares = st.floats(0, 1)
+
+FAR, NEAR = 1500.0, 25.0
+ON_ONE_CURVE = {
+    "exp": lambda d, tau: np.exp(-d / tau),
+    "two_scale": lambda d, tau: (np.exp(-d / tau) + np.exp(-d / 1500)) / 2,
+    "linear": lambda d, tau: 1 - d / (np.pi * 6371.0088),
+    "geoguessr": lambda d, tau: np.exp(-d / 1492.7),
+    "thresholds": lambda d, tau: sum(d <= r for r in (1, 25, 200, 750, 2500)) / 5,
+    "multi_scale": lambda d, tau: sum(np.exp(-d / s) for s in (25, 200, 750, 2500)) / 4,
+}
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("distance_km", [0.0, 1.0, 25.0, 111.0, 749.9, 2501.0, 9000.0])
+def test_curves_by_hand(curve, distance_km):
+    weights = RewardConfig(reward_curve=curve).at(0.5)
+    assert weights.coordinate_worth([distance_km]) == pytest.approx(ON_ONE_CURVE[curve](distance_km, weights.tau_km))
+    assert weights.coordinate_worth([np.nan]) == 0
+
+
+def test_the_curve_and_tau_reach_the_reward():
+    said = Said(38.7749, -122.4194)
+    one_degree = {"exp": np.exp(-DEGREE_KM / 25), "linear": 1 - 1 / 180}
+    for curve, worth in one_degree.items():
+        parts = reward_parts([said], [SF], 1.0, RewardConfig(reward_curve=curve))
+        assert parts.coordinate[0] == pytest.approx(worth)
+        assert parts.total[0] >= 0.7 * worth - 1e-9
+    weights = RewardConfig(tau_schedule="adaptive").at(1.0, 300.0)
+    assert weighted_parts([said], [SF], weights).coordinate[0] == pytest.approx(np.exp(-DEGREE_KM / 300))
+
+
+@given(st.sampled_from(sorted(CURVES)), st.floats(0, 20_100), st.floats(0, 20_100), shares)
+def test_every_curve_is_in_0_to_1_and_never_rises(curve, one, other, progress):
+    near, far = sorted((one, other))
+    worth = RewardConfig(reward_curve=curve).at(progress).coordinate_worth([near, far])
+    assert 1 >= worth[0] >= worth[1] >= 0
+
+
+@given(st.sampled_from(sorted(CURVES)), st.floats(-80, 80), st.floats(0.01, 20))
+def test_every_curve_is_the_same_across_the_date_line(curve, lat, off):
+    config = RewardConfig(reward_curve=curve)
+    truth, mirrored = Place(lat, 179.99), Place(lat, -179.99)
+    east = reward_parts([Said(lat, 179.99 - off)], [mirrored], 0.5, config)
+    west = reward_parts([Said(lat, -179.99 + off)], [truth], 0.5, config)
+    assert east.coordinate == pytest.approx(west.coordinate, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["geometric", "linear", "cosine", "steps"])
+def test_schedules_begin_at_the_start_end_at_the_end_and_never_loosen(schedule):
+    config = RewardConfig(tau_schedule=schedule)
+    taus = [config.at(progress).tau_km for progress in np.linspace(0, 1, 41)]
+    assert (taus[0], taus[-1]) == (pytest.approx(2000), pytest.approx(25))
+    assert (np.diff(taus) <= 1e-9).all()
+
+
+def test_schedules_by_hand():
+    halfway = {name: RewardConfig(tau_schedule=name).at(0.5).tau_km for name in ("geometric", "linear", "cosine")}
+    assert halfway == {
+        "geometric": pytest.approx(np.sqrt(2000 * 25)), "linear": pytest.approx(1012.5), "cosine": pytest.approx(1012.5)
+    }  # fmt: skip
+    steps = {round(RewardConfig(tau_schedule="steps").at(p).tau_km, 6) for p in np.linspace(0, 1, 41)}
+    assert sorted(steps) == pytest.approx([25, 25 * 80 ** (1 / 3), 25 * 80 ** (2 / 3), 2000])
+
+
+@given(st.lists(st.lists(st.one_of(st.floats(0, 20_015), st.just(np.nan)), min_size=1, max_size=5), max_size=20))
+def test_adaptive_tau_never_loosens_and_stays_between_start_and_end(steps):
+    tau = AdaptiveTau(RewardConfig(tau_schedule="adaptive"))
+    seen = [tau.tau_km]
+    for distances in steps:
+        tau.follow(distances)
+        seen.append(tau.tau_km)
+    assert seen[0] == 2000
+    assert (np.diff(seen) <= 0).all()
+    assert min(seen) >= 25
+
+
+def test_adaptive_tau_follows_the_median_of_the_answers():
+    tau = AdaptiveTau(RewardConfig(tau_schedule="adaptive"))
+    tau.follow([300.0, 400.0, 500.0])
+    assert tau.tau_km == pytest.approx(400)
+    tau.follow([100.0, 100.0, 100.0])
+    assert tau.tau_km == pytest.approx(400 ** (1 - AdaptiveTau.RATE) * 100**AdaptiveTau.RATE)
+    for _ in range(200):
+        tau.follow([100.0])
+    assert tau.tau_km == pytest.approx(100)
+    again = AdaptiveTau(RewardConfig(tau_schedule="adaptive"), dict(tau.state))
+    again.follow([50.0])
+    tau.follow([50.0])
+    assert again.tau_km == tau.tau_km
+
+
+OWN = """
+import numpy as np
+calls = 0
+def good(km, tau): return 1 / (1 + km / tau)
+def scalar(km, tau): return 0.5
+def above(km, tau): return 2 - km / 20100
+def rising(km, tau): return km / 20100
+def moving(km, tau):
+    global calls
+    calls += 1
+    return np.full(km.shape, 1 / calls)
+def broken(km, tau): return np.full(km.shape, np.nan)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("scalar", r"returns shape \(\)"),
+        ("above", r"must be in \[0, 1\]"),
+        ("broken", r"must be in \[0, 1\]"),
+        ("rising", "must never rise"),
+        ("moving", "pure function"),
+    ],
+)
+def test_a_curve_of_ones_own_is_tried_before_any_work(name, says, tmp_path, monkeypatch):
+    (tmp_path / "own_curves.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_curves", raising=False)
+    weights = RewardConfig(reward_curve="own_curves:good").at(0.0)
+    assert weights.coordinate_worth([2000.0]) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match=f"reward_curve=own_curves:{name}: .*{says}"):
+        RewardConfig(reward_curve=f"own_curves:{name}")
+
+
+def test_what_is_out_of_form_costs_and_never_below_nothing():
+    parts = reward_parts([PERFECT, PERFECT, Said(error="empty")], [SF] * 3, 0.0, CONFIG, form=[1.0, 0.4, 0.0])
+    assert parts.total == pytest.approx([1.0, 1 - 0.6 * CONFIG.form_penalty, 0.0])
+
+
+lats, lons = st.floats(-90, 90), st.floats(-180, 180)
 labels = st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=3, max_size=3)
 
 

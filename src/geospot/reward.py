@@ -1,30 +1,141 @@
 """What an answer is worth, and how that tightens over a run. Pure functions over arrays; degrees and kilometres.
 
     reward = coord_weight * exp(-distance_km / tau) + hierarchy_weight * (country + region + city)
-             + format_weight * format
+             + format_weight * format - form_penalty * (1 - form)
 
 No sum of weights divides this. The weights are what they say, and a config whose reward could exceed 1 is refused:
-coord_weight + 3 * hierarchy_weight + format_weight <= 1, at the start of a run and at its end.
+coord_weight + 3 * hierarchy_weight + format_weight <= 1, at the start of a run and at its end. `reward_curve` puts
+another function of the distance in place of exp(-distance_km / tau), `tau_schedule` moves tau in another way.
 """
 
-from collections.abc import Sequence
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from geospot.earth.agreement import answer_point, score_labels
-from geospot.earth.distance import haversine_km
+from geospot.earth.distance import MAX_DISTANCE_KM, haversine_km
 from geospot.earth.place import Place
+from geospot.earth.score import ACCURACY_RADII_KM, MAX_SCORE, geoguessr_score
+from geospot.errors import did_you_mean, listed
 
 LEVELS = ("country", "region", "city")
+WIDE_KM = 1500.0  # the wide half of two_scale: it still tells 5,000 km from 8,000
+SCALES_KM = (25.0, 200.0, 750.0, 2500.0)  # of multi_scale: city, region, country, continent
+
+Curve = Callable[[np.ndarray, float], np.ndarray]  # distances (N,) km, tau in km -> worth (N,) in [0, 1]
+
+
+def exp_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
+    """exp(-d / tau): the project's own."""
+    return np.exp(-distance_km / tau_km)
+
+
+def two_scale_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
+    """Half exp(-d / tau), half exp(-d / 1,500 km): however narrow tau becomes, nearer still pays from far away."""
+    return 0.5 * np.exp(-distance_km / tau_km) + 0.5 * np.exp(-distance_km / WIDE_KM)
+
+
+def linear_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
+    """1 - d / 20,015 km, half the Earth's circumference."""
+    return 1.0 - distance_km / MAX_DISTANCE_KM
+
+
+def geoguessr_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
+    """The game's points on the world map over their most: exp(-d / 1,492.7 km)."""
+    return geoguessr_score(distance_km) / MAX_SCORE
+
+
+def thresholds_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
+    """The mean of the hits at 1, 25, 200, 750 and 2,500 km."""
+    return (distance_km[..., None] <= np.array(ACCURACY_RADII_KM)).mean(axis=-1)
+
+
+def multi_scale_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
+    """The mean of exp(-d / s) over s = 25, 200, 750 and 2,500 km: the thresholds with a slope."""
+    return np.exp(-distance_km[..., None] / np.array(SCALES_KM)).mean(axis=-1)
+
+
+CURVES: Mapping[str, Curve] = {
+    "exp": exp_curve,
+    "two_scale": two_scale_curve,
+    "linear": linear_curve,
+    "geoguessr": geoguessr_curve,
+    "thresholds": thresholds_curve,
+    "multi_scale": multi_scale_curve,
+}
+TAU_CURVES = ("exp", "two_scale")  # the others have scales of their own
+
+
+def load_curve(name: str) -> Curve:
+    """A curve by its name in CURVES, or a person's own as `module:function`; ValueError for one that is none.
+
+    One's own is a pure function of distances (N,) in km and tau in km to (N,) numbers in [0, 1] that never rise with
+    the distance. It is tried before any work.
+    """
+    if name in CURVES:
+        return CURVES[name]
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"reward_curve={name}: must be {listed([*CURVES, 'module:function of your own'])}"
+            f"{did_you_mean(name, CURVES)}"
+        )
+    try:
+        curve = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"reward_curve={name}: {error}; the module must be importable (a file in this folder, or PYTHONPATH)"
+        ) from None
+    _try_curve(name, curve)
+    return curve
+
+
+def _try_curve(name: str, curve: Curve) -> None:
+    distance_km = np.concatenate([[0.0], np.geomspace(0.1, MAX_DISTANCE_KM, 200)])
+    for tau_km in (1.0, 25.0, 2000.0):
+        try:
+            found = np.asarray(curve(distance_km.copy(), tau_km), np.float64)
+            again = np.asarray(curve(distance_km.copy(), tau_km), np.float64)
+        except Exception as error:  # whatever a person's function runs into
+            raise ValueError(f"reward_curve={name}: called with 201 distances it raises {error!r}") from error
+        problem = None
+        if found.shape != distance_km.shape:
+            problem = f"returns shape {found.shape} for distances of shape {distance_km.shape}"
+        elif not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
+            problem = f"returns values from {found.min():g} to {found.max():g}: must be in [0, 1]"
+        elif not np.array_equal(found, again):
+            problem = "returns different values for the same distances: must be a pure function"
+        elif (rises := np.flatnonzero(np.diff(found) > 1e-12)).size:
+            problem = f"rises from {distance_km[rises[0]]:.1f} to {distance_km[rises[0] + 1]:.1f} km: must never rise"
+        if problem:
+            raise ValueError(f"reward_curve={name}: with tau {tau_km:g} km it {problem}")
+
+
+def _geometric(progress: float, start_km: float, end_km: float) -> float:
+    return start_km ** (1 - progress) * end_km**progress
+
+
+# tau (km) after a share `progress` of the run, from its start and end. `adaptive` is `AdaptiveTau`.
+TAU_SCHEDULES: Mapping[str, Callable[[float, float, float], float]] = {
+    "geometric": _geometric,
+    "linear": lambda progress, start_km, end_km: (1 - progress) * start_km + progress * end_km,
+    "cosine": lambda progress, start_km, end_km: end_km + (start_km - end_km) * (1 + math.cos(math.pi * progress)) / 2,
+    # Four plateaus of equal length and equal ratio.
+    "steps": lambda progress, start_km, end_km: _geometric(min(int(4 * progress), 3) / 3, start_km, end_km),
+}
+ADAPTIVE = "adaptive"
 
 
 @dataclass(frozen=True)
 class RewardConfig:
     """The reward's knobs at the start and at the end of a run ("early Europe, late Barcelona").
 
-    Weights move linearly with progress, tau geometrically: each step of the run tightens it by the same factor.
+    Weights move linearly with progress, tau geometrically unless `tau_schedule` says otherwise: each step of the run
+    tightens it by the same factor.
     """
 
     coord_tau_start: float = 2000.0  # km, > 0: where the coordinates' reward falls to 1/e, at progress 0
@@ -34,10 +145,27 @@ class RewardConfig:
     hierarchy_weight_start: float = 0.7 / 3  # 0..1/3: what each of country, region, city is worth, at progress 0
     hierarchy_weight: float = 0.1  # 0..1/3: the same at progress 1
     format_weight: float = 0.0  # 0..1: what an answer with readable coordinates is worth for that alone
+    form_penalty: float = 0.05  # 0..1: what an answer loses that is out of form altogether, see `answer.in_form`
+    reward_curve: str = "exp"  # a name in CURVES, or module:function
+    tau_schedule: str = "geometric"  # a name in TAU_SCHEDULES, or adaptive
 
     def __post_init__(self):
+        if self.tau_schedule not in (known := (*TAU_SCHEDULES, ADAPTIVE)):
+            raise ValueError(
+                f"tau_schedule={self.tau_schedule}: must be {listed(known)}{did_you_mean(self.tau_schedule, known)}"
+            )
+        load_curve(self.reward_curve)
+        if self.reward_curve in CURVES and self.reward_curve not in TAU_CURVES:
+            for name in ("coord_tau_start", "coord_tau", "tau_schedule"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)}: reward_curve={self.reward_curve} has no tau; leave it out, or "
+                        f"take one of {', '.join(TAU_CURVES)}"
+                    )
         for field in fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, str):
+                continue
             low_ok = value > 0 if "tau" in field.name else value >= 0
             if not (np.isfinite(value) and low_ok):
                 raise ValueError(f"{field.name}={value}: must be {'> 0 km' if 'tau' in field.name else '>= 0'}")
@@ -57,15 +185,22 @@ class RewardConfig:
                     f"({coord}) + 3 * hierarchy_weight ({hierarchy}) + format_weight ({self.format_weight}) in (0, 1]"
                 )
 
-    def at(self, progress: float) -> "Weights":
-        """Tau and the weights after a share `progress` of the run, in [0, 1]."""
+    def at(self, progress: float, tau_km: float | None = None) -> "Weights":
+        """Tau and the weights after a share `progress` of the run, in [0, 1]; an adaptive tau is given, in km."""
         if not 0 <= progress <= 1:
             raise ValueError(f"progress={progress}: must be in [0, 1], the share of the run that is done")
+        if tau_km is None:
+            schedule = TAU_SCHEDULES.get(self.tau_schedule)
+            if schedule is None:
+                raise ValueError(f"tau_schedule={self.tau_schedule}: needs the run's tau_km, see AdaptiveTau")
+            tau_km = float(schedule(progress, self.coord_tau_start, self.coord_tau))
         return Weights(
-            tau_km=float(self.coord_tau_start ** (1 - progress) * self.coord_tau**progress),
+            tau_km=tau_km,
             coordinate=(1 - progress) * self.coord_weight_start + progress * self.coord_weight,
             hierarchy=(1 - progress) * self.hierarchy_weight_start + progress * self.hierarchy_weight,
             format=self.format_weight,
+            form_penalty=self.form_penalty,
+            curve=load_curve(self.reward_curve),
         )
 
 
@@ -77,43 +212,94 @@ class Weights:
     coordinate: float
     hierarchy: float  # of each of the three labels
     format: float
+    form_penalty: float = 0.0
+    curve: Curve = exp_curve
+
+    def coordinate_worth(self, distance_km: ArrayLike) -> np.ndarray:
+        """What the coordinates are worth, unweighted, (N,) in [0, 1]; 0 where there are none (NaN)."""
+        distance_km = np.asarray(distance_km, np.float64)
+        missing = np.isnan(distance_km)
+        worth = self.curve(np.where(missing, MAX_DISTANCE_KM, distance_km), self.tau_km)
+        return np.where(missing, 0.0, np.clip(worth, 0.0, 1.0))
+
+
+class AdaptiveTau:
+    """Tau that follows the policy: the running median of its own answers' distances, so that a group always differs.
+
+    It begins at `coord_tau_start`, never loosens, and ends at `coord_tau` at the least. `state` is all of it.
+    """
+
+    RATE = 0.2  # of the newest step in the running median, which is a mean of logarithms
+
+    def __init__(self, config: RewardConfig, state: Mapping[str, float] | None = None):
+        self._end_km = config.coord_tau
+        self.state: dict[str, float] = dict(state or {"tau_km": config.coord_tau_start})
+
+    @property
+    def tau_km(self) -> float:
+        """The tau of the next step."""
+        return self.state["tau_km"]
+
+    def follow(self, distance_km: ArrayLike) -> None:
+        """Take in the distances (N,) of a step's answers; NaN, no answer, is as far as can be."""
+        km = np.nan_to_num(np.asarray(distance_km, np.float64), nan=MAX_DISTANCE_KM)
+        if not km.size:
+            return
+        newest = math.log(max(float(np.median(km)), 1e-3))
+        before = self.state.get("log_median_km", newest)
+        self.state["log_median_km"] = (1 - self.RATE) * before + self.RATE * newest
+        self.state["tau_km"] = min(self.tau_km, max(self._end_km, math.exp(self.state["log_median_km"])))
 
 
 @dataclass(frozen=True)
 class RewardParts:
     """Rewards of N answers and what they are made of, each of shape (N,). The parts are unweighted, in [0, 1]."""
 
-    coordinate: np.ndarray  # exp(-distance / tau); 0 where there are no coordinates
+    coordinate: np.ndarray  # exp(-distance / tau), or the curve's; 0 where there are no coordinates
     country: np.ndarray  # NaN where the truth has no such label
     region: np.ndarray
     city: np.ndarray
     format: np.ndarray  # 1 where the answer was read in full
+    form: np.ndarray  # share of the answer that is in form; 1 where no texts were given
     total: np.ndarray  # the reward, in [0, 1]
     distance_km: np.ndarray  # NaN where there are no coordinates
 
 
 def combine(
-    distance_km: ArrayLike, labels: ArrayLike, format_: ArrayLike, weights: Weights
+    distance_km: ArrayLike, labels: ArrayLike, format_: ArrayLike, weights: Weights, form: ArrayLike = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The coordinates' part and the total, each (N,), from distances (N,), labels (N, 3) and format (N,).
+    """The coordinates' part and the total, each (N,), from distances (N,), labels (N, 3), format (N,) and form (N,).
 
     A label that the truth lacks (NaN) neither pays nor costs: the mean over the labels that are there stands for it,
     and where there is none the coordinates take its weight. So a perfect answer earns the same for every picture.
     """
     distance_km, labels = np.asarray(distance_km, np.float64), np.asarray(labels, np.float64)
-    coordinate = np.exp(-np.where(np.isnan(distance_km), np.inf, distance_km) / weights.tau_km)
+    coordinate = weights.coordinate_worth(distance_km)
     present = ~np.isnan(labels)
     count = present.sum(axis=-1)
     mean = np.where(present, labels, 0.0).sum(axis=-1) / np.maximum(count, 1)
     hierarchy = len(LEVELS) * weights.hierarchy * np.where(count > 0, mean, coordinate)
     total = weights.coordinate * coordinate + hierarchy + weights.format * np.asarray(format_, np.float64)
-    return coordinate, np.minimum(total, 1.0)  # a rounding error above 1 at most, see RewardConfig
+    total -= weights.form_penalty * (1.0 - np.asarray(form, np.float64))
+    return coordinate, np.clip(total, 0.0, 1.0)  # above 1 by a rounding error at most, see RewardConfig
 
 
-def reward_parts(answers: Sequence, truths: Sequence[Place], progress: float, config: RewardConfig) -> RewardParts:
+def reward_parts(
+    answers: Sequence, truths: Sequence[Place], progress: float, config: RewardConfig, form: ArrayLike | None = None
+) -> RewardParts:
     """Rewards of N answers, each against its own truth, after a share `progress` (0..1) of the run.
 
     Answers have `lat, lon, city, region, country` (any may be None) and, where they failed to parse, an `error`.
+    `form` (N,) is the share of each text that is in form (`answer.in_form`); None: all of it.
+    """
+    return weighted_parts(answers, truths, config.at(progress), form)
+
+
+def weighted_parts(
+    answers: Sequence, truths: Sequence[Place], weights: Weights, form: ArrayLike | None = None
+) -> RewardParts:
+    """`reward_parts` at one moment of a run.
+
     An answer without readable coordinates earns nothing at all: if its labels paid, leaving the coordinates out would
     be the way not to contradict them, and a policy finds that within twenty steps. See `earth.agreement` for the rest.
     """
@@ -126,5 +312,6 @@ def reward_parts(answers: Sequence, truths: Sequence[Place], progress: float, co
     read = np.array([getattr(a, "error", None) is None for a in answers], dtype=bool)
     format_ = (read & ~np.isnan(distance_km)).astype(np.float64)
     labels = np.stack([found.country, found.region, found.city], axis=-1) * format_[:, None]
-    coordinate, total = combine(distance_km, labels, format_, config.at(progress))
-    return RewardParts(coordinate, *labels.T, format_, total, distance_km)
+    form = np.ones(len(answers)) if form is None else np.asarray(form, np.float64)
+    coordinate, total = combine(distance_km, labels, format_, weights, form)
+    return RewardParts(coordinate, *labels.T, format_, form, total, distance_km)

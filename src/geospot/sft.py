@@ -45,7 +45,7 @@ def fit(config: SftConfig) -> list[Evaluation]:
         Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
-            print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
+            print(f"{loop.run.path} is complete: {loop.first_step} steps are done")
             return []
         print(estimate(loop, config))
         for step in range(loop.first_step, config.max_steps):
@@ -72,6 +72,9 @@ def fit(config: SftConfig) -> list[Evaluation]:
             if stopping:
                 print(f"stopped after step {step}; the same command goes on from there")
                 return []
+            if step + 1 < config.max_steps and (reason := loop.guard.reason_to_stop()):
+                print(f"ended after step {step}: {reason}")
+                return loop.finish(step + 1)
         return loop.finish()
 
 

@@ -24,6 +24,7 @@ from geospot.config import LoopConfig, SftConfig, TrainConfig, default_log_path
 from geospot.engine import settle_engine
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
+from geospot.reward import ADAPTIVE, AdaptiveTau, RewardConfig
 from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
 from geospot.runs.config import MAY_DIFFER, plain_config
 from geospot.runs.folder import read_config
@@ -63,7 +64,7 @@ def fit(config: TrainConfig) -> list[Evaluation]:
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
         if loop.finished:
-            print(f"{loop.run.path} is complete: {config.max_steps} steps are done")
+            print(f"{loop.run.path} is complete: {loop.first_step} steps are done")
             return []
         print(estimate(loop, config))
         return grpo(loop, config, bar)
@@ -75,6 +76,7 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
     reference = None
     if config.kl_coef:
         reference = reference_sampler(loop.service, loop.training, loop.run.path, loop.state)
+    adaptive = adaptive_tau(reward_config, loop.state)
     ahead: Asked | None = None  # this step's answers, where the step before asked for them
     for step in range(loop.first_step, config.max_steps):
         clock, sampler = Clock(), loop.sampler()
@@ -98,7 +100,8 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
 
         # Score, and compare within the group.
         progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
-        parts = score(rollouts, progress, reward_config)
+        weights = reward_config.at(progress, adaptive.tau_km if adaptive else None)
+        parts = score(rollouts, weights, region=config.region)
         advantages_BG = group_advantages(
             parts.total.reshape(-1, config.group_size),
             divide_by_std=config.divide_by_std,
@@ -112,19 +115,35 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
         update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy)
         clock.lap("update")
 
+        if adaptive:
+            adaptive.follow(parts.distance_km)
+
         # Log and save.
         loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
-        metrics |= reward_metrics(parts, advantages_BG, rollouts, reward_config, progress) | update_metrics | kl_metrics
+        metrics |= reward_metrics(parts, advantages_BG, rollouts, weights) | update_metrics | kl_metrics
         metrics["samples_skipped"] = loop.batches.position(step + 1).skipped.total()
         metrics |= {"requests_retried": rollouts.requests_retried, "requests_lost": rollouts.requests_lost}
         loop.run.log(step, metrics | clock.metrics())
+        loop.guard.stepped(metrics)
         bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
         stopping = loop.stop.requested  # looked at once: what is asked for during the save stops the next step
         loop.save(step + 1, forced=stopping)
         if stopping:
             print(f"stopped after step {step}; the same command goes on from there")
             return []
+        if step + 1 < config.max_steps and (reason := loop.guard.reason_to_stop()):
+            print(f"ended after step {step}: {reason}")
+            return loop.finish(step + 1)
     return loop.finish()
+
+
+def adaptive_tau(config: RewardConfig, state: dict[str, Any]) -> AdaptiveTau | None:
+    """The tau that follows the policy, where the run has one; what it has seen is part of the run's saved state."""
+    if config.tau_schedule != ADAPTIVE:
+        return None
+    adaptive = AdaptiveTau(config, state.get("adaptive_tau"))
+    state["adaptive_tau"] = adaptive.state
+    return adaptive
 
 
 def ask(loop: Loop, config: TrainConfig, sampler: "SamplingClient", step: int) -> Asked:

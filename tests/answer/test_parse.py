@@ -26,6 +26,7 @@ from geospot.answer import (
     TOO_LONG,
     Answer,
     format_answer,
+    in_form,
     parse_answer,
     prompt_text,
     read_answer,
@@ -566,3 +567,37 @@ def test_the_short_cut_for_the_usual_form_reads_what_the_full_parser_reads(city,
 def test_the_short_cut_knows_names_that_are_none(name):
     text = f"City: {name}\nRegion: {name}\nCountry: {name}\nLatitude: 1.50\nLongitude: -2.25"
     assert parse_answer(text) == read_answer(text)
+
+
+WHOLE = "City: Paris\nCountry: France\nLatitude: 48.85\nLongitude: 2.35"
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        (WHOLE, 1.0),
+        (WHOLE + "\n\n", 1.0),
+        (WHOLE.replace("Paris", "Mexico City"), 1.0),
+        (WHOLE.replace("City: Paris\n", ""), 3 / 4),  # one of four left out
+        ("It is Paris.\n" + WHOLE, 4 / 5),  # one added
+        (WHOLE.replace("City: Paris", "City: Paris\nCity: Paris"), 4 / 5),  # one repeated
+        (WHOLE.replace("Paris", "City: City: City: Country: United States"), 3 / 5),
+        (WHOLE.replace("48.85", "about 48.85"), 3 / 5),
+        (WHOLE.replace("Country", "Region: Here\nCountry"), 4 / 5),  # not asked for
+        ("48.85, 2.35", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_form_is_the_share_of_lines_that_are_asked_for_and_there(text, share):
+    assert in_form(text) == pytest.approx(share)
+
+
+def test_a_region_is_in_form_where_it_is_asked_for():
+    text = WHOLE.replace("Country", "Region: Here\nCountry")
+    assert in_form(text, region=True) == 1.0
+    assert in_form(WHOLE, region=True) == pytest.approx(4 / 5)
+
+
+@given(st.text(max_size=400))
+def test_form_is_a_share_of_any_text(text):
+    assert 0 <= in_form(text) <= 1

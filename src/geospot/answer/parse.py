@@ -127,6 +127,26 @@ def parse_answer(text: str) -> Answer:
     return Answer(float(lat), wrap_longitude(float(lon)), *names)
 
 
+_LINE = re.compile(r"(City|Region|Country): (\S.{0,80})|(Latitude|Longitude): -?[0-9]{1,3}\.[0-9]{1,6}")
+_KEY = re.compile(r"\b(?:City|Region|Country|Latitude|Longitude) ?:", re.IGNORECASE)
+
+
+def in_form(text: str, *, region: bool = False) -> float:
+    """The share of an answer that is in the form that the prompt asks for, 0..1: each line once, and nothing else.
+
+    The lines that are wanted and there, over all that are there or wanted. A line that comes again, that the prompt
+    did not ask for or whose label holds a key ("City: City: City") is none that is wanted. Linear time.
+    """
+    wanted = {name for name in FIELDS if region or name != "Region"}
+    lines = [line for line in text[:MAX_CHARS].split("\n") if line.strip()]
+    good: set[str] = set()
+    for line in lines:
+        match = _LINE.fullmatch(line.rstrip())
+        if match and (name := match[1] or match[3]) in wanted and not (match[2] and _KEY.search(match[2])):
+            good.add(name)
+    return len(good) / (len(lines) + len(wanted) - len(good))
+
+
 def read_answer(text: str) -> Answer:
     """`parse_answer` without its short cut for the usual form: the same result at some twenty times the cost."""
     if not text.strip():

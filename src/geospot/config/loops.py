@@ -10,7 +10,7 @@ from geospot.config.keys import not_negative, one_of, positive, topic
 from geospot.data.splits import CellSplit
 from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
 from geospot.models.loading import is_tiny
-from geospot.reward import RewardConfig
+from geospot.reward import CURVES, TAU_CURVES, RewardConfig
 from geospot.runs.sinks import SINKS, check_sinks
 
 _model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward"), topic("Sampling")
@@ -54,6 +54,11 @@ class LoopConfig(EngineConfig, SourceConfig):
     eval_places: int = _eval(512, "evaluate at most this many places per held-out set; 0: all")
     eval_every: int = _eval(50, "steps between evaluations; also before the first step and after the last")
 
+    early_stop: int = _eval(0, "end after this many evaluations without a better score; 0: never")
+    on_collapse: Literal["warn", "stop"] = _eval(
+        "warn", "when the answers stop depending on the pictures or lose their form: warn, or stop"
+    )
+
     log_path: str | None = _run(None, "run folder; none: runs/<command>-<model>")
     log_to: tuple[str, ...] = _run((), f"also log to any of {', '.join(SINKS)}")
     resume: Literal["auto", "never", "must"] = _run(
@@ -74,7 +79,7 @@ class LoopConfig(EngineConfig, SourceConfig):
         positive(self, "max_steps", "batch_size", "learning_rate", "train_places", "zoom_km", "cell_km", "eval_every")
         positive(self, "shuffle_buffer", "open_shards", "keep_checkpoints")
         not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every")
-        not_negative(self, "seed", "holdout_km", "checkpoint_ttl_days", *PRICES)
+        not_negative(self, "early_stop", "seed", "holdout_km", "checkpoint_ttl_days", *PRICES)
         CellSplit(self.eval_fraction, self.cell_km, self.holdout_km if self.eval_data == "cells" else 0.0)
         for sink in self.log_to:
             one_of("log_to", sink, SINKS)
@@ -121,8 +126,17 @@ class TrainConfig(LoopConfig):
         "auto", "run folder or checkpoint to start from; auto: the model's SFT run in runs/; none: the model itself"
     )
 
+    reward_curve: str = _reward(
+        RewardConfig.reward_curve,
+        f"worth of a distance: {', '.join(CURVES)} ({', '.join(TAU_CURVES)} use tau), or module:function of your own",
+    )
+    tau_schedule: Literal["geometric", "linear", "cosine", "steps", "adaptive"] = _reward(
+        RewardConfig.tau_schedule,
+        "how tau moves from start to end: geometric, linear, cosine, steps (four), or adaptive: the running median "
+        "distance of the run's own answers, never rising",
+    )
     coord_tau_start: float = _reward(RewardConfig.coord_tau_start, "tau at the start, km")
-    coord_tau: float = _reward(RewardConfig.coord_tau, "tau at the end, km (geometric in between)")
+    coord_tau: float = _reward(RewardConfig.coord_tau, "tau at the end, km")
     coord_weight_start: float = _reward(RewardConfig.coord_weight_start, "weight of exp(-km/tau) at the start")
     coord_weight: float = _reward(RewardConfig.coord_weight, "weight of exp(-km/tau) at the end (linear in between)")
     hierarchy_weight_start: float = _reward(
@@ -132,6 +146,9 @@ class TrainConfig(LoopConfig):
         RewardConfig.hierarchy_weight, "weight of each of country, region, city at the end"
     )
     format_weight: float = _reward(RewardConfig.format_weight, "reward of any answer that can be parsed")
+    form_penalty: float = _reward(
+        RewardConfig.form_penalty, "most that an answer loses for what it adds, repeats or leaves out beside its lines"
+    )
 
     group_size: int = _sampling(16, "answers per picture")
     overlap: bool = _sampling(

@@ -19,6 +19,8 @@ MAY_DIFFER = frozenset(
     {
         "save_every",
         "eval_every",
+        "early_stop",
+        "on_collapse",
         "keep_checkpoints",
         "log_to",
         "log_path",

@@ -154,11 +154,11 @@ class RunFolder:
         self._checkpoints.rewrite(record for record in self._checkpoints.read() if record["step"] <= step)
         self._last_step = min(self._last_step, step - 1)
 
-    def prune(self, keep: int, *, inside: str | Path | None = None) -> list[Checkpoint]:
+    def prune(self, keep: int, *, inside: str | Path | None = None, best_step: int | None = None) -> list[Checkpoint]:
         """Delete local checkpoint folders older than the newest `keep` of their kind; returns those pruned now.
 
-        Never deleted: the newest, any marked final, what a service keeps, and any folder outside `inside` (the run
-        folder unless given). Their lines stay, with "pruned": true.
+        Never deleted: the newest, any marked final, that of `best_step`, what a service keeps, and any folder outside
+        `inside` (the run folder unless given). Their lines stay, with "pruned": true.
         """
         if keep < 1:
             raise ValueError(f"keep = {keep}; at least 1, since the newest checkpoint is what a resume needs")
@@ -167,7 +167,8 @@ class RunFolder:
         doomed = set()  # indices into records
         for kind in ("state", "sampler"):
             usable = [i for i, c in enumerate(records) if c.kind == kind and c.exists]
-            doomed |= {i for i in usable[:-keep] if not records[i].final and _is_below(records[i].path, inside)}
+            old = (i for i in usable[:-keep] if not records[i].final and records[i].step != best_step)
+            doomed |= {i for i in old if _is_below(records[i].path, inside)}
         now_pruned = [dataclasses.replace(records[i], pruned=True) for i in sorted(doomed)]
         records = [dataclasses.replace(c, pruned=c.pruned or i in doomed) for i, c in enumerate(records)]
         if doomed:  # first the lines: a kill in between costs room, not a line that points at a half-deleted folder

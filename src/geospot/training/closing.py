@@ -8,13 +8,14 @@ import numpy as np
 
 from geospot.config import LoopConfig
 from geospot.progress import table
-from geospot.runs.checkpoints import last_checkpoint
+from geospot.runs.checkpoints import Checkpoint, last_checkpoint, read_checkpoints
 from geospot.runs.folder import read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import judge
 from geospot.scoring.metrics import Difference, Predictions, paired_differences
 from geospot.scoring.truths import Truths
+from geospot.training.guards import evaluation_warnings
 
 # Column, key of metrics.jsonl, factor, digits. The first two get the paired difference.
 COLUMNS = (
@@ -34,8 +35,25 @@ def closing(run: Path, command: str, config: LoopConfig) -> str:
     last = last_checkpoint(run)
     if last is None or not last.final:
         return ""
-    lines = [*held_out_tables(run), f"run folder  {run}", f"checkpoint  {last.path}"]
+    lines = [*held_out_tables(run), *(f"warning     {said}" for said in last_warnings(run))]
+    lines += [f"run folder  {run}", f"checkpoint  {last.path}"]
+    if best := best_checkpoint(run):
+        lines.append(f"best        {best.path} (before step {best.step})")
     return "\n".join(["", *lines, *(f"next        {words}" for words in next_commands(run, command, config))])
+
+
+def last_warnings(run: Path) -> list[str]:
+    """What the last evaluation warns of."""
+    rows = [row for row in read_metrics(run) if any(key.endswith("/constant_km") for key in row)]
+    return evaluation_warnings(rows[-1]) if rows else []
+
+
+def best_checkpoint(run: Path) -> Checkpoint | None:
+    """The checkpoint with the best evaluation; None where that is the last one, or the start."""
+    last = last_checkpoint(run)
+    best = last.loop_state.get("loop", {}).get("best", {}).get("step")
+    found = [c for c in read_checkpoints(run) if c.step == best and c.exists]
+    return found[-1] if found and best != last.step else None
 
 
 def held_out_tables(run: Path) -> list[str]:

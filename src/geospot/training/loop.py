@@ -32,6 +32,7 @@ from geospot.runs.control import StopRequest
 from geospot.runs.folder import RunFolder
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
+from geospot.training.guards import Guard, constant_km, signs
 from geospot.training.held_out import evaluate, logged
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ class Loop:
     state: dict[str, Any]  # what checkpoints keep of the loop beside weights and data
     first_step: int  # steps done before this session
     finished: bool  # all steps, and the evaluation after the last one
+    guard: Guard = field(init=False)
+    _constant_km: dict[str, float] = field(init=False, default_factory=dict)
     _saved_step: int = field(init=False)
     _saved_at: float = field(init=False, default_factory=time.monotonic)
     _saving_s: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._saved_step = self.first_step
+        self.guard = Guard(self.config, self.state)
 
     def batch(self, step: int) -> list[Sample]:
         """The samples of a step. Where the reader fails, the steps since the last checkpoint are saved first."""
@@ -91,8 +95,16 @@ class Loop:
                     region=self.config.region, advance=bar.advance,
                 )  # fmt: skip
             self.run.add_rollouts(step, rows)
-            metrics |= logged(evaluation)
+            if name not in self._constant_km:
+                self._constant_km[name] = constant_km(evaluation)
+            texts = [row["text"] for row in rows]
+            metrics |= logged(evaluation) | signs(
+                evaluation, texts, region=self.config.region, constant_km=self._constant_km[name]
+            )
             evaluations.append(evaluation)
+        best = self.guard.evaluated(step, next(iter(self.held_out), None), metrics)
+        if best and self._saved_step < step < self.config.max_steps:
+            self.save(step, forced=True)
         return metrics, evaluations
 
     def save(self, steps_done: int, *, final: bool = False, forced: bool = False) -> None:
@@ -109,16 +121,16 @@ class Loop:
         position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
         self.run.add_checkpoint(steps_done, path, {"data": data, "loop": self.state}, final=final)
-        self.run.prune(self.config.keep_checkpoints)
+        self.run.prune(self.config.keep_checkpoints, best_step=self.state["best"]["step"])
         prune_positions(self.run.path, {c.loop_state["data"] for c in self.run.checkpoints() if not c.pruned})
         self._saved_step, self._saved_at = steps_done, time.monotonic()
         self._saving_s = self._saved_at - now
 
-    def finish(self) -> list[Evaluation]:
-        """After the last step: the final evaluations and checkpoint; none where somebody asked to stop before."""
+    def finish(self, steps: int | None = None) -> list[Evaluation]:
+        """After the last step, or the first `steps`: the final evaluations and checkpoint; none for a stop request."""
         if self.stop.requested:
             return []
-        steps = self.config.max_steps
+        steps = self.config.max_steps if steps is None else steps
         metrics, evaluations = self.evaluate(steps, self.sampler())
         self.run.log(steps, metrics)
         self.save(steps, final=True)

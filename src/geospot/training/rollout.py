@@ -1,18 +1,24 @@
 """What the answers of a step are worth: their rewards, their rows in the run folder, and what is logged of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from geospot.answer import in_form
 from geospot.asking.requests import Rollouts
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
-from geospot.reward import RewardConfig, RewardParts, reward_parts
+from geospot.reward import RewardParts, Weights, weighted_parts
 from geospot.training.update import answer_logprobs
 
+NEARER, DEAD = 0.3, 0.01
 
-def score(rollouts: Rollouts, progress: float, config: RewardConfig) -> RewardParts:
-    """Rewards (B * G,) of the answers after a share `progress` of the run."""
+
+def score(rollouts: Rollouts, weights: Weights, *, region: bool = False) -> RewardParts:
+    """Rewards (B * G,) of the answers at one moment of a run; `region`: whether the prompt asked for a region."""
     truths = [rollouts.truth(i) for i in range(len(rollouts.answers))]
-    return reward_parts(rollouts.answers, truths, progress, config)
+    form = [in_form(text, region=region) for text in rollouts.texts]
+    return weighted_parts(rollouts.answers, truths, weights, form)
 
 
 def log_rows(
@@ -47,7 +53,7 @@ def log_rows(
         }
         if parts is not None:
             row["distance_km"], row["reward"] = float(parts.distance_km[i]), float(parts.total[i])
-            names = ("coordinate", "country", "region", "city", "format")
+            names = ("coordinate", "country", "region", "city", "format", "form")
             row["parts"] = {name: float(getattr(parts, name)[i]) for name in names}
         if advantages is not None:
             row["advantage"] = float(advantages[i])
@@ -56,25 +62,59 @@ def log_rows(
 
 
 def reward_metrics(
-    parts: RewardParts, advantages_BG: np.ndarray, rollouts: Rollouts, reward_config: RewardConfig, progress: float
+    parts: RewardParts, advantages_BG: np.ndarray, rollouts: Rollouts, weights: Weights
 ) -> dict[str, float]:
     """What the step's answers earned, by part, beside measures that do not move with tau. See docs/metrics.md."""
-    rewards_BG, weights = parts.total.reshape(advantages_BG.shape), reward_config.at(progress)
+    rewards_BG = parts.total.reshape(advantages_BG.shape)
     km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
     logprobs = np.concatenate([answer_logprobs(sequence) for sequence in rollouts.sequences])
-    out = {f"reward_{name}": getattr(parts, name) for name in ("coordinate", "country", "region", "city", "format")}
-    out = {name: float(np.nanmean(v)) if not np.isnan(v).all() else float("nan") for name, v in out.items()}
-    return out | {
-        "reward": float(parts.total.mean()),
-        "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
-        "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
-        "tau_km": weights.tau_km,
-        "coord_weight": weights.coordinate,
-        "hierarchy_weight": weights.hierarchy,
-        "train/median_km": float(np.median(km)),
-        "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
-        "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
-        "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
-        "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
-        "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
+    names = ("coordinate", "country", "region", "city", "format", "form")
+    out = {f"reward_{name}": _mean(getattr(parts, name)) for name in names}
+    return (
+        out
+        | blind_spots(parts, advantages_BG.shape, rollouts, weights)
+        | {
+            "reward": float(parts.total.mean()),
+            "coordinate_share": float(weights.coordinate * parts.coordinate.mean() / max(parts.total.mean(), 1e-9)),
+            "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
+            "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
+            "tau_km": weights.tau_km,
+            "coord_weight": weights.coordinate,
+            "hierarchy_weight": weights.hierarchy,
+            "train/median_km": float(np.median(km)),
+            "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
+            "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
+            "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
+            "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
+            "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
+        }
+    )
+
+
+def blind_spots(parts: RewardParts, shape: tuple[int, int], rollouts: Rollouts, weights: Weights) -> dict[str, float]:
+    """What a reward cannot see of a step's answers (B, G), see docs/metrics.md.
+
+    dead_zone: the share of answered coordinates for which moving 30 % nearer would pay less than 0.01, unweighted.
+    same_place_in_group: the share of a group's answers that repeat another's coordinates. decimal_endings: how many
+    different fractions of a degree (two digits) the coordinates end in.
+    """
+    km = parts.distance_km[~np.isnan(parts.distance_km)]
+    gain = weights.coordinate_worth((1 - NEARER) * km) - weights.coordinate_worth(km)
+    points = [(answer.lat, answer.lon) if answer.ok else None for answer in rollouts.answers]
+    groups = [points[i : i + shape[1]] for i in range(0, len(points), shape[1])]
+    return {
+        "dead_zone": _mean(gain < DEAD),
+        "same_place_in_group": float(np.mean([1 - (len(set(group)) - 1) / max(len(group) - 1, 1) for group in groups])),
+        "distinct_answers": float(len(set(points))),
+        "decimal_endings": float(decimal_endings([point for point in points if point])),
     }
+
+
+def decimal_endings(points: Sequence[tuple[float, float]]) -> int:
+    """How many different fractions of a degree, to two digits, coordinates end in; 200 at most for lat and lon."""
+    return len({(axis, round(abs(point[axis]) * 100) % 100) for point in points for axis in (0, 1)})
+
+
+def _mean(values: np.ndarray) -> float:
+    values = np.asarray(values, np.float64)
+    return float(np.nanmean(values)) if values.size and not np.isnan(values).all() else float("nan")

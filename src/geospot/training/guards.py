@@ -1,0 +1,135 @@
+"""Signs that a run degenerates: answers that do not depend on the picture, lose their form, or leave no signal.
+
+Each sign is a number in metrics.jsonl; each warning follows from those numbers alone, so that the loop says it when it
+happens and the last table says it again.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from geospot.answer import in_form
+from geospot.scoring.judge import Evaluation
+from geospot.scoring.references import reference_rows
+
+MIN_PICTURES = 20  # of a held-out set; fewer say little about how many different answers there are
+FEW_ANSWERS = 0.1  # different answers per picture
+IN_FORM = 0.9
+NO_SIGNAL = 0.75  # share of groups
+WINDOW = 10  # steps over which the share of groups without signal is averaged
+SCORE = "geoguessr_score"  # the best checkpoint has the most of it on the first held-out set
+
+
+class GuardConfig(Protocol):
+    """What a guard needs of `LoopConfig`."""
+
+    on_collapse: str
+    early_stop: int
+
+
+def signs(evaluation: Evaluation, texts: Sequence[str], *, region: bool, constant_km: float) -> dict[str, float]:
+    """`<set>/<sign>` of an evaluation's answers: pictures, different answers, lines in form, the best constant's km."""
+    guesses = evaluation.guesses
+    points = {point for point in zip(guesses.lat.tolist(), guesses.lon.tolist(), strict=True) if point[0] == point[0]}
+    found = {
+        "pictures": float(len(texts)),
+        "distinct_answers": float(len(points)),
+        "in_form": float(np.mean([in_form(text, region=region) for text in texts])),
+        "constant_km": constant_km,
+    }
+    return {f"{evaluation.name}/{key}": value for key, value in found.items()}
+
+
+def constant_km(evaluation: Evaluation) -> float:
+    """The median distance of the one place that is nearest to all places of the set: what a blind model reaches."""
+    (row,) = reference_rows(evaluation.truths, ["constant"])
+    return float(row.summary["median_km"])
+
+
+def evaluation_warnings(metrics: Mapping[str, float | None]) -> list[str]:
+    """What the signs of an evaluation mean, in sentences; empty where nothing is wrong."""
+    said = []
+    for key, value in metrics.items():
+        name, _, sign = key.rpartition("/")
+        if sign != "constant_km" or value is None:
+            continue
+        n, median = metrics.get(f"{name}/pictures") or 0, metrics.get(f"{name}/median_km")
+        distinct, form = metrics.get(f"{name}/distinct_answers"), metrics.get(f"{name}/in_form")
+        if median is not None and median >= value:
+            said.append(
+                f"{name}: no better than one constant place (median {median:,.0f} km; the best constant place has "
+                f"{value:,.0f} km): the model does not use the pictures"
+            )
+        if distinct is not None and n >= MIN_PICTURES and distinct <= FEW_ANSWERS * n:
+            said.append(f"{name}: {distinct:,.0f} different answers for {n:,.0f} pictures")
+        if form is not None and form < IN_FORM:
+            said.append(
+                f"{name}: {form:.0%} of the answers' lines are in the form that the prompt asks for; the others are "
+                "repeated, added or missing"
+            )
+    return said
+
+
+class Guard:
+    """Watches a run: prints each warning when it begins, knows the best evaluation, says when to stop.
+
+    `state` is all that it remembers; it is part of the run's checkpoints.
+    """
+
+    def __init__(self, config: GuardConfig, state: dict[str, Any]):
+        self._config, self.state = config, state
+        state.setdefault("best", {"step": None, "score": -1.0, "evaluations_since": 0})
+        state.setdefault("no_signal", [])
+        state.setdefault("warned", [])
+
+    def evaluated(self, step: int, first_set: str | None, metrics: Mapping[str, float]) -> bool:
+        """Take in an evaluation; returns whether it is the best so far. Before the first step nothing is warned of."""
+        if step > 0:
+            self._warn("evaluation", evaluation_warnings(metrics))
+        best = self.state["best"]
+        score = metrics.get(f"{first_set}/{SCORE}", math.nan)
+        if not score > best["score"]:
+            best["evaluations_since"] += 1
+            return False
+        self.state["best"] = {"step": step, "score": score, "evaluations_since": 0}
+        return True
+
+    def stepped(self, metrics: Mapping[str, float]) -> None:
+        """Take in a step of GRPO."""
+        recent = [*self.state["no_signal"], metrics["groups_without_signal"]][-WINDOW:]
+        self.state["no_signal"] = recent
+        share = sum(recent) / len(recent)
+        said = []
+        if len(recent) == WINDOW and share > NO_SIGNAL:
+            said.append(
+                f"{share:.0%} of the groups of the last {WINDOW} steps have no signal: all their answers earn the "
+                "same, and nothing is learned from them"
+            )
+        self._warn("step", said)
+
+    def _warn(self, when: str, said: list[str]) -> None:
+        """Print what was not yet said; `warned` holds what is wrong now, without its numbers."""
+        kinds = {f"{when}:{sentence.translate(_WITHOUT_DIGITS)}": sentence for sentence in said}
+        for kind, sentence in kinds.items():
+            if kind not in self.state["warned"]:
+                print(f"warning: {sentence}", flush=True)
+        kept = [kind for kind in self.state["warned"] if not kind.startswith(f"{when}:")]
+        self.state["warned"] = [*kept, *kinds]
+
+    def reason_to_stop(self) -> str | None:
+        """Why the run should end here, in words; None: it should not."""
+        patience = self._config.early_stop
+        best = self.state["best"]
+        if patience and best["evaluations_since"] >= patience:
+            return (
+                f"early_stop={patience}: no gain in {best['evaluations_since']} evaluations; the best was before step "
+                f"{best['step']}"
+            )
+        if self._config.on_collapse == "stop" and self.state["warned"]:
+            return "on_collapse=stop: see the warning above"
+        return None
+
+
+_WITHOUT_DIGITS = str.maketrans("", "", "0123456789.,%")

@@ -1,0 +1,135 @@
+"""A run that degenerates says so, keeps its best checkpoint, and stops where it is asked to."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import metrics, rollouts
+
+from geospot.config import SftConfig, TrainConfig
+from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.folder import read_metrics
+from geospot.sft import run as run_sft
+from geospot.train import run as run_train
+from geospot.training.guards import Guard, evaluation_warnings
+from geospot.training.rollout import decimal_endings
+
+GOOD = {
+    "eval/median_km": 400.0, "eval/constant_km": 6000.0, "eval/pictures": 300.0, "eval/distinct_answers": 250.0,
+    "eval/in_form": 1.0, "eval/geoguessr_score": 3000.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, []),
+        ({"eval/median_km": 10_316.0}, ["no better than one constant place (median 10,316 km"]),
+        ({"eval/distinct_answers": 24.0}, ["24 different answers for 300 pictures"]),
+        ({"eval/in_form": 0.4}, ["40% of the answers' lines are in the form"]),
+        ({"eval/distinct_answers": 1.0, "eval/pictures": 3.0}, []),  # three pictures say nothing
+        ({"eval/median_km": None}, []),
+    ],
+)
+def test_what_the_signs_mean(change, says):
+    found = evaluation_warnings(GOOD | change)
+    assert len(found) == len(says)
+    assert all(words in sentence for words, sentence in zip(says, found, strict=True))
+
+
+class Config:
+    def __init__(self, early_stop: int = 0, on_collapse: str = "warn"):
+        self.early_stop, self.on_collapse = early_stop, on_collapse
+
+
+def test_a_warning_is_printed_when_it_begins_and_not_at_every_evaluation(capsys):
+    guard = Guard(Config(), {})
+    for step, distinct in ((0, 5.0), (10, 24.0), (20, 23.0), (30, 200.0), (40, 20.0)):
+        guard.evaluated(step, "eval", GOOD | {"eval/distinct_answers": distinct})
+    assert re.findall(r"(\d+) different answers", capsys.readouterr().out) == ["24", "20"]
+
+
+def test_groups_without_signal_are_warned_of_over_ten_steps(capsys):
+    guard = Guard(Config(on_collapse="stop"), {})
+    for _ in range(9):
+        guard.stepped({"groups_without_signal": 1.0})
+    assert guard.reason_to_stop() is None
+    guard.stepped({"groups_without_signal": 1.0})
+    assert "100% of the groups of the last 10 steps have no signal" in capsys.readouterr().out
+    assert guard.reason_to_stop() == "on_collapse=stop: see the warning above"
+
+
+def test_the_best_evaluation_and_patience_outlive_a_restart():
+    guard = Guard(Config(early_stop=2), {})
+    assert guard.evaluated(0, "eval", GOOD)
+    assert guard.evaluated(10, "eval", GOOD | {"eval/geoguessr_score": 3100.0})
+    assert not guard.evaluated(20, "eval", GOOD)
+    assert guard.reason_to_stop() is None
+    again = Guard(Config(early_stop=2), json.loads(json.dumps(guard.state)))
+    assert not again.evaluated(30, "eval", GOOD)
+    assert again.reason_to_stop() == "early_stop=2: no gain in 2 evaluations; the best was before step 10"
+
+
+def test_decimal_endings():
+    assert decimal_endings([(48.38, 2.38), (-12.38, 100.38)]) == 2  # one of latitudes, one of longitudes
+    assert decimal_endings([(48.38, 2.38), (48.39, 2.38)]) == 3
+    assert decimal_endings([]) == 0
+
+
+def test_a_run_without_gain_ends_early_with_its_best_checkpoint_kept(common, sft_run, tmp_path, capsys):
+    """A rate that wrecks the weights: every evaluation after the first is worse."""
+    settings = common | {"learning_rate": 1.0, "eval_every": 1, "keep_checkpoints": 1, "warmup_steps": 0}
+    run = tmp_path / "run"
+    config = SftConfig(**settings, checkpoint=str(sft_run[0]), max_steps=9, early_stop=2, log_path=str(run))
+    run_sft(config)
+    out = capsys.readouterr().out
+    assert "early_stop=2: no gain in 2 evaluations; the best was before step 0" in out
+    steps = [row["step"] for row in read_metrics(run)]
+    assert 2 <= steps[-1] < 9
+    last = read_checkpoints(run)[-1]
+    assert last.final
+    assert last.step == steps[-1]
+    assert "median km" in out, "the table of what came of it is missing"
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(common, tmp_path, capsys):
+    run = tmp_path / "run"
+    settings = common | {"eval_every": 2, "keep_checkpoints": 1, "learning_rate": 4e-3, "batch_size": 12}
+    run_sft(SftConfig(**settings, max_steps=30, log_path=str(run)))
+    scores = {row["step"]: row["eval/geoguessr_score"] for row in read_metrics(run) if "eval/geoguessr_score" in row}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    kept = {c.step for c in read_checkpoints(run) if c.exists and Path(c.path).is_dir()}
+    assert kept == {best, 30} - ({0} if best == 0 else set())
+    assert ("best        " in capsys.readouterr().out) == (best not in (0, 30))
+
+
+def test_an_adaptive_run_that_goes_on_equals_one_in_one_go(common, sft_run, tmp_path):
+    near = str(sft_run[0] / "checkpoints" / "000045")
+    settings = common | {"checkpoint": near, "group_size": 4, "tau_schedule": "adaptive", "eval_every": 2}
+    run_train(TrainConfig(**settings, max_steps=4, log_path=str(tmp_path / "whole")))
+    taus = [row["tau_km"] for row in read_metrics(tmp_path / "whole") if "tau_km" in row]
+    assert taus[0] == 2000
+    assert taus[1] < 2000
+    assert (np.diff(taus) <= 0).all()
+    broken = tmp_path / "broken"
+    config = TrainConfig(**settings, max_steps=4, log_path=str(broken))
+    run_train(config)
+    lines = (broken / "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["step"] <= 3 and not json.loads(line)["final"]]
+    (broken / "checkpoints.jsonl").write_text("".join(kept))
+    run_train(config)
+    assert metrics(broken) == metrics(tmp_path / "whole")
+    assert rollouts(broken) == rollouts(tmp_path / "whole")
+
+
+def test_a_step_logs_what_its_reward_cannot_see(common, half_trained, tmp_path):
+    run = tmp_path / "run"
+    run_train(TrainConfig(**common, checkpoint=half_trained, group_size=4, max_steps=1, log_path=str(run)))
+    row = read_metrics(run)[0]
+    for key in ("dead_zone", "same_place_in_group", "reward_form", "coordinate_share", "eval/in_form"):
+        assert 0 <= row[key] <= 1
+    assert row["decimal_endings"] >= 1
+    assert row["eval/constant_km"] > 0
+    assert row["eval/distinct_answers"] <= row["eval/pictures"]
