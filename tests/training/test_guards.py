@@ -107,7 +107,13 @@ def test_the_best_checkpoint_is_kept_beside_the_last(common, tmp_path, capsys):
 
 def test_an_adaptive_run_that_goes_on_equals_one_in_one_go(common, sft_run, tmp_path):
     near = str(sft_run[0] / "checkpoints" / "000045")
-    settings = common | {"checkpoint": near, "group_size": 4, "tau_schedule": "adaptive", "eval_every": 2}
+    settings = common | {
+        "checkpoint": near,
+        "group_size": 4,
+        "tau_schedule": "adaptive",
+        "eval_every": 2,
+        "keep_checkpoints": 9,
+    }
     run_train(TrainConfig(**settings, max_steps=4, log_path=str(tmp_path / "whole")))
     taus = [row["tau_km"] for row in read_metrics(tmp_path / "whole") if "tau_km" in row]
     assert taus[0] == 2000
