@@ -30,7 +30,7 @@ from geospot.runs.config import MAY_DIFFER, plain_config
 from geospot.runs.folder import read_config
 from geospot.scoring.judge import Evaluation
 from geospot.sft import fit as fit_sft
-from geospot.training.advantages import group_advantages
+from geospot.training.advantages import group_advantages, groups_to_learn_from
 from geospot.training.closing import closing
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
 from geospot.training.loop import Clock, Loop, has_begun, open_loop, run_path, shown
@@ -112,7 +112,10 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
 
         # Update.
         rate = learning_rate_at(config, peak, step)
-        update_metrics = update(loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy)
+        learned = groups_to_learn_from(advantages_BG, config.batch_size) if config.oversample > 1 else None
+        update_metrics = update(
+            loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy, groups=learned
+        )
         clock.lap("update")
 
         if adaptive:
@@ -164,14 +167,15 @@ def estimate(loop: Loop, config: TrainConfig) -> str:
     """What is left of the run will ask for, in words."""
     if loop.first_step >= config.max_steps:
         return estimate_text(Work(steps=0), config)
-    answers = config.group_size * config.batch_size
+    asked, answers = config.pictures_per_step, config.group_size * config.pictures_per_step
+    learned = config.group_size * config.batch_size
     prompt = prompt_tokens(loop.renderer, loop.batch(loop.first_step), prompt_text(region=config.region))
     work = Work(
         steps=config.max_steps - loop.first_step,
-        requests=config.batch_size,
-        prefilled=config.batch_size * prompt,
+        requests=asked,
+        prefilled=asked * prompt,
         sampled=answers * config.max_tokens,
-        trained=answers * config.num_epochs * (prompt + config.max_tokens),
+        trained=learned * config.num_epochs * (prompt + config.max_tokens),
     )
     return estimate_text(work, config)
 

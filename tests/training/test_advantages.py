@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tinker import types
 
-from geospot.training.advantages import group_advantages
+from geospot.training.advantages import group_advantages, groups_to_learn_from
 from geospot.training.datums import policy_datum, policy_diagnostics, supervised_datum
 
 
@@ -64,3 +64,10 @@ def test_diagnostics_by_hand(prompt):
     assert have["clip_fraction"] == 1.0
     assert have["log_ratio_max"] == pytest.approx(np.log(2), rel=1e-5)
     assert have["kl"] == pytest.approx(((0.5 - np.log(1.5)) + (-0.5 - np.log(0.5))) / 2, rel=1e-5)
+
+
+def test_groups_without_signal_make_room_for_those_with_one():
+    advantages = np.array([[0.0, 0.0], [0.5, -0.5], [0.0, 0.0], [0.1, -0.1], [1.0, -1.0]])
+    assert groups_to_learn_from(advantages, 2).tolist() == [1, 3]  # in order, not by their spread
+    assert groups_to_learn_from(advantages, 9).tolist() == [1, 3, 4]
+    assert groups_to_learn_from(np.zeros((3, 2)), 2).tolist() == []

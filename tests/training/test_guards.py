@@ -113,9 +113,12 @@ def test_an_adaptive_run_that_goes_on_equals_one_in_one_go(common, sft_run, tmp_
         "tau_schedule": "adaptive",
         "eval_every": 2,
         "keep_checkpoints": 9,
+        "oversample": 1.5,
+        "entropy_coef": 0.01,
     }
     run_train(TrainConfig(**settings, max_steps=4, log_path=str(tmp_path / "whole")))
     taus = [row["tau_km"] for row in read_metrics(tmp_path / "whole") if "tau_km" in row]
+    assert [row.get("answers_asked") for row in read_metrics(tmp_path / "whole")] == [24.0] * 4 + [None]
     assert taus[0] == 2000
     assert taus[1] < 2000
     assert (np.diff(taus) <= 0).all()

@@ -54,6 +54,15 @@ def test_an_empty_answer_costs_nothing_and_is_not_trained_on():
     assert len(minibatch(asked, tokens, [0, 1, 2])) == 2
 
 
+def test_an_entropy_bonus_pays_for_surprise_by_hand():
+    """Surprises of 1, 3 and 2 nats, mean 2; at 0.1 a nat."""
+    asked = rollouts([-1.0, -3.0], [-2.0], [])
+    tokens, _ = per_token(asked, [1.0, -1.0, 0.0], None, TrainConfig(entropy_coef=0.1))
+    np.testing.assert_allclose(tokens[0], [1 - 0.1, 1 + 0.1])
+    np.testing.assert_allclose(tokens[1], [-1.0])
+    assert len(tokens[2]) == 0
+
+
 def test_a_step_of_empty_answers_has_no_drift_and_no_minibatch():
     tokens, metrics = per_token(rollouts([], []), [0.5, -0.5], Reference(), CONFIG)
     assert metrics == {}

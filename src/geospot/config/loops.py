@@ -89,6 +89,11 @@ class LoopConfig(EngineConfig, SourceConfig):
             raise ValueError(str(error)) from None
 
     @property
+    def pictures_per_step(self) -> int:
+        """How many pictures a step reads."""
+        return self.batch_size
+
+    @property
     def ttl_seconds(self) -> int | None:
         """How long a service keeps a checkpoint that is not final; it takes an hour or more, None is for good."""
         return max(3600, round(86_400 * self.checkpoint_ttl_days)) if self.checkpoint_ttl_days else None
@@ -151,6 +156,11 @@ class TrainConfig(LoopConfig):
     )
 
     group_size: int = _sampling(16, "answers per picture")
+    oversample: float = _sampling(
+        1.0,
+        "ask about this many times batch_size pictures and learn from at most batch_size whose answers differ in "
+        "reward, 1 or more",
+    )
     overlap: bool = _sampling(
         False, "request the next step's answers while the update is running: faster, one step off-policy"
     )
@@ -165,6 +175,7 @@ class TrainConfig(LoopConfig):
     clip_high: float | None = _optim(None, "upper clipping bound of the ratio; none: 1.2 (ppo), 4 (cispo)")
     divide_by_std: bool = _optim(False, "divide advantages by the group's standard deviation")
     leave_one_out: bool = _optim(False, "baseline: mean reward of the group's other answers")
+    entropy_coef: float = _optim(0.0, "bonus on the entropy of the sampled tokens, reward per nat")
     kl_coef: float = _optim(0.0, "penalty on the KL divergence from the initial weights, reward per token")
     max_mismatch_kl: float = _optim(
         0.1, "stop if the KL between sampler and trainer exceeds this on a step's first minibatch"
@@ -178,7 +189,9 @@ class TrainConfig(LoopConfig):
     @chz.validate
     def _check_train(self):
         positive(self, "group_size", "num_substeps", "num_epochs", "max_mismatch_kl")
-        not_negative(self, "kl_coef")
+        not_negative(self, "kl_coef", "entropy_coef")
+        if not 1 <= self.oversample < math.inf:
+            raise ValueError(f"oversample={self.oversample}: must be 1 or above")
         one_of("loss", self.loss, ("auto", *LOSSES))
         if not 0 < self.min_group_share <= 1:
             raise ValueError(f"min_group_share={self.min_group_share}: must be above 0 and at most 1")
@@ -194,6 +207,11 @@ class TrainConfig(LoopConfig):
         if self.clips[0] >= self.clips[1]:
             raise ValueError(f"clip_low={self.clips[0]}: must be below clip_high={self.clips[1]}")
         self.reward_config()
+
+    @property
+    def pictures_per_step(self) -> int:
+        """How many pictures a step reads and asks about."""
+        return math.ceil(round(self.batch_size * self.oversample, 6))
 
     @property
     def loss_fn(self) -> str:

@@ -24,3 +24,12 @@ def group_advantages(rewards_BG: ArrayLike, *, divide_by_std: bool = False, leav
     if divide_by_std:
         advantages /= np.where(constant, 1.0, rewards.std(axis=1))[:, None] + 1e-6
     return advantages
+
+
+def groups_to_learn_from(advantages_BG: np.ndarray, most: int) -> np.ndarray:
+    """Which groups of (B, G) advantages an update takes where more were asked than it needs: indices, ascending.
+
+    The first `most` of those with a signal: choosing the widest spread would train on the noisiest. (Dynamic sampling,
+    DAPO: Yu et al., arXiv 2503.14476, which asks again until the batch is full; here all requests fly at once.)
+    """
+    return np.flatnonzero(np.any(advantages_BG, axis=1))[:most]

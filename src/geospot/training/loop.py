@@ -182,7 +182,7 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             open_parts=config.open_shards,
             start=position.get("stream"),
         )
-        batches = stack.enter_context(Batches(stream, renderer, config.batch_size, first_step))
+        batches = stack.enter_context(Batches(stream, renderer, config.pictures_per_step, first_step))
         yield Loop(
             config=config,
             run=run,

@@ -85,6 +85,7 @@ def reward_metrics(
             "train/geoguessr_score": float(geoguessr_score(parts.distance_km).mean()),
             "train/best_of_group_km": float(np.median(km.reshape(advantages_BG.shape).min(axis=1))),
             "entropy": float(-logprobs.mean()) if len(logprobs) else float("nan"),
+            "answers_asked": float(len(rollouts.sequences)),
             "answer_tokens": float(np.mean([len(s.tokens) for s in rollouts.sequences])),
             "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
         }

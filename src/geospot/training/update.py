@@ -21,6 +21,7 @@ class UpdateConfig(Protocol):
 
     seed: int
     kl_coef: float
+    entropy_coef: float
     num_epochs: int
     num_substeps: int
     max_mismatch_kl: float
@@ -45,11 +46,16 @@ def per_token(
 ) -> tuple[list[np.ndarray], dict[str, float]]:
     """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
 
-    The penalty is centred over the step's tokens, so that it moves probability without changing the reward's scale.
-    EngineError where a log-probability is missing.
+    With `entropy_coef` a token's surprise, -log p, is paid for as well: the score-function gradient of the policy's
+    entropy (Williams and Peng, 1991). Both are centred over the step's tokens, so that they move probability without
+    changing the reward's scale. EngineError where a log-probability is missing.
     """
     lengths = [len(sequence.tokens) for sequence in rollouts.sequences]
     per_answer = [np.full(n, a) for n, a in zip(lengths, advantages, strict=True)]
+    if config.entropy_coef and any(lengths):
+        surprise = [-answer_logprobs(sequence) for sequence in rollouts.sequences]
+        mean = float(np.concatenate(surprise).mean())
+        per_answer = [a + config.entropy_coef * (s - mean) for a, s in zip(per_answer, surprise, strict=True)]
     if reference is None:
         return per_answer, {}
     from tinker import types
@@ -97,17 +103,20 @@ def update(
     config: UpdateConfig,
     *,
     on_policy: bool = True,
+    groups: np.ndarray | None = None,
 ) -> dict[str, float]:
     """`num_epochs` passes of `num_substeps` optimizer steps over the step's answers; returns what to log.
 
-    on_policy: the answers are of the weights as they are, so that sampler and trainer must agree.
+    on_policy: the answers are of the weights as they are, so that sampler and trainer must agree. `groups`: the
+    indices of those to learn from; None: all.
     """
-    n_groups, size = len(rollouts.samples), rollouts.group_size
+    size = rollouts.group_size
+    chosen = np.arange(len(rollouts.samples)) if groups is None else groups
     asked = []
     for epoch in range(config.num_epochs):
-        order = np.random.default_rng([config.seed, step, epoch]).permutation(n_groups)
-        for groups in np.array_split(order, config.num_substeps):
-            members = [int(g) * size + m for g in groups for m in range(size)]
+        order = np.random.default_rng([config.seed, step, epoch]).permutation(chosen)
+        for part in np.array_split(order, config.num_substeps):
+            members = [int(g) * size + m for g in part for m in range(size)]
             data = minibatch(rollouts, token_advantages, members)
             if not data:
                 continue  # every group agreed with itself: there is nothing to learn from
