@@ -26,7 +26,7 @@ from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.data.world.bluemarble import encode_jpeg, label_places
 from geospot.data.world.mosaic import BlueMarble
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.models.loading import TINY, load_model, load_processing
 from geospot.models.prompt import Renderer
 from geospot.pictures import decode_image

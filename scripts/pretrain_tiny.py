@@ -23,7 +23,7 @@ from geospot.data.world.mosaic import BlueMarble, WorldConfig
 from geospot.earth.anchors import country_names, nearest_anchor, nearest_country
 from geospot.earth.distance import haversine_km
 from geospot.models import tiny
-from geospot.models.patch_embed import use_linear_patch_embed
+from geospot.models.loading import use_linear_patch_embed
 
 WORLD: BlueMarble | None = None
 

@@ -12,7 +12,7 @@ from geospot.asking.requests import Asked, request_seed
 from geospot.config import TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.runs.folder import RunFolder

@@ -60,7 +60,8 @@ def _run_here(config: Config, run: Callable[[Config], object]) -> None:
     from geospot.config import EngineConfig
 
     if isinstance(config, EngineConfig):
-        from geospot.engine import follow, is_follower, lead
+        from geospot.engine.devices import is_follower
+        from geospot.engine.open import follow, lead
 
         if is_follower():
             follow(config)

@@ -12,7 +12,7 @@ from geospot.answer import format_answer, prompt_text
 from geospot.cli import run_command
 from geospot.config import SftConfig
 from geospot.data.samples import Sample
-from geospot.engine import settle_engine
+from geospot.engine.open import settle_engine
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.runs.checkpoints import find_checkpoint

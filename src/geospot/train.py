@@ -21,7 +21,7 @@ from geospot.answer import prompt_text
 from geospot.asking.requests import Asked, request_seed
 from geospot.cli import run_command
 from geospot.config import LoopConfig, SftConfig, TrainConfig, default_log_path
-from geospot.engine import settle_engine
+from geospot.engine.open import settle_engine
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
 from geospot.reward import ADAPTIVE, AdaptiveTau, RewardConfig

@@ -16,7 +16,7 @@ from geospot.commands.export import run
 from geospot.config import ExportConfig, SftConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.errors import EngineError
 from geospot.pictures import decode_image
 from geospot.sft import run as run_sft

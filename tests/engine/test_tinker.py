@@ -19,8 +19,7 @@ from geospot.commands.eval import run as run_eval
 from geospot.config import EvalConfig, SftConfig, TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.engine import open_engine, settle_engine
-from geospot.engine.choose import choose
+from geospot.engine.open import choose, open_engine, settle_engine
 from geospot.engine.tinker.checks import Server, check_model
 from geospot.errors import EngineError, EngineGone
 from geospot.runs.checkpoints import read_checkpoints

@@ -16,7 +16,7 @@ from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 

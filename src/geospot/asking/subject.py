@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import chz
 
 from geospot.config import EngineConfig
-from geospot.engine import weights_info
+from geospot.engine.weights import weights_info
 from geospot.errors import DataError
 from geospot.models.loading import TINY
 from geospot.runs.checkpoints import find_checkpoint

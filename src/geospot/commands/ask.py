@@ -17,7 +17,7 @@ from geospot.data.records import Source
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import held_out_sets
 from geospot.data.world.mosaic import WorldConfig
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.errors import DataError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer

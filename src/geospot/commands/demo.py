@@ -13,7 +13,7 @@ from geospot.data.sources import open_source
 from geospot.data.stream import read_all
 from geospot.data.world.bluemarble import ensure_shards
 from geospot.data.world.mosaic import BlueMarble
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table

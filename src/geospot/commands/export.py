@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 
 from geospot.config import ExportConfig
-from geospot.engine import weights_info
+from geospot.engine.weights import fetch_weights, weights_info
 from geospot.errors import EngineError
 from geospot.files import write_bytes_atomic
 from geospot.report.model_card import model_card
-from geospot.runs.checkpoints import find_checkpoint, is_remote
+from geospot.runs.checkpoints import find_checkpoint
 
 
 def run(config: ExportConfig) -> dict[str, Path]:
@@ -21,7 +21,8 @@ def run(config: ExportConfig) -> dict[str, Path]:
         raise EngineError(f"out={config.out!r}: {out / taken[0]} exists; choose another folder, or delete it")
     written: dict[str, Path] = {}
     with tempfile.TemporaryDirectory(prefix="geospot-export-") as scratch:
-        weights = _fetch(checkpoint, config, Path(scratch))
+        place, silent_s = Path(scratch) / "weights", config.server_timeout_s
+        weights = fetch_weights(checkpoint, place, base_url=config.base_url, silent_s=silent_s)
         if "adapter" in forms:
             written["adapter"] = Path(shutil.copytree(weights, out / "adapter"))
         if "merged" in forms:
@@ -44,18 +45,6 @@ def _forms(config: ExportConfig, *, is_lora: bool) -> list[str]:
     if "adapter" in forms and not is_lora:
         raise EngineError(f"form={config.form!r}: all weights were trained, there is no adapter; set form=merged")
     return forms
-
-
-def _fetch(checkpoint: str, config: ExportConfig, scratch: Path) -> Path:
-    """The weights alone in a scratch folder: a PEFT adapter, or a local checkpoint that trained all weights."""
-    if is_remote(checkpoint):
-        from geospot.engine.tinker.checks import Server
-        from geospot.engine.tinker.download import download
-
-        return download(Server.find(config.base_url), checkpoint, scratch / "weights", config.server_timeout_s)
-    from geospot.engine.export import write_external
-
-    return write_external(checkpoint, scratch / "weights")
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from geospot.config import ServeConfig
-from geospot.engine import local_engine
+from geospot.engine.open import local_engine
 from geospot.errors import EngineError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from geospot.engine.local.network import LORA_ALPHA, NetworkSpec
+from geospot.engine.local.options import LORA_ALPHA, NetworkSpec
 from geospot.engine.local.state import read_spec, read_tensors
 from geospot.errors import EngineError
 from geospot.files import atomic_folder

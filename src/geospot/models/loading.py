@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geospot.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 TINY = "geospot/tiny"
 TINY_UNTRAINED = "geospot/tiny-untrained"
@@ -172,13 +177,38 @@ def _shapes_only(source: str):
         return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(source)).eval()
 
 
+def use_linear_patch_embed(model: "nn.Module") -> "nn.Module":
+    """Let Qwen-VL's patch embeddings run as a linear layer, in place; returns the model.
+
+    Transformers writes them as a Conv3d whose kernel is as large as its input, which torch runs several times slower on
+    a CPU (benchmarks/patch_embed.py). Weights, names and results (to rounding) stay as they are.
+    """
+    from torch import nn
+
+    for module in model.modules():
+        proj = getattr(module, "proj", None)
+        if (
+            type(module).__name__.endswith("PatchEmbed")
+            and isinstance(proj, nn.Conv3d)
+            and proj.kernel_size == proj.stride
+        ):
+            module.forward = MethodType(_linear_patches, module)
+    return model
+
+
+def _linear_patches(self: Any, patches: "torch.Tensor") -> "torch.Tensor":
+    """(n_patches, channels * time * height * width) -> (n_patches, dim)."""
+    from torch.nn import functional as F
+
+    weight = self.proj.weight
+    return F.linear(patches.to(weight.dtype).flatten(1), weight.flatten(1), self.proj.bias)
+
+
 def load_model(processing: Processing, *, dtype: str = "float32", device: str = "cpu"):
     """The model in evaluation mode, its weights frozen."""
     import torch
     from transformers import AutoModelForImageTextToText
     from transformers.utils import logging
-
-    from geospot.models.patch_embed import use_linear_patch_embed
 
     logging.disable_progress_bar()
     model, info = _from_pretrained(

@@ -15,7 +15,7 @@ from geospot.data.held_out import held_out_samples
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
-from geospot.engine import open_engine
+from geospot.engine.open import open_engine
 from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer

@@ -7,7 +7,6 @@ forward for decoders that are not known.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,10 +15,8 @@ from geospot.engine.local import passes
 from geospot.engine.local.caches import Caches, Group, Layout
 from geospot.engine.local.decoder import Angles, Decoder
 from geospot.engine.local.inputs import Tokens
+from geospot.engine.local.network import Network
 from geospot.engine.local.packing import Packing
-
-if TYPE_CHECKING:
-    from geospot.engine.local.network import Network
 
 _PREFILL_TOKENS = 16_384  # of one pass over new prompts
 _LENGTH_STEP = 16  # what a step sees of the answers so far is rounded up to this many tokens
@@ -30,7 +27,7 @@ class CachedDecoding:
 
     shares_prefixes = False
 
-    def __init__(self, network: "Network", key: int, max_positions: int):
+    def __init__(self, network: Network, key: int, max_positions: int):
         self.network = network
         self.n_rows = 0
         self.groups: list[Group] = []
@@ -76,7 +73,7 @@ class FusedDecoding:
 
     shares_prefixes = True
 
-    def __init__(self, network: "Network", key: int, max_positions: int):
+    def __init__(self, network: Network, key: int, max_positions: int):
         self.network, self.decoder, self.max_positions = network, network.decoder, max_positions
         self.weights = network.sampling_weights(key)
         self.groups: list[Group] = []

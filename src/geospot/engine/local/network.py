@@ -2,17 +2,16 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from geospot.engine.local import head, passes
+from geospot.engine.local import head
 from geospot.engine.local.decoder import Decoder, LayerWeights
 from geospot.engine.local.embedding import Embedded, embed
 from geospot.engine.local.fitting import TokenBudget
-from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, to_tokens
-from geospot.engine.local.options import LocalOptions
+from geospot.engine.local.inputs import Row, Tokens, to_tokens
+from geospot.engine.local.options import LORA_ALPHA, LocalOptions, NetworkSpec
 from geospot.engine.local.pictures import Pictures
 from geospot.engine.local.vision import use_batched_attention
 from geospot.models.loading import load_model, load_processing
@@ -20,23 +19,6 @@ from geospot.models.loading import load_model, load_processing
 ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 _PICTURES = 64  # that the vision tower takes at once
-LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """Which model, and what of it is trained. Two clients with equal specs share one model."""
-
-    base_model: str
-    lora_rank: int  # 0 trains all weights, the vision tower's too
-    train_attn: bool = True
-    train_mlp: bool = True
-    train_unembed: bool = False
-
-    @property
-    def frozen(self) -> bool:
-        """Nothing is trained: the base model as it is, for sampling."""
-        return not (self.train_attn or self.train_mlp or self.train_unembed)
 
 
 class Base:
@@ -182,17 +164,6 @@ class Network:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(K, H) -> (K, V) float32 with the vision tokens banned."""
         return head.logits(self.model.lm_head, hidden, self.banned)
-
-    def logprobs(self, rows: Sequence[Row]) -> torch.Tensor:
-        """Log-probabilities (K,) of the targets at the scored positions of `rows`, row after row.
-
-        A prefix that several rows share is run once, with gradient; only scored positions reach the vocabulary.
-        """
-        batch = ScoringBatch.of(rows)
-        run = passes.fused if self.decoder is not None else passes.transformers
-        picked = run(self, batch)
-        targets = torch.from_numpy(batch.targets).to(self.device)
-        return head.logprobs_of(self.model.lm_head, picked, targets, self.banned)
 
     @property
     def training_weights(self) -> list[LayerWeights]:

@@ -1,6 +1,8 @@
-"""How the local engine uses the machine."""
+"""How the local engine uses the machine, and what of which model it trains."""
 
 from dataclasses import dataclass
+
+LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
 
 
 @dataclass(frozen=True)
@@ -19,3 +21,19 @@ class LocalOptions:
     batch_invariant: bool = False  # each request is sampled alone: the same to the bit, whoever asks beside it; slower
     compile: bool = False  # torch.compile the decoding step (CUDA graphs on a GPU)
     fused_decoder: bool = True  # run the decoder's layers here where they are known; else through transformers
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which model, and what of it is trained. Two clients with equal specs share one model."""
+
+    base_model: str
+    lora_rank: int  # 0 trains all weights, the vision tower's too
+    train_attn: bool = True
+    train_mlp: bool = True
+    train_unembed: bool = False
+
+    @property
+    def frozen(self) -> bool:
+        """Nothing is trained: the base model as it is, for sampling."""
+        return not (self.train_attn or self.train_mlp or self.train_unembed)

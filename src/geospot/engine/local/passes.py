@@ -1,19 +1,29 @@
-"""The scoring pass of training: hidden states at the scored positions, each shared prefix run once, with gradient."""
+"""The scoring pass of training: log-probabilities of what is scored, each shared prefix run once, with gradient."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from geospot.engine.local.inputs import ScoringBatch, Tokens, pad
+from geospot.engine.local import head
+from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, pad
+from geospot.engine.local.network import Network
 from geospot.engine.local.packing import Packing
 
-if TYPE_CHECKING:
-    from geospot.engine.local.network import Network
+
+def logprobs(network: Network, rows: Sequence[Row]) -> torch.Tensor:
+    """Log-probabilities (K,) of the targets at the scored positions of `rows`, row after row.
+
+    A prefix that several rows share is run once, with gradient; only scored positions reach the vocabulary.
+    """
+    batch = ScoringBatch.of(rows)
+    picked = (fused if network.decoder is not None else transformers)(network, batch)
+    targets = torch.from_numpy(batch.targets).to(network.device)
+    return head.logprobs_of(network.model.lm_head, picked, targets, network.banned)
 
 
-def fused(network: "Network", batch: ScoringBatch) -> torch.Tensor:
+def fused(network: Network, batch: ScoringBatch) -> torch.Tensor:
     """Hidden states (K, H) through `Decoder`: tokens packed, no padding outside attention."""
     decoder, device = network.decoder, network.device
     prefixes = network.embed([row.tokens for row in batch.heads], [row.split for row in batch.heads])
@@ -45,7 +55,7 @@ def fused(network: "Network", batch: ScoringBatch) -> torch.Tensor:
     return decoder.final_norm(hidden.index_select(0, torch.from_numpy(index).to(device)))
 
 
-def transformers(network: "Network", batch: ScoringBatch) -> torch.Tensor:
+def transformers(network: Network, batch: ScoringBatch) -> torch.Tensor:
     """The same through transformers' own forward and key-value cache, for decoders that `Decoder` does not know."""
     heads, device = batch.heads, network.device
     hidden, mask, cache, next_position = prefill(network, [r.tokens for r in heads], [r.split for r in heads])
@@ -64,7 +74,9 @@ def transformers(network: "Network", batch: ScoringBatch) -> torch.Tensor:
     return flat[torch.from_numpy(index).to(device)]
 
 
-def prefill(network: "Network", prefixes: list[Tokens], ends: list[int]):
+def prefill(
+    network: Network, prefixes: list[Tokens], ends: list[int]
+) -> tuple[torch.Tensor, torch.Tensor, DynamicCache, torch.Tensor]:
     """Run each prefix `tokens.ids[:end]` once through transformers' forward.
 
     Returns the hidden states (U, P, H) of the left-padded batch, its attention mask (U, P), its key-value cache and
@@ -93,7 +105,9 @@ def prefill(network: "Network", prefixes: list[Tokens], ends: list[int]):
     return hidden, mask, cache, next_position
 
 
-def extend(network: "Network", ids, mask, positions, cache) -> torch.Tensor:
+def extend(
+    network: Network, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+) -> torch.Tensor:
     """Hidden states (B, S, H) of tokens (B, S) behind a cache; mask (B, past + S), text positions (B, S)."""
     inner = network.model.model
     if getattr(inner, "rope_deltas", None) is not None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,12 +9,10 @@ from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.inputs import Row, Tokens
-from geospot.engine.local.network import Network, NetworkSpec
+from geospot.engine.local.network import Network
+from geospot.engine.local.options import NetworkSpec
 from geospot.engine.local.sampler import SampleRequest, check_params
-from geospot.engine.local.work import Sampling, Scoring
-
-if TYPE_CHECKING:
-    from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.local.work import Host, Sampling, Scoring
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Snapshot:
 class LocalSamplingClient:
     """Stands for `tinker.SamplingClient`: answers of one snapshot of the weights."""
 
-    def __init__(self, service: "LocalServiceClient", snapshot: Snapshot):
+    def __init__(self, service: Host, snapshot: Snapshot):
         self._service, self._snapshot = service, snapshot
 
     def get_tokenizer(self):

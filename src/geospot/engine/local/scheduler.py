@@ -2,22 +2,25 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from geospot.engine.futures import LocalFuture
 from geospot.errors import EngineGone
 
+T = TypeVar("T")
+Payload = TypeVar("Payload")
+
 
 @dataclass
 class _Job:
-    future: LocalFuture
+    future: LocalFuture[Any]
     run: Callable[[], Any] | None  # of an operation
     batch_key: Hashable = None  # of a sample request: those of one key share a batch
-    run_batch: Callable[[list[Any]], list[Any]] | None = None
+    run_batch: Callable[[list[Any]], Sequence[Any]] | None = None
     payload: Any = None
     demanded: bool = False
 
@@ -28,22 +31,31 @@ class Scheduler:
 
     def __init__(self, threads: int | None = None):
         self._jobs: deque[_Job] = deque()
-        self._by_future: dict[LocalFuture, _Job] = {}
+        self._by_future: dict[LocalFuture[Any], _Job] = {}
         self._changed = threading.Condition()
         self._closed = self._dropping = False
         self._thread = threading.Thread(target=self._work, args=(threads,), name="geospot-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[], Any]) -> LocalFuture:
+    def submit(self, run: Callable[[], T]) -> LocalFuture[T]:
         """Queue an operation."""
-        return self._add(_Job(LocalFuture(self._demand), run))
+        future = LocalFuture[T](self._demand)
+        self._add(_Job(future, run))
+        return future
 
-    def submit_sample(self, batch_key: Hashable, run_batch: Callable, payload: Any) -> LocalFuture:
+    def submit_sample(
+        self,
+        batch_key: Hashable,
+        run_batch: Callable[[list[Payload]], Sequence[T | BaseException]],
+        payload: Payload,
+    ) -> LocalFuture[T]:
         """Queue a sample request; `run_batch(payloads)` answers all requests of one key that are due together.
 
         An answer that is an exception fails that request alone; an exception raised fails them all.
         """
-        return self._add(_Job(LocalFuture(self._demand), None, batch_key, run_batch, payload))
+        future = LocalFuture[T](self._demand)
+        self._add(_Job(future, None, batch_key, run_batch, payload))
+        return future
 
     def close(self, *, finish: bool = True) -> None:
         """Finish what is queued, then stop the thread; without `finish` wait for what is running and fail the rest."""
@@ -54,16 +66,15 @@ class Scheduler:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _add(self, job: _Job) -> LocalFuture:
+    def _add(self, job: _Job) -> None:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
             self._jobs.append(job)
             self._by_future[job.future] = job
             self._changed.notify()
-        return job.future
 
-    def _demand(self, future: LocalFuture) -> None:
+    def _demand(self, future: LocalFuture[Any]) -> None:
         with self._changed:
             job = self._by_future.get(future)
             if job is not None and not job.demanded:

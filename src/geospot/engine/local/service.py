@@ -5,17 +5,21 @@ Only what geospot's loops use is here; signatures and results are the SDK's.
 
 import itertools
 from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
 
 import torch
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import memory, state
-from geospot.engine.local.network import Base, Network, NetworkSpec
-from geospot.engine.local.options import LocalOptions
+from geospot.engine.local.network import Base, Network
+from geospot.engine.local.options import LocalOptions, NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.local.work import R, Work
+from geospot.errors import EngineError, RunError
 
 # Of weights, for whoever keeps something by them: one count for all engines of a process.
 _KEYS = itertools.count()
@@ -33,10 +37,12 @@ class LocalServiceClient:
         self._reported: set[NetworkSpec] = set()
         self.team = Team.of(self.options.device)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *exc):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close("success" if kind is None else "errored")
 
     def close(self, status: str = "success", detail: str | None = None) -> None:
@@ -45,11 +51,13 @@ class LocalServiceClient:
 
     def follow(self) -> None:
         """In a process that another leads (see `Team`): do shares of its work until it ends."""
-        self.scheduler.submit(lambda: self.team.follow(self.network)).result()
-        self.team.close()
+        if (team := self.team) is None:
+            raise EngineError("there is no other process to follow: start several with torchrun")
+        self.scheduler.submit(lambda: team.follow(self.network)).result()
+        team.close()
         self.scheduler.close()
 
-    def run(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor], key: int, work):
+    def run(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor], key: int, work: Work[R]) -> R:
         """Do a `Scoring` or `Sampling` with these weights, which `key` stands for; in the engine's thread."""
         network = self.network(spec)
         if self.team is not None:
@@ -89,7 +97,7 @@ class LocalServiceClient:
         train_attn: bool = True,
         train_unembed: bool = False,
         user_metadata: dict[str, str] | None = None,
-    ) -> LocalFuture:
+    ) -> LocalFuture[LocalTrainingClient]:
         """A `LocalTrainingClient` on a fresh adapter; rank 0 trains all weights of the model.
 
         Unlike the service it leaves the unembedding alone by default: with tied embeddings it is the input's, too.
@@ -100,7 +108,7 @@ class LocalServiceClient:
             raise ValueError("nothing to train: set train_attn, train_mlp or train_unembed")
         spec = NetworkSpec(base_model, rank, train_attn, train_mlp, train_unembed)
 
-        def create():
+        def create() -> LocalTrainingClient:
             return self._trained(spec, self.network(spec).initial_weights(seed))
 
         return self.scheduler.submit(create)
@@ -114,15 +122,15 @@ class LocalServiceClient:
             print(memory.report(network, dtype=own[1], beside=others))
         return LocalTrainingClient(self, spec, weights)
 
-    def create_training_client_from_state(self, path: str) -> LocalFuture:
+    def create_training_client_from_state(self, path: str) -> LocalFuture[LocalTrainingClient]:
         """A training client that starts from a checkpoint's weights with a new optimizer."""
         return self.scheduler.submit(lambda: self._from_state(path, with_optimizer=False))
 
-    def create_training_client_from_state_with_optimizer(self, path: str) -> LocalFuture:
+    def create_training_client_from_state_with_optimizer(self, path: str) -> LocalFuture[LocalTrainingClient]:
         """A training client that goes on where the checkpoint was taken."""
         return self.scheduler.submit(lambda: self._from_state(path, with_optimizer=True))
 
-    def _from_state(self, path: str, *, with_optimizer: bool) -> "LocalTrainingClient":
+    def _from_state(self, path: str, *, with_optimizer: bool) -> LocalTrainingClient:
         spec, n_steps = state.read_spec(path)
         client = self._trained(spec, self._read_weights(spec, path))
         if with_optimizer:
@@ -132,17 +140,19 @@ class LocalServiceClient:
     def _read_weights(self, spec: NetworkSpec, path: str) -> dict[str, torch.Tensor]:
         weights, wanted = state.read_tensors(path, "weights", self.options.device), self.network(spec).trainable
         if weights.keys() != wanted.keys() or any(weights[k].shape != p.shape for k, p in wanted.items()):
-            raise state.RunError(f"{path} holds other tensors than {spec.base_model} has: is the model the same?")
+            raise RunError(f"{path} holds other tensors than {spec.base_model} has: is the model the same?")
         return {name: weights[name] for name in wanted}  # in the model's order: sums over tensors round the same
 
-    def create_sampling_client(self, model_path: str | None = None, base_model: str | None = None) -> LocalFuture:
+    def create_sampling_client(
+        self, model_path: str | None = None, base_model: str | None = None
+    ) -> LocalFuture[LocalSamplingClient]:
         """Sample with a checkpoint's weights (`model_path`) or with an untouched model (`base_model`)."""
         if (model_path is None) == (base_model is None):
             raise ValueError("give one of model_path (a checkpoint) and base_model (a model's name)")
 
-        def create():
-            if base_model is not None:
-                return LocalSamplingClient(self, self._base_snapshot(base_model))
+        def create() -> LocalSamplingClient:
+            if model_path is None:
+                return LocalSamplingClient(self, self._base_snapshot(str(base_model)))
             spec, _ = state.read_spec(model_path)
             return LocalSamplingClient(self, Snapshot(spec, self._read_weights(spec, model_path), next(_KEYS)))
 
@@ -156,7 +166,3 @@ class LocalServiceClient:
             spec = like[0] if like else alone
             self._base_snapshots[base_model] = Snapshot(spec, self.network(spec).base_weights(), next(_KEYS))
         return self._base_snapshots[base_model]
-
-    def snapshot(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor]) -> Snapshot:
-        """A copy of weights that later training does not change."""
-        return Snapshot(spec, {name: w.detach().clone() for name, w in weights.items()}, next(_KEYS))

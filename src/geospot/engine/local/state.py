@@ -6,21 +6,29 @@ optimizer.safetensors  Adam's moments by name (absent in sampler weights)
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-
-from geospot.engine.local.network import NetworkSpec
+from geospot.engine.local.options import NetworkSpec
 from geospot.errors import RunError
 from geospot.files import atomic_folder, write_bytes_atomic
 
+if TYPE_CHECKING:
+    import torch
+
 FORMAT = 1
+Tensors = Mapping[str, "torch.Tensor"]
 
 
-def save_checkpoint(folder: str | Path, spec: NetworkSpec, weights, optimizer_state, n_steps: int) -> Path:
+def save_checkpoint(
+    folder: str | Path,
+    spec: NetworkSpec,
+    weights: Tensors,
+    optimizer_state: Mapping[str, Tensors] | None,
+    n_steps: int,
+) -> Path:
     """Write a checkpoint whole or not at all; raises OSError (what was there stays) where the disk is full.
 
     weights: name -> tensor; optimizer_state: name -> {"exp_avg", "exp_avg_sq", "step"}, or None for sampler weights.
@@ -35,7 +43,9 @@ def save_checkpoint(folder: str | Path, spec: NetworkSpec, weights, optimizer_st
     return Path(folder)
 
 
-def _write_tensors(path: Path, tensors) -> None:
+def _write_tensors(path: Path, tensors: Tensors) -> None:
+    from safetensors.torch import save
+
     # Serialised in memory and written by Python: a full disk is then an OSError that says so.
     path.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
 
@@ -55,8 +65,11 @@ def read_spec(folder: str | Path) -> tuple[NetworkSpec, int]:
         raise RunError(f"{path} cannot be read ({error!r}); take an earlier checkpoint") from error
 
 
-def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.Tensor]:
+def read_tensors(folder: str | Path, name: str, device: str) -> "dict[str, torch.Tensor]":
     """The tensors of `weights` or `optimizer`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = Path(folder) / f"{name}.safetensors"
     if not path.is_file():
         why = "sampler weights cannot resume training" if name == "optimizer" else "the checkpoint is incomplete"
@@ -67,7 +80,7 @@ def read_tensors(folder: str | Path, name: str, device: str) -> dict[str, torch.
         raise RunError(f"{path} cannot be read ({error}); take an earlier checkpoint") from error
 
 
-def read_optimizer(folder: str | Path, device: str) -> dict[str, dict[str, torch.Tensor]]:
+def read_optimizer(folder: str | Path, device: str) -> "dict[str, dict[str, torch.Tensor]]":
     """name -> Adam state of each parameter: its moments on `device`, its step on the CPU, where AdamW reads it."""
     out: dict[str, dict[str, torch.Tensor]] = {}
     for flat, tensor in read_tensors(folder, "optimizer", "cpu").items():

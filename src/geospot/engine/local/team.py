@@ -7,19 +7,22 @@ gradient of the whole.
 """
 
 import atexit
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import distributed as dist
 
-from geospot.engine import team_size
+from geospot.engine.devices import team_size
+from geospot.engine.local.network import Network
+from geospot.engine.local.options import NetworkSpec
+from geospot.engine.local.work import R, Scored, Work
 from geospot.errors import EngineGone
-
-if TYPE_CHECKING:
-    from geospot.engine.local.network import Network, NetworkSpec
 
 # A follower waits for its next share as long as the first process reads data or evaluates.
 _PATIENCE = timedelta(days=7)
@@ -31,9 +34,10 @@ class Team:
     def __init__(self, device: str):
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
-        self.rank, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
-        self._objects = dist.new_group(backend="gloo", timeout=_PATIENCE)  # headers and shares are no tensors
+        self.rank, self.size, self.device = int(os.environ["RANK"]), team_size(), device
+        with self._together():  # one may end while they meet, too
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
+            self._objects = dist.new_group(backend="gloo", timeout=_PATIENCE)  # headers and shares are no tensors
         self._sent: dict = {}
         if self.rank == 0:
             atexit.register(self.close)
@@ -43,7 +47,9 @@ class Team:
         """This process's team, where torchrun or accelerate started more than one process."""
         return _team(device) if team_size() > 1 else None
 
-    def execute(self, spec: "NetworkSpec", network: "Network", weights: dict, key: int, work):
+    def execute(
+        self, spec: NetworkSpec, network: Network, weights: Mapping[str, torch.Tensor], key: int, work: Work[R]
+    ) -> R:
         """The first process's side of a pass: send weights that changed and shares, do one's own, join the results."""
         shares, where = work.shares(self.size)
         is_new = self._sent.get(spec) != key
@@ -62,7 +68,7 @@ class Team:
             raise failures[0]
         return work.joined(results, where, gradients)
 
-    def follow(self, network_of) -> None:
+    def follow(self, network_of: Callable[[NetworkSpec], Network]) -> None:
         """A follower's whole life: do shares until the first process closes. `network_of(spec)` is the model."""
         held: dict = {}
         while True:
@@ -83,17 +89,19 @@ class Team:
                 dist.scatter_object_list(share, None, group=self._objects)
             self._do(network, held[header["spec"]], share[0])
 
-    def _do(self, network: "Network", weights: dict, work) -> tuple[list, dict]:
+    def _do(
+        self, network: Network, weights: Mapping[str, torch.Tensor], work: Work[Any]
+    ) -> tuple[list[Any], dict[str, torch.Tensor]]:
         """Everybody's part of a pass: results of all in the first process, gradients summed there."""
         try:
             network.activate(weights)
-            result = work.run(network)
+            result: Any = work.run(network)
         except BaseException as error:
             result = error
-        gradients = getattr(result, "gradients", {})
-        if gradients or getattr(work, "backward", False):
-            result = result if isinstance(result, BaseException) else type(result)(result.logprobs, result.loss, {})
-        results = [None] * self.size
+        gradients: dict[str, torch.Tensor] = {}
+        if isinstance(result, Scored):  # gradients go by themselves, as tensors
+            gradients, result = result.gradients, replace(result, gradients={})
+        results: list[Any] = [None] * self.size
         with self._together():
             dist.all_gather_object(results, (result, list(gradients)), group=self._objects)
         names = {name for _, found in results for name in found}
@@ -109,7 +117,7 @@ class Team:
         return results, summed
 
     @contextmanager
-    def _together(self):
+    def _together(self) -> Iterator[None]:
         """EngineGone where another process is no more: what they do together cannot go on."""
         try:
             yield

@@ -4,7 +4,7 @@ import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,26 +14,24 @@ from tinker.types import ModelData
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
 from geospot.engine.local.inputs import Row
-from geospot.engine.local.losses import check_datum, check_loss
-from geospot.engine.local.network import Network, NetworkSpec
+from geospot.engine.local.network import Network
+from geospot.engine.local.options import NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
-from geospot.engine.local.work import Scoring
-
-if TYPE_CHECKING:
-    from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.local.work import Host, Scoring
+from geospot.engine.losses import check_datum, check_loss
 
 
 class LocalTrainingClient:
     """Stands for `tinker.TrainingClient`: one set of trained weights with its optimizer."""
 
-    def __init__(self, service: "LocalServiceClient", spec: NetworkSpec, weights: Mapping[str, torch.Tensor]):
+    def __init__(self, service: Host, spec: NetworkSpec, weights: Mapping[str, torch.Tensor]):
         self._service, self._spec = service, spec
         self._weights = {name: torch.nn.Parameter(w.detach()) for name, w in weights.items()}
         self._optimizer = torch.optim.AdamW(self._weights.values(), lr=0.0, foreach=True)
         self._n_steps, self._key = 0, service.next_key()
         self._snapshot: Callable[[], Snapshot | None] = lambda: None  # of the present weights, while someone holds it
 
-    def get_tokenizer(self):
+    def get_tokenizer(self) -> Any:
         """The model's tokenizer."""
         return self._service.scheduler.submit(lambda: self._service.network(self._spec).processing.tokenizer).result()
 
@@ -54,7 +52,7 @@ class LocalTrainingClient:
 
     def forward_backward(
         self, data: Sequence[types.Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None = None
-    ) -> LocalFuture:
+    ) -> LocalFuture[types.ForwardBackwardOutput]:
         """Add the gradient of the summed loss; answers a `ForwardBackwardOutput` with each datum's logprobs.
 
         Positions without weight or advantage are not computed: their logprob is reported as 0.
@@ -65,13 +63,15 @@ class LocalTrainingClient:
 
     def forward(
         self, data: Sequence[types.Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None = None
-    ) -> LocalFuture:
+    ) -> LocalFuture[types.ForwardBackwardOutput]:
         """Like `forward_backward`, without the gradient."""
         config = check_loss(loss_fn, loss_fn_config)
         data = list(data)
         return self._service.scheduler.submit(lambda: self._forward(data, loss_fn, config, backward=False))
 
-    def _forward(self, data, loss_fn, config, *, backward: bool) -> types.ForwardBackwardOutput:
+    def _forward(
+        self, data: Sequence[types.Datum], loss_fn: str, config: Mapping[str, float], *, backward: bool
+    ) -> types.ForwardBackwardOutput:
         network = self._service.network(self._spec)
         rows, inputs = zip(*(_check(datum, loss_fn, network) for datum in data), strict=True) if data else ((), ())
         work = Scoring(rows, inputs, loss_fn, config, backward)
@@ -85,7 +85,7 @@ class LocalTrainingClient:
             metrics={"loss:sum": scored.loss},
         )
 
-    def optim_step(self, adam_params: types.AdamParams) -> LocalFuture:
+    def optim_step(self, adam_params: types.AdamParams) -> LocalFuture[types.OptimStepResponse]:
         """One step of AdamW on the gradients gathered so far; answers the gradient's norm before clipping.
 
         A gradient that is not finite is thrown away (`skipped` = 1) rather than written into the weights.
@@ -115,39 +115,49 @@ class LocalTrainingClient:
                 self._optimizer.state[weight] = dict(saved[name])
         self._n_steps = n_steps
 
-    def save_state(self, name: str, ttl_seconds: int | None = None, overwrite: bool = False) -> LocalFuture:
+    def save_state(
+        self, name: str, ttl_seconds: int | None = None, overwrite: bool = False
+    ) -> LocalFuture[types.SaveWeightsResponse]:
         """Write weights and optimizer to the checkpoint folder; answers a response whose `path` loads them again."""
-        return self._save(name, with_optimizer=True, overwrite=overwrite)
+        folder = self._folder(name)
 
-    def save_weights_for_sampler(self, name: str, ttl_seconds: int | None = None) -> LocalFuture:
-        """Write the weights alone."""
-        return self._save(name, with_optimizer=False, overwrite=False)
-
-    def _save(self, name: str, *, with_optimizer: bool, overwrite: bool) -> LocalFuture:
-        if not name or Path(name).is_absolute() or ".." in Path(name).parts or Path(name) == Path("."):
-            raise ValueError(f"name={name!r}: must be a folder name inside the checkpoint folder")
-        folder = Path(self._service.options.checkpoint_dir) / name
-        response = types.SaveWeightsResponse if with_optimizer else types.SaveWeightsForSamplerResponse
-
-        def save():
-            if folder.exists() and not overwrite:
-                raise FileExistsError(f"{folder} exists: choose another name, or overwrite=True")
-            moments = None
-            if with_optimizer:
-                by_tensor = self._optimizer.state
-                moments = {n: by_tensor[w] for n, w in self._weights.items() if w in by_tensor}
-            state.save_checkpoint(folder, self._spec, self._weights, moments, self._n_steps)
-            return response(path=str(folder))
+        def save() -> types.SaveWeightsResponse:
+            by_tensor = self._optimizer.state
+            self._write(folder, {n: by_tensor[w] for n, w in self._weights.items() if w in by_tensor}, overwrite)
+            return types.SaveWeightsResponse(path=str(folder))
 
         return self._service.scheduler.submit(save)
 
-    def save_weights_and_get_sampling_client(self, name: str | None = None) -> LocalFuture:
+    def save_weights_for_sampler(
+        self, name: str, ttl_seconds: int | None = None
+    ) -> LocalFuture[types.SaveWeightsForSamplerResponse]:
+        """Write the weights alone."""
+        folder = self._folder(name)
+
+        def save() -> types.SaveWeightsForSamplerResponse:
+            self._write(folder, None, overwrite=False)
+            return types.SaveWeightsForSamplerResponse(path=str(folder))
+
+        return self._service.scheduler.submit(save)
+
+    def _folder(self, name: str) -> Path:
+        if not name or Path(name).is_absolute() or ".." in Path(name).parts or Path(name) == Path("."):
+            raise ValueError(f"name={name!r}: must be a folder name inside the checkpoint folder")
+        return Path(self._service.options.checkpoint_dir) / name
+
+    def _write(self, folder: Path, moments: Mapping[str, state.Tensors] | None, overwrite: bool) -> None:
+        if folder.exists() and not overwrite:
+            raise FileExistsError(f"{folder} exists: choose another name, or overwrite=True")
+        state.save_checkpoint(folder, self._spec, self._weights, moments, self._n_steps)
+
+    def save_weights_and_get_sampling_client(self, name: str | None = None) -> LocalFuture[LocalSamplingClient]:
         """A sampling client on a copy of the weights as they are now; clients of the same weights share it."""
 
-        def create():
+        def create() -> LocalSamplingClient:
             snapshot = self._snapshot()
             if snapshot is None:
-                snapshot = self._service.snapshot(self._spec, self._weights)
+                copies = {name: weight.detach().clone() for name, weight in self._weights.items()}
+                snapshot = Snapshot(self._spec, copies, self._service.next_key())
                 self._snapshot = weakref.ref(snapshot)
             return LocalSamplingClient(self._service, snapshot)
 

@@ -1,17 +1,45 @@
-"""The two kinds of work that forward passes are done for, cut into shares where several processes do them."""
+"""The two kinds of work that forward passes are done for, cut into shares where several processes do them; and the
+host that does them for the clients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from tinker import types
 
+from geospot.engine.local import passes
 from geospot.engine.local.fitting import attempt
 from geospot.engine.local.inputs import Row
-from geospot.engine.local.losses import token_losses
 from geospot.engine.local.network import Network
+from geospot.engine.local.options import LocalOptions, NetworkSpec
 from geospot.engine.local.sampler import SampleRequest, positions, sample
+from geospot.engine.local.scheduler import Scheduler
+from geospot.engine.losses import token_losses
+
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+
+class Work(Protocol[R]):
+    """Something to do with a network's active weights, whole or in shares."""
+
+    def run(self, network: Network) -> R: ...
+    def shares(self, n: int) -> tuple[list[Self], list[list[int]]]: ...
+    @staticmethod
+    def joined(results: Sequence[R], where: Sequence[Sequence[int]], gradients: dict[str, torch.Tensor]) -> R: ...
+
+
+class Host(Protocol):
+    """What the clients need of the service that made them: a model for each spec, and the thread that runs it."""
+
+    options: LocalOptions
+    scheduler: Scheduler
+
+    def next_key(self) -> int: ...
+    def network(self, spec: NetworkSpec) -> Network: ...
+    def run(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor], key: int, work: Work[R]) -> R: ...
 
 
 @dataclass(frozen=True)
@@ -37,11 +65,11 @@ class Scoring:
         """With the active weights of `network`."""
         rows, inputs = self.rows, self.inputs
         outputs = [np.zeros(len(row.tokens), dtype=np.float32) for row in rows]
-        total, gradients = 0.0, {}
+        total, gradients = 0.0, dict[str, torch.Tensor]()
 
         def run(batch: list[int]) -> None:
             nonlocal total
-            logprobs = network.logprobs([rows[i] for i in batch])
+            logprobs = passes.logprobs(network, [rows[i] for i in batch])
             if self.loss_fn is not None:
                 names = inputs[batch[0]]
                 given = {name: np.concatenate([inputs[i][name][rows[i].scored] for i in batch]) for name in names}
@@ -58,7 +86,7 @@ class Scoring:
             network.in_batches(rows, run)
         return Scored(outputs, total, gradients)
 
-    def shares(self, n: int) -> tuple[list["Scoring"], list[list[int]]]:
+    def shares(self, n: int) -> tuple[list[Self], list[list[int]]]:
         """One for each of n processes, and which rows each has: rows of one prefix stay together."""
         groups: dict[tuple, list[int]] = {}
         for i, row in enumerate(self.rows):
@@ -74,7 +102,7 @@ class Scoring:
         ], where
 
     @staticmethod
-    def joined(results: Sequence[Scored], where: Sequence[Sequence[int]], gradients) -> Scored:
+    def joined(results: Sequence[Scored], where: Sequence[Sequence[int]], gradients: dict[str, torch.Tensor]) -> Scored:
         """The shares' results in the order of the whole, with the gradient that was summed over them."""
         logprobs = in_order([r.logprobs for r in results], where)
         return Scored(logprobs, sum(r.loss for r in results), gradients)
@@ -114,21 +142,25 @@ class Sampling:
         print(f"sampling with {tokens} tokens in the caches ran out of memory: max_sample_tokens={fewer}")
         return fewer
 
-    def shares(self, n: int) -> tuple[list["Sampling"], list[list[int]]]:
+    def shares(self, n: int) -> tuple[list[Self], list[list[int]]]:
         """One for each of n processes, and which requests each has."""
         costs = [len(q.tokens) + q.num_samples * q.max_tokens for q in self.requests]
         where = [sorted(part) for part in balanced(list(range(len(costs))), costs, n)]
         return [replace(self, requests=[self.requests[i] for i in part]) for part in where], where
 
     @staticmethod
-    def joined(results, where: Sequence[Sequence[int]], _) -> list[list[types.SampledSequence]]:
+    def joined(
+        results: Sequence[list[list[types.SampledSequence]]],
+        where: Sequence[Sequence[int]],
+        gradients: dict[str, torch.Tensor],
+    ) -> list[list[types.SampledSequence]]:
         """The shares' answers in the order of the requests."""
         return in_order(results, where)
 
 
-def balanced(items: list, costs: Sequence[float], n: int) -> list[list]:
+def balanced(items: Sequence[Item], costs: Sequence[float], n: int) -> list[list[Item]]:
     """Items in n parts of about equal cost: the most costly first, each to the part that has least."""
-    parts: list[list] = [[] for _ in range(n)]
+    parts: list[list[Item]] = [[] for _ in range(n)]
     loads = [0.0] * n
     for i in sorted(range(len(items)), key=lambda i: (-costs[i], i)):
         least = loads.index(min(loads))
@@ -137,10 +169,7 @@ def balanced(items: list, costs: Sequence[float], n: int) -> list[list]:
     return parts
 
 
-def in_order(results: Sequence[Sequence], where: Sequence[Sequence[int]]) -> list:
+def in_order(results: Sequence[Sequence[Item]], where: Sequence[Sequence[int]]) -> list[Item]:
     """Results of parts put back at their places."""
-    out = [None] * sum(map(len, where))
-    for part, places in zip(results, where, strict=True):
-        for result, place in zip(part, places, strict=True):
-            out[place] = result
-    return out
+    placed = {place: r for part, to in zip(results, where, strict=True) for r, place in zip(part, to, strict=True)}
+    return [placed[place] for place in range(len(placed))]

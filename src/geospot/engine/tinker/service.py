@@ -4,25 +4,30 @@ Methods, arguments and results are those of the SDK; futures are `WatchedFuture`
 """
 
 import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import httpx
 import tinker
-from tinker import types
+import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
 from geospot.engine.tinker.checks import Server, check_lora_rank
-from geospot.engine.tinker.compress import compressing_client
+from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
 from geospot.errors import EngineError
+from geospot.files import atomic_folder
+from geospot.progress import Progress
 
 # Loggers of the SDK that print a line for each failed request; what failed is counted and said once by the run.
 _LOUD = ("tinker.lib.retry_handler",)
 START_S = 40.0  # for what a start asks of the server before any work
+_LEAST_BYTES = 4096  # of a JSON body that is worth compressing
+_TTL_S = 6 * 3600  # of the copy of weights that the service makes for a download
 
 
 @dataclass(frozen=True)
@@ -32,33 +37,6 @@ class TinkerOptions:
     server: Server
     silent_s: float = 45.0  # a server that answers no health check for so long is dead
     stuck_s: float = 900.0  # sample requests of which none has finished for so long are given up
-
-
-@dataclass
-class _Sdk:
-    """What the clients of one service share."""
-
-    service: tinker.ServiceClient
-    watch: Watch
-    retry: RetryConfig
-
-    def follow(self, future: tinker.APIFuture, convert: Callable[[Any], Any] = lambda result: result) -> WatchedFuture:
-        return WatchedFuture(future.future(), self.watch, convert)
-
-    def call(self, work: Callable[[], Any], convert: Callable[[Any], Any] = lambda result: result) -> WatchedFuture:
-        """For calls of the SDK that block before they give a future."""
-        future: Future = Future()
-        future.set_running_or_notify_cancel()
-
-        def run() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-
-        # A daemon, unlike an executor's threads: one that hangs in the SDK must not keep the program from ending.
-        threading.Thread(target=run, name="geospot-sdk", daemon=True).start()
-        return WatchedFuture(future, self.watch, convert)
 
 
 class TinkerServiceClient:
@@ -72,7 +50,7 @@ class TinkerServiceClient:
         watch = Watch(server.base_url, options.silent_s)
         accepts = server.check_alive(watch)
         service = tinker.ServiceClient(base_url=server.base_url, api_key=server.api_key)
-        self._sdk = _Sdk(service, watch, RetryConfig(progress_timeout=options.stuck_s))
+        self._sdk = Sdk(service, watch, RetryConfig(progress_timeout=options.stuck_s))
         try:
             holder = self._sdk.call(lambda: service.holder).result(START_S)
         except TimeoutError:
@@ -82,10 +60,12 @@ class TinkerServiceClient:
             holder._constructor_kwargs["http_client"] = compressing_client()
         self._server = server
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, *exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close("success" if kind is None else "errored" if issubclass(kind, Exception) else "interrupted")
 
     def close(self, status: str = "success", detail: str | None = None) -> None:
@@ -148,78 +128,76 @@ class TinkerServiceClient:
         return self._sdk.call(create, lambda client: TinkerSamplingClient(self._sdk, client))
 
 
-class TinkerTrainingClient:
-    """Stands for `tinker.TrainingClient`: one set of trained weights with its optimizer."""
-
-    def __init__(self, sdk: _Sdk, client: tinker.TrainingClient):
-        self._sdk, self._client = sdk, client
-
-    def get_info(self) -> types.GetInfoResponse:
-        """The model's name and the adapter's rank."""
-        return self._client.get_info()
-
-    def get_tokenizer(self):
-        """The model's tokenizer."""
-        return self._client.get_tokenizer()
-
-    def forward_backward(
-        self, data: Sequence[types.Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None = None
-    ) -> WatchedFuture:
-        """Add the gradient of the summed loss; the SDK splits the data into requests that the service takes."""
-        return self._sdk.follow(self._client.forward_backward(list(data), loss_fn, loss_fn_config))
-
-    def forward(
-        self, data: Sequence[types.Datum], loss_fn: str, loss_fn_config: Mapping[str, float] | None = None
-    ) -> WatchedFuture:
-        """Like `forward_backward`, without the gradient."""
-        return self._sdk.follow(self._client.forward(list(data), loss_fn, loss_fn_config))
-
-    def optim_step(self, adam_params: types.AdamParams) -> WatchedFuture:
-        """One step of Adam on the gradients gathered so far."""
-        return self._sdk.follow(self._client.optim_step(adam_params))
-
-    def save_state(self, name: str, ttl_seconds: int | None = None, overwrite: bool = False) -> WatchedFuture:
-        """Save weights and optimizer with the service; answers a response with their tinker:// path."""
-        return self._sdk.follow(self._client.save_state(name, ttl_seconds=ttl_seconds, overwrite=overwrite))
-
-    def save_weights_for_sampler(self, name: str, ttl_seconds: int | None = None) -> WatchedFuture:
-        """Save the weights alone."""
-        return self._sdk.follow(self._client.save_weights_for_sampler(name, ttl_seconds=ttl_seconds))
-
-    def save_weights_external(self, name: str, ttl_seconds: int | None = None) -> WatchedFuture:
-        """Save the weights in PEFT's form, for download."""
-        return self._sdk.follow(self._client.save_weights_external(name, ttl_seconds=ttl_seconds))
-
-    def save_weights_and_get_sampling_client(self, name: str | None = None) -> WatchedFuture:
-        """A sampling client on a copy of the weights as they are now."""
-        future = self._client.save_weights_and_get_sampling_client(retry_config=self._sdk.retry)
-        return self._sdk.follow(future, lambda client: TinkerSamplingClient(self._sdk, client))
-
-
-class TinkerSamplingClient:
-    """Stands for `tinker.SamplingClient`: answers of one snapshot of the weights."""
-
-    def __init__(self, sdk: _Sdk, client: tinker.SamplingClient):
-        self._sdk, self._client = sdk, client
-
-    def get_tokenizer(self):
-        """The model's tokenizer."""
-        return self._client.get_tokenizer()
-
-    def sample(
-        self, prompt: types.ModelInput, num_samples: int, sampling_params: types.SamplingParams
-    ) -> WatchedFuture:
-        """`num_samples` answers to a prompt as a `SampleResponse`; one request, the picture is sent once."""
-        return self._sdk.follow(self._client.sample(prompt, num_samples, sampling_params))
-
-    def compute_logprobs(self, prompt: types.ModelInput) -> WatchedFuture:
-        """For each token of the prompt its log-probability given those before it; None for the first and for images."""
-        return self._sdk.follow(self._client.compute_logprobs(prompt))
-
-
 def _check_path(path: str) -> None:
     if not path.startswith("tinker://"):
         raise EngineError(
             f"{path} is a checkpoint of the local engine: a server loads only its own (tinker://...). "
             "Set engine=local, or start from a run that was trained there"
         )
+
+
+class CompressingTransport(httpx.AsyncBaseTransport):
+    """Compresses large JSON bodies with zstd on their way to another transport.
+
+    The SDK sends sample requests as JSON with pictures in base64, a third larger than they are. Training requests it
+    compresses by itself, if the server wishes.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport):
+        self._inner = inner
+        self._compressor = zstandard.ZstdCompressor(level=1)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request; one whose body is large JSON goes out as zstd."""
+        is_json = request.headers.get("content-type", "").startswith("application/json")
+        if is_json and "content-encoding" not in request.headers:
+            body = await request.aread()
+            if len(body) >= _LEAST_BYTES:
+                packed = self._compressor.compress(body)
+                headers = httpx.Headers(request.headers)
+                headers["content-encoding"], headers["content-length"] = "zstd", str(len(packed))
+                request = httpx.Request(
+                    request.method, request.url, headers=headers, content=packed, extensions=request.extensions
+                )
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the transport below."""
+        await self._inner.aclose()
+
+
+def compressing_client() -> httpx.AsyncClient:
+    """An HTTP client for the SDK, its own transport with compression in front."""
+    from tinker._base_client import DEFAULT_TIMEOUT, _default_pyqwest_transport
+
+    transport = CompressingTransport(_default_pyqwest_transport())
+    return httpx.AsyncClient(transport=transport, timeout=DEFAULT_TIMEOUT)
+
+
+def download(server: Server, path: str, out: str | Path, silent_s: float = 45.0) -> Path:
+    """Fetch the checkpoint at a tinker:// path into the folder `out`, whole or not at all; EngineError says why not."""
+    with TinkerServiceClient(TinkerOptions(server, silent_s=silent_s)) as service:
+        training = service.create_training_client_from_state(path).result()
+        name = f"geospot-export-{uuid.uuid4().hex[:8]}"
+        external = training.save_weights_external(name, ttl_seconds=_TTL_S).result().path
+        urls = server.download_urls(external)
+        with atomic_folder(out) as temp, Progress("downloading", total=len(urls)) as bar:
+            for file, url in urls.items():
+                target = (temp / file).resolve()
+                if not target.is_relative_to(temp.resolve()):
+                    raise EngineError(f"{server.base_url} names a file outside the checkpoint: {file!r}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _fetch(url, target)
+                bar.advance()
+    return Path(out)
+
+
+def _fetch(url: str, target: Path) -> None:
+    try:
+        with httpx.stream("GET", url, timeout=60, follow_redirects=True) as response, open(target, "wb") as file:
+            response.raise_for_status()
+            for part in response.iter_bytes(1 << 20):
+                file.write(part)
+    except httpx.HTTPError as error:
+        # Not the URL: its signature opens the file to anybody.
+        raise EngineError(f"{target.name} cannot be downloaded ({type(error).__name__}); try again") from None

@@ -1,17 +1,18 @@
 """Futures with a time limit of our own: the SDK alone waits five minutes for a server that is gone."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
-import tinker
 
+from geospot.engine.futures import EngineFuture
 from geospot.engine.tinker.errors import translate
 from geospot.errors import EngineGone
+
+T = TypeVar("T")
 
 PING_EVERY_S, PING_TIMEOUT_S = 3.0, 8.0  # a dead server is noticed at most their sum after the limit
 
@@ -24,7 +25,7 @@ class Watch:
 
     def __init__(self, base_url: str, silent_s: float):
         self.base_url, self.silent_s = base_url, silent_s
-        self._waiting: set[WatchedFuture] = set()
+        self._waiting: set[WatchedFuture[Any]] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -36,7 +37,7 @@ class Watch:
             response.raise_for_status()
         return response
 
-    def add(self, future: "WatchedFuture") -> None:
+    def add(self, future: "WatchedFuture[Any]") -> None:
         """Watch the server for as long as this future is not done."""
         with self._changed:
             self._waiting.add(future)
@@ -45,7 +46,7 @@ class Watch:
                 self._thread.start()
             self._changed.notify()
 
-    def remove(self, future: "WatchedFuture") -> None:
+    def remove(self, future: "WatchedFuture[Any]") -> None:
         """It is done."""
         with self._changed:
             self._waiting.discard(future)
@@ -86,18 +87,17 @@ class Watch:
             future.fail(error)
 
 
-class WatchedFuture(tinker.APIFuture):
+class WatchedFuture(EngineFuture[T]):
     """Follows a future of the SDK; it fails early where the server is dead, and its errors say what to do."""
 
-    def __init__(self, inner: Future, watch: Watch, convert: Callable[[Any], Any] = lambda result: result):
-        self._future: Future = Future()
-        self._future.set_running_or_notify_cancel()
+    def __init__(self, inner: Future[Any], watch: Watch, convert: Callable[[Any], T] = lambda result: result):
+        super().__init__()
         self._inner, self._watch, self._convert = inner, watch, convert
         self._lock = threading.Lock()
         watch.add(self)
         inner.add_done_callback(self._follow)
 
-    def _follow(self, inner: Future) -> None:
+    def _follow(self, inner: Future[Any]) -> None:
         self._watch.remove(self)
         try:
             result = self._convert(inner.result())
@@ -114,16 +114,3 @@ class WatchedFuture(tinker.APIFuture):
             if not self._future.done():
                 self._future.set_exception(error)
         self._inner.cancel()
-
-    def future(self) -> Future:
-        """The `concurrent.futures.Future` of the result."""
-        return self._future
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result; EngineError where the server refuses, fails or is gone."""
-        return self._future.result(timeout)
-
-    async def result_async(self, timeout: float | None = None) -> Any:
-        """Like `result`, without blocking the event loop."""
-        async with asyncio.timeout(timeout):
-            return await asyncio.wrap_future(self._future)

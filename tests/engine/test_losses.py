@@ -5,7 +5,7 @@ import pytest
 import torch
 from tinker import types
 
-from geospot.engine.local.losses import check_datum, check_loss, token_losses
+from geospot.engine.losses import check_datum, check_loss, token_losses
 
 # Ratios exp(lp - q) of about 1.65, 0.5, 1.0, 5.5 and 1.1, each with both signs of the advantage.
 LP = np.array([-0.5, -1.7, -2.0, -0.1, -0.9, -0.5, -1.7, -2.0, -0.1, -0.9])
