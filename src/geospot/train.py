@@ -33,7 +33,7 @@ from geospot.sft import fit as fit_sft
 from geospot.training.advantages import group_advantages, groups_to_learn_from
 from geospot.training.closing import closing
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import Clock, Loop, has_begun, open_loop, run_path, shown
+from geospot.training.loop import Clock, Loop, as_begun, has_begun, open_loop, run_path, shown
 from geospot.training.optim import learning_rate_at, peak_learning_rate
 from geospot.training.rollout import log_rows, reward_metrics, score
 from geospot.training.update import per_token, reference_sampler, update
@@ -54,7 +54,7 @@ def run(config: TrainConfig) -> list[Evaluation]:
 
 def fit(config: TrainConfig) -> list[Evaluation]:
     """Train; returns the final evaluations: none if the run had finished before, or was stopped."""
-    config = settle_engine(config)
+    config = as_begun(settle_engine(config), run_path(config, "train"))
     begun = has_begun(run_path(config, "train"))
     if not begun:
         warm_start(config)

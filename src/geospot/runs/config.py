@@ -45,6 +45,15 @@ MAY_DIFFER = frozenset(
     }
 )
 
+# What a run did before there was a key for it: a run folder without the key goes on like that.
+BEFORE_THE_KEY = {
+    "reward_curve": "exp",
+    "tau_schedule": "geometric",
+    "form_penalty": 0.0,
+    "oversample": 1.0,
+    "entropy_coef": 0.0,
+}
+
 _ABSENT = "<absent>"
 _SECRET_KEY = re.compile(r"(^|[._-])(api_?key|secret|password|(access|auth|hf)_token|token)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(tml-|hf_)[\w-]{8,}")
@@ -84,6 +93,11 @@ def differences(old: Mapping, new: Mapping) -> dict[str, tuple[object, object]]:
         for key in [*flat_old, *(key for key in flat_new if key not in flat_old)]
         if not _same(flat_old.get(key, _ABSENT), flat_new.get(key, _ABSENT))
     }
+
+
+def older_values(there: Mapping[str, object], asked: Mapping[str, object]) -> dict[str, object]:
+    """What a run folder that is older than some keys did in their place, where the keys are among those asked for."""
+    return {key: value for key, value in BEFORE_THE_KEY.items() if key in asked and key not in there}
 
 
 def refused(changed: Collection[str], may_differ: Collection[str]) -> list[str]:

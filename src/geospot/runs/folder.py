@@ -34,7 +34,7 @@ from geospot.files import (
     write_json_atomic,
 )
 from geospot.runs.checkpoints import Checkpoint, CheckpointKind, is_remote, last_checkpoint, read_checkpoints
-from geospot.runs.config import MAY_DIFFER, differences, plain_config, refused, session_facts
+from geospot.runs.config import MAY_DIFFER, differences, older_values, plain_config, refused, session_facts
 from geospot.runs.rollouts import RolloutStore
 from geospot.runs.sinks import Sinks, check_sinks
 
@@ -233,7 +233,7 @@ def _write_config(path: Path, config: dict, may_differ: Collection[str], command
     session = session_facts(command)
     if (path / "config.json").exists():
         document = _read_config_file(path)
-        changed = differences(document["config"], config)
+        changed = differences(older_values(document["config"], config) | document["config"], config)
         begun = any((path / name).is_file() and (path / name).stat().st_size for name in _LOGS)
         if begun and (bad := refused(changed, may_differ)):
             lines = "\n".join(f"  {key}: {changed[key][0]!r} there, {changed[key][1]!r} asked for" for key in bad)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import chz
 
@@ -28,8 +28,9 @@ from geospot.runs.checkpoints import (
     read_checkpoints,
     save_position,
 )
+from geospot.runs.config import older_values
 from geospot.runs.control import StopRequest
-from geospot.runs.folder import RunFolder
+from geospot.runs.folder import RunFolder, read_config
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.guards import Guard, constant_km, signs
@@ -38,6 +39,7 @@ from geospot.training.held_out import evaluate, logged
 if TYPE_CHECKING:
     from tinker import SamplingClient, ServiceClient, TrainingClient
 
+AnyLoopConfig = TypeVar("AnyLoopConfig", bound=LoopConfig)
 SAVING_SHARE = 0.05  # of the time, for save_every=0
 
 
@@ -147,6 +149,22 @@ def run_path(config: LoopConfig, command: str) -> Path:
 def has_begun(run: Path) -> bool:
     """Whether there is a checkpoint in a run folder: one that goes on needs no other weights."""
     return (run / "checkpoints.jsonl").is_file() and bool(read_checkpoints(run))
+
+
+def as_begun(config: AnyLoopConfig, run: Path) -> AnyLoopConfig:
+    """The configuration with what a run did before there was a key for it, where its folder is older than the key.
+
+    Only for keys that are left at their defaults: one that is asked for and differs is refused as any other.
+    """
+    if not (run / "config.json").is_file():
+        return config
+    default = type(config)()
+    older = older_values(read_config(run), chz.asdict(config))
+    older = {key: value for key, value in older.items() if getattr(config, key) == getattr(default, key) != value}
+    if older:
+        said = ", ".join(f"{key}={value}" for key, value in older.items())
+        print(f"{run} is older than these keys and goes on as it began: {said}")
+    return chz.replace(config, **older) if older else config
 
 
 @contextmanager
