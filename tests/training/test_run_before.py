@@ -54,8 +54,9 @@ def test_an_sft_run_goes_on_with_its_weights_its_optimizer_and_its_next_sample(b
     assert read_checkpoints("sft")[-1].final
 
 
-def test_a_grpo_run_goes_on_with_its_reference_and_its_next_sample(before):
+def test_a_grpo_run_goes_on_with_its_reference_and_its_next_sample(before, capsys):
     run_train(TrainConfig(**settings(before / "train")))
+    assert "goes on as it began: form_penalty=0.0" in capsys.readouterr().out  # a key that it did not know
     rows = query_rollouts(
         "train", "SELECT sample_key FROM rollouts WHERE split = 'train' AND member_index = 0 ORDER BY step, group_index"
     )
