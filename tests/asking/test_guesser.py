@@ -156,11 +156,13 @@ def test_every_format_can_be_read_back():
     guesses = some_guesses()
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](guesses))))
     assert [row["rank"] for row in rows] == ["1", "2", ""]
-    assert (rows[0]["city"], rows[0]["mass"], rows[0]["probability"]) == ("Paris", "0.75", "0.9")
+    assert (rows[0]["said_city"], rows[0]["mass"], rows[0]["probability"]) == ("Paris", "0.75", "0.9")
+    assert rows[1]["at"] == "New York City, New York, United States"
+    assert rows[1]["said_city"] == ""
     assert rows[2]["error"] == "no coordinates"
     photos = json.loads(FORMATS["json"](guesses))
     assert photos[0]["calibrated"]
-    assert photos[0]["candidates"][1]["country"] == "United States"
+    assert photos[0]["candidates"][1]["at"] == "New York City, New York, United States"
     features = json.loads(FORMATS["geojson"](guesses))["features"]
     assert features[0]["geometry"]["coordinates"] == [2.35, 48.85]  # longitude first
     assert [f["geometry"] and f["geometry"]["type"] for f in features] == ["Point", "MultiPolygon", "Point", None]
@@ -173,6 +175,33 @@ def test_every_format_can_be_read_back():
     assert "90 % probability (calibrated)" in text
     assert "openstreetmap.org/?mlat=48.8500" in text
     assert "no place in this answer (no coordinates)" in text
+
+
+def test_a_name_elsewhere_is_quoted_and_said_to_disagree_in_every_format():
+    guess = make_guess("a.jpg", ["City: Fort McMurray\nCountry: Canada\nLatitude: 60.78\nLongitude: -70.28"])
+    assert (guess.city, guess.region, guess.country) == ("Fort McMurray", None, "Canada")
+    assert str(guess.spot) == "Quebec, Canada, 316 km N of Kuujjuaq"
+    for name, write in FORMATS.items():
+        out = write([guess])
+        assert "Fort McMurray, Quebec" not in out
+        assert "Quebec, Canada, 316 km N of Kuujjuaq" in out, name
+        assert "Fort McMurray is 2,372 km from these coordinates" in out, name
+    text = as_text([guess])
+    assert "1. Quebec, Canada, 316 km N of Kuujjuaq (60.7800, -70.2800)" in text
+    assert "the model said Fort McMurray, Canada, which disagrees: Fort McMurray is 2,372 km from" in text
+    mark = ElementTree.fromstring(FORMATS["kml"]([guess])).find(f".//{{{KML}}}Placemark/{{{KML}}}name")
+    assert mark.text == "a.jpg: Quebec, Canada, 316 km N of Kuujjuaq"
+
+
+def test_a_city_of_one_answer_is_not_put_into_the_region_of_another():
+    texts = [
+        "City: Paris\nRegion: \nCountry: France",
+        "City: Paris\nCountry: France",
+        "Region: Brittany\nCountry: France",
+    ]
+    texts = [f"{text}\nLatitude: 48.85\nLongitude: 2.35" for text in texts]
+    (candidate,) = make_guess("a.jpg", texts).candidates
+    assert (candidate.city, candidate.region) == ("Paris", None)
 
 
 def test_a_radius_that_is_not_calibrated_is_said_to_be_none():

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
+from geospot.earth.spot import Spot, name_points
 from geospot.engine import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -68,13 +69,23 @@ class Guess:
 
     @property
     def region(self) -> str | None:
-        """As the answers name it, else by its coordinates."""
+        """As the answers name it."""
         return self._first("region")
 
     @property
     def country(self) -> str | None:
-        """As the answers name it, else by its coordinates."""
+        """As the answers name it."""
         return self._first("country")
+
+    @property
+    def spot(self) -> Spot | None:
+        """What lies at its coordinates: country, region and the nearest city. None for a coarse guess."""
+        return self._first("spot")
+
+    @property
+    def disagreement(self) -> str:
+        """How the names in the answers contradict the coordinates; empty where they do not."""
+        return self._first("disagreement") or ""
 
 
 def make_guess(
@@ -86,7 +97,7 @@ def make_guess(
     coarse: bool = False,
     warning: str = "",
 ) -> Guess:
-    """From the answers to one photo. Country and region that the answers do not name are read off the coordinates."""
+    """From the answers to one photo. What lies at the coordinates is said beside the names in the answers."""
     answers = [parse_answer(text) for text in texts]
     if coarse:
         candidates, failures = _countries(answers), tuple(a.error for a in answers if not a.ok and not a.country)
@@ -103,18 +114,9 @@ def make_guess(
 
 
 def _named(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """With the country and region of their coordinates where the answers name none."""
-    if not candidates:
-        return []
-    at = Gazetteer.load().locate([c.lat for c in candidates], [c.lon for c in candidates])
-    return [
-        Candidate(c.lat, c.lon, c.mass, c.city, c.region or at.region[i], c.country or _country_name(at.country[i]))
-        for i, c in enumerate(candidates)
-    ]
-
-
-def _country_name(code: str | None) -> str | None:
-    return None if code is None else Gazetteer.load().country_name(code)
+    """With what lies at their coordinates, and how the names in the answers contradict it."""
+    found = name_points(candidates)
+    return [replace(c, spot=n.spot, disagreement=n.disagreement) for c, n in zip(candidates, found, strict=True)]
 
 
 def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
@@ -127,7 +129,8 @@ def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
         if code is None:
             continue
         here = at.region[0] if at and at.country[0] == code else None
-        votes[gazetteer.country_name(code), answer.region or here] += 1
+        said = gazetteer.regions.candidates(answer.region, code) if answer.region else ()
+        votes[gazetteer.country_name(code), gazetteer.regions.title[said[0]] if said else here] += 1
     nowhere = float("nan")
     ranked = sorted(votes.items(), key=lambda item: -item[1])
     return tuple(

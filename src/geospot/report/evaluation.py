@@ -11,6 +11,7 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.earth.distance import haversine_km
+from geospot.earth.spot import truth_text
 from geospot.errors import install_extra
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.document import Example, StageAnswer, pick_examples, preview, write_report
@@ -77,8 +78,7 @@ class Gallery:
 
 def _example(tag: str, sample: "Sample", evaluation: Evaluation, row: int) -> Example:
     place, guesses, km = sample.place, evaluation.guesses, float(evaluation.predictions.distance_km[row])
-    names = (place.city, place.region, place.country and country_title(place.country))
-    truth = ", ".join(name for name in names if name) or sample.key
+    truth = truth_text(place)
     said = guesses.texts[row] if guesses.texts is not None else guesses.failures[row]
     answer = StageAnswer(evaluation.name, said or f"{guesses.lat[row]:.4f}, {guesses.lon[row]:.4f}", km)
     pictures = [shrunk for picture in sample.pictures if (shrunk := preview(picture))]

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from geospot.asking.cluster import Candidate
 from geospot.asking.guesser import Guess
 from geospot.earth.circle import circle_rings
+from geospot.earth.spot import said_text
 
 KML = "http://www.opengis.net/kml/2.2"
 COLUMNS = (
@@ -16,15 +17,18 @@ COLUMNS = (
     "rank",
     "lat",
     "lon",
-    "city",
-    "region",
-    "country",
+    "at",
+    "said_city",
+    "said_region",
+    "said_country",
+    "disagreement",
     "mass",
     "radius_km",
     "probability",
     "error",
     "link",
 )
+SAID = ("said_city", "said_region", "said_country")  # the names in the answers, not what lies at the coordinates
 SHOWN = 5  # candidates of a guess in text
 
 
@@ -49,6 +53,7 @@ def _paragraph(guess: Guess) -> str:
     for rank, candidate in enumerate(guess.candidates[:SHOWN], start=1):
         share = f"{100 * candidate.mass:3.0f} %  " if len(guess.candidates) > 1 or len(guess.texts) > 1 else ""
         lines.append(f"  {rank}. {share}{_place(candidate, guess.coarse)}")
+        lines += [f"     {line}" for line in _said(candidate)]
         if rank == 1 and not guess.coarse:
             lines += [f"     {_radius(guess)}", f"     {map_link(candidate.lat, candidate.lon)}"]
     if (more := len(guess.candidates) - SHOWN) > 0:
@@ -59,12 +64,17 @@ def _paragraph(guess: Guess) -> str:
 
 
 def _place(candidate: Candidate, coarse: bool) -> str:
-    names = ", ".join(n for n in (candidate.city, candidate.region, candidate.country) if n)
-    if coarse:
-        return names
-    return (
-        f"{names} ({candidate.lat:.4f}, {candidate.lon:.4f})" if names else f"{candidate.lat:.4f}, {candidate.lon:.4f}"
-    )
+    return candidate.title if coarse else f"{candidate.title} ({candidate.lat:.4f}, {candidate.lon:.4f})"
+
+
+def _said(candidate: Candidate) -> list[str]:
+    """The names in the answers, where they are others than what lies at the coordinates."""
+    said = said_text(candidate)
+    if candidate.disagreement:
+        return [f"the model said {said}, which disagrees: {candidate.disagreement}"]
+    spot = candidate.spot
+    same = spot is None or not candidate.city or candidate.city == spot.city
+    return [] if same or not said else [f"the model said {said}"]
 
 
 def _radius(guess: Guess) -> str:
@@ -88,7 +98,8 @@ def rows(guesses: Sequence[Guess]) -> list[dict]:
             found.append({
                 "photo": guess.name, "rank": rank,
                 "lat": None if guess.coarse else round(c.lat, 6), "lon": None if guess.coarse else round(c.lon, 6),
-                "city": c.city, "region": c.region, "country": c.country, "mass": round(c.mass, 4),
+                "at": None if guess.coarse else c.title, "said_city": c.city, "said_region": c.region,
+                "said_country": c.country, "disagreement": c.disagreement or None, "mass": round(c.mass, 4),
                 "radius_km": round(guess.radius_km, 3) if first and guess.radius_km is not None else None,
                 "probability": guess.probability if first else None, "error": None,
                 "link": None if guess.coarse else map_link(c.lat, c.lon),
@@ -147,7 +158,7 @@ def as_kml(guesses: Sequence[Guess]) -> str:
     _add(document, "name", "geospot guesses")
     for guess, row in ((g, row) for g in guesses for row in rows([g])):
         mark = _add(document, "Placemark")
-        names = ", ".join(row[k] for k in ("city", "region", "country") if row[k])
+        names = row["at"] or ", ".join(row[k] for k in SAID if row[k])
         _add(mark, "name", _xml_text(f"{row['photo']}: {names or row['error'] or 'guess'}"))
         _add(mark, "description", _xml_text("; ".join(f"{k} {v}" for k, v in _filled(row).items() if k != "photo")))
         if row["lat"] is not None:

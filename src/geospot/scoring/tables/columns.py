@@ -16,7 +16,9 @@ _THINGS = {
     "city": SPELLINGS["city"],
 }
 _TRUE = ("true", "truth", "gt", "groundtruth", "target", "label", "actual", "real", "t")
-_SAID = ("pred", "predicted", "prediction", "guess", "guessed", "answer", "est", "estimated", "model", "p", "hat")
+_SAID = (
+    "pred", "predicted", "prediction", "guess", "guessed", "said", "answer", "est", "estimated", "model", "p", "hat",
+)  # fmt: skip
 _PLAIN = {
     "key": (*SPELLINGS["key"], *SPELLINGS["image"]),
     "text": ("text", "answer", "answertext", "response", "output", "completion", "prediction", "generatedtext", "reply",
