@@ -197,7 +197,7 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     return (
         f'<div class="scroll" tabindex="0"><table class="numbers"><thead><tr><td></td>{head}</tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table></div><p class="muted fine">Both models are resampled together '
-        "over the pictures in common. Bold: the 95 % interval of the difference excludes 0.</p>"
+        "over the same pictures. Bold: the 95 % interval of the difference excludes 0.</p>"
     )
 
 
