@@ -1,6 +1,7 @@
 """`geospot eval`, `compare` and `calibrate` as a user meets them: resumed, refused, and written down."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,38 @@ def test_without_truths_the_pictures_in_common_are_named_as_such(tmp_path, capsy
     assert "matched by their file names" in err
     run_cli("compare", "a.csv", "again:a.csv", "resamples=200")
     assert "40 pictures in common: every file has all of them" in capsys.readouterr().out
+
+
+def test_one_word_is_one_metric_and_the_same_pictures_have_the_same_interval_in_every_table(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    lat, lon = rng.uniform(44, 49, 40), rng.uniform(1, 6, 40)  # all in France: one continent, one income group
+    for name in ("a", "b"):
+        off = rng.exponential(1.0, (2, 40))
+        rows = [{"key": i, "true_lat": lat[i], "true_lon": lon[i], "lat": lat[i] + off[0, i], "lon": lon[i] + off[1, i],
+                 "country": "France", "city": "Lyon"} for i in range(40)]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = []
+    for name in ("a", "b"):
+        run_cli("eval", f"predictions={name}.jsonl", f"out={name}")
+        shown.append(capsys.readouterr().out)
+    run_cli("compare", "b.jsonl", "a.jsonl", "out=both")
+    compared = capsys.readouterr().out
+    for name, out in zip(("a", "b"), shown, strict=True):
+        interval = re.search(rf"^{name} .*?(\d+ \[\d+, \d+\])", out, re.M)[1]  # the median
+        assert interval in re.search(rf"^{name} .*", compared, re.M)[0]
+        assert interval in re.search(r"^Europe .*", out, re.M)[0]
+        assert "country (geo)" in out
+        assert "country (text)" in out
+        heads = [line for line in out.splitlines() if "country" in line]
+        assert all("country (" in head for head in heads)
+    facts = json.loads((tmp_path / "both/comparison.json").read_text())["models"]["a"]
+    alone = json.loads((tmp_path / "a/metrics.json").read_text())["a"]
+    for key, (low, high) in alone["intervals"].items():
+        if low is not None:
+            assert facts["intervals"][key] == pytest.approx([low, high]), key
 
 
 def test_an_answer_that_failed_in_an_evaluation_stays_failed(two_files, capsys, monkeypatch):

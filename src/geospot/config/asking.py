@@ -152,7 +152,7 @@ class CompareConfig:
     )
     truth: str | None = _input(
         None,
-        "table of truths (key, lat, lon, ...), each of whose pictures counts; none: those in the files, of the pictures that all have",
+        "table of truths (key, lat, lon, ...), each of its pictures counts; none: the pictures that all files have",
     )
     prediction_columns: str = _input("", _COLUMNS)
     scale: str = _eval("world", _SCALE)

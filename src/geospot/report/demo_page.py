@@ -55,7 +55,7 @@ def charts(out: Path) -> list[Chart]:
         Chart("GRPO: median distance on eval, km", [curve(train, "eval/median_km", "eval", band=True)]),
         Chart("GRPO: score on eval, points", [curve(train, "eval/geoguessr_score", "eval", band=True)]),
         Chart("GRPO: reward (its scale tightens)", [curve(train, "reward", "reward")]),
-        Chart("GRPO: parts of the reward, unweighted", [curve(train, f"reward_{p}", p) for p in parts]),
+        Chart("GRPO: parts of the reward (labels by text)", [curve(train, f"reward_{p}", p) for p in parts]),
         Chart("GRPO: tau, km", [curve(train, "tau_km", "tau")], log=True),
         Chart(
             "GRPO: weights",

@@ -21,7 +21,7 @@ from geospot.report.page import escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import Group, Predictions
+from geospot.scoring.metrics import TITLES, Group, Predictions
 from geospot.scoring.references import parse_references, published_rows, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
@@ -166,7 +166,7 @@ def _in_words(metrics: Mapping[str, float]) -> str:
         parts.append(f"{' / '.join(f'{100 * value:.1f}' for value in radii.values())} % within {names} km")
     for key, value in metrics.items():
         if key.endswith("_acc"):
-            parts.append(f"{key.removesuffix('_acc').removeprefix('geo_')} {100 * value:.1f} %")
+            parts.append(f"{TITLES[key]} {100 * value:.1f} %")
         elif key not in radii:
             parts.append(f"{key.replace('_', ' ')} {value:,.0f}")
     return ", ".join(parts)
