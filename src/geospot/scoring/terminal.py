@@ -112,7 +112,8 @@ def group_table(title: str, groups: Iterable[Group]) -> str:
 def difference_table(title: str, rows: Mapping[str, Mapping[str, Difference]]) -> str:
     """One line per pair of models; a difference whose interval excludes 0 has a star."""
     keys = (("median_km", "median km", 1, 0), ("mean_km", "mean km", 1, 0), ("geoguessr_score", "score", 1, 0),
-            *((f"acc_{r}km", f"<{r}km", 100, 1) for r in RADII), (GEO_COUNTRY, TITLES[GEO_COUNTRY], 100, 1))  # fmt: skip
+            *((f"acc_{r}km", f"<{r}km", 100, 1) for r in RADII),
+            (GEO_COUNTRY, TITLES[GEO_COUNTRY], 100, 1))  # fmt: skip
     out = []
     for name, differences in rows.items():
         row = {title: name}
