@@ -9,6 +9,7 @@ from typing import Any
 from geospot.answer import Answer, parse_answer, prompt_text
 from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.cluster import Candidate, gather
+from geospot.asking.likeness import picture_features
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
 from geospot.asking.requests import Question, ask_texts
 from geospot.asking.subject import Subject
@@ -29,8 +30,9 @@ class Guess:
     """Where a photo was taken, as far as the model knows.
 
     `candidates` are ranked, the heaviest first; none where no answer could be read. `radius_km` around the first holds
-    the truth with `probability` for pictures like those it was calibrated on; None where the model is not calibrated
-    for this many answers, and `spread_km`, how far the answers lie apart, is all there is. `texts` are the answers.
+    the truth with `probability` for pictures like those of `calibrated_on`; None where the model is not calibrated for
+    this many answers, or where `unlike` says why the photo is not of their kind: then `spread_km`, how far the answers
+    lie apart, is all there is. `texts` are the answers.
     A coarse guess has countries and regions, and no coordinates anywhere.
     """
 
@@ -43,6 +45,8 @@ class Guess:
     failures: tuple[str, ...] = ()
     coarse: bool = False
     warning: str = field(default="", compare=False)
+    calibrated_on: str | None = None
+    unlike: str = ""
 
     @property
     def ok(self) -> bool:
@@ -96,8 +100,12 @@ def make_guess(
     probability: float = 0.9,
     coarse: bool = False,
     warning: str = "",
+    picture: bytes | None = None,
 ) -> Guess:
-    """From the answers to one photo. What lies at the coordinates is said beside the names in the answers."""
+    """From the answers to one photo. What lies at the coordinates is said beside the names in the answers.
+
+    A calibration gives a radius only where the `picture`, if there is one, is like those that it was made on.
+    """
     answers = [parse_answer(text) for text in texts]
     if coarse:
         candidates, failures = _countries(answers), tuple(a.error for a in answers if not a.ok and not a.country)
@@ -106,10 +114,15 @@ def make_guess(
     candidates = tuple(_named(draws.candidates))
     if not candidates:
         return Guess(name, texts=tuple(texts), failures=draws.failures, warning=warning)
-    radius = None if calibration is None else float(calibration.radius_km(draws.spread_km, probability))
+    radius, unlike = None, ""
+    if calibration is not None:
+        if calibration.likeness is not None and picture is not None:
+            unlike = calibration.likeness.unlike(picture_features([picture]), draws.spread_km)
+        radius = None if unlike else float(calibration.radius_km(draws.spread_km, probability))
     return Guess(
         name, candidates, radius, None if radius is None else probability, draws.spread_km, tuple(texts),
-        draws.failures, warning=warning,
+        draws.failures, warning=warning, calibrated_on=None if calibration is None else calibration.made_on,
+        unlike=unlike,
     )  # fmt: skip
 
 
@@ -199,7 +212,7 @@ class Guesser:
         for number, part in enumerate(_batches(photos, BATCH)):
             for photo, texts in zip(part, self._ask(part, question, number * BATCH), strict=True):
                 yield make_guess(photo.name, texts, calibration=known, probability=probability, coarse=coarse,
-                                 warning=photo.warning)  # fmt: skip
+                                 warning=photo.warning, picture=photo.picture)  # fmt: skip
 
     def _ask(self, photos: Sequence[Photo], question: Question, first: int) -> list[list[str]]:
         if self._open is None:

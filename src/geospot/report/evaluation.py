@@ -207,7 +207,9 @@ def sections_of(
         report, p = evaluation.radius, evaluation.radius.probability
         parts = [("all", report.all), *((f"fifth {i}", part) for i, part in enumerate(report.by_size, start=1))]
         rows = [(n, p, c.coverage, c.low, c.high, c.median_radius_km) for n, c in parts]
-        sections.append((f"The stated radius{suffix}", reliability_html(rows)))
+        made_on = evaluation.guesses.calibrated_on
+        note = f"<p>Calibrated on {escape(made_on)}: it holds for pictures like those.</p>" if made_on else ""
+        sections.append((f"The stated radius{suffix}", note + reliability_html(rows)))
     return sections
 
 

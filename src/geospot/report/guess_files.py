@@ -25,10 +25,13 @@ COLUMNS = (
     "mass",
     "radius_km",
     "probability",
+    "radius_holds_for",
+    "no_radius_because",
     "error",
     "link",
 )
 SAID = ("said_city", "said_region", "said_country")  # the names in the answers, not what lies at the coordinates
+RADIUS = ("radius_km", "probability", "radius_holds_for", "no_radius_because")
 SHOWN = 5  # candidates of a guess in text
 
 
@@ -77,9 +80,25 @@ def _said(candidate: Candidate) -> list[str]:
     return [] if same or not said else [f"the model said {said}"]
 
 
+def holds_for(guess: Guess) -> str | None:
+    """What a stated radius holds for: it was learned from the pictures of one source."""
+    return None if guess.radius_km is None else f"pictures like those of {guess.calibrated_on}"
+
+
+def no_radius(guess: Guess) -> str | None:
+    """Why there is no radius although the model is calibrated."""
+    if not guess.unlike:
+        return None
+    return f"the radius is calibrated on pictures of {guess.calibrated_on}, and {guess.unlike}"
+
+
 def _radius(guess: Guess) -> str:
     if guess.radius_km is not None:
-        return f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability (calibrated)"
+        return (
+            f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability, for {holds_for(guess)}"
+        )
+    if guess.unlike:
+        return f"no radius: {no_radius(guess)}; its answers lie about {guess.spread_km:,.0f} km apart"
     spread = f"; its answers lie about {guess.spread_km:,.0f} km apart" if len(guess.texts) > 1 else ""
     many = f"{len(guess.texts)} answers" if len(guess.texts) > 1 else "single answers"
     return f"no radius: this model is not calibrated for {many} (geospot calibrate){spread}"
@@ -101,7 +120,9 @@ def rows(guesses: Sequence[Guess]) -> list[dict]:
                 "at": None if guess.coarse else c.title, "said_city": c.city, "said_region": c.region,
                 "said_country": c.country, "disagreement": c.disagreement or None, "mass": round(c.mass, 4),
                 "radius_km": round(guess.radius_km, 3) if first and guess.radius_km is not None else None,
-                "probability": guess.probability if first else None, "error": None,
+                "probability": guess.probability if first else None,
+                "radius_holds_for": holds_for(guess) if first else None,
+                "no_radius_because": no_radius(guess) if first else None, "error": None,
                 "link": None if guess.coarse else map_link(c.lat, c.lon),
             })  # fmt: skip
     return found
@@ -120,11 +141,12 @@ def as_json(guesses: Sequence[Guess]) -> str:
     """A list of photos, each with its candidates."""
     photos = []
     for guess in guesses:
-        candidates = [{k: v for k, v in row.items() if k not in ("photo", "error", "radius_km", "probability")}
+        candidates = [{k: v for k, v in row.items() if k not in ("photo", "error", *RADIUS)}
                       for row in rows([guess]) if row["rank"]]  # fmt: skip
         photos.append({
             "photo": guess.name, "candidates": candidates, "radius_km": guess.radius_km,
-            "probability": guess.probability, "calibrated": guess.radius_km is not None, "spread_km": guess.spread_km,
+            "probability": guess.probability, "calibrated": guess.radius_km is not None,
+            "radius_holds_for": holds_for(guess), "no_radius_because": no_radius(guess), "spread_km": guess.spread_km,
             "failures": list(guess.failures), "warning": guess.warning or None,
         })  # fmt: skip
     return json.dumps(photos, indent=2, ensure_ascii=False) + "\n"
@@ -141,7 +163,7 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["radius_km"] is not None:
             rings = circle_rings(guess.lat, guess.lon, guess.radius_km)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
-            about = {key: row[key] for key in ("photo", "radius_km", "probability")}
+            about = {key: row[key] for key in ("photo", "radius_km", "probability", "radius_holds_for")}
             features.append({"type": "Feature", "geometry": circle, "properties": about})
     return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False, indent=1) + "\n"
 
@@ -166,6 +188,7 @@ def as_kml(guesses: Sequence[Guess]) -> str:
         if row["radius_km"] is not None:
             circle = _add(document, "Placemark")
             _add(circle, "name", f"{100 * guess.probability:g} %: {guess.radius_km:,.0f} km")
+            _add(circle, "description", _xml_text(f"holds for {holds_for(guess)}"))
             several = _add(circle, "MultiGeometry")
             for ring in circle_rings(guess.lat, guess.lon, guess.radius_km):
                 outer = _add(_add(_add(several, "Polygon"), "outerBoundaryIs"), "LinearRing")

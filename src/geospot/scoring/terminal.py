@@ -89,9 +89,10 @@ def radius_lines(evaluation: Evaluation) -> str:
     if report is None:
         return ""
     stated = "" if report.probability is None else f", stated {100 * report.probability:g}%"
-    found = report.all
+    found, made_on = report.all, evaluation.guesses.calibrated_on
+    where = f", calibrated on {made_on}," if made_on else ""
     return (
-        f"{evaluation.name}: the stated radius (median {found.median_radius_km:.0f} km) holds the truth of "
+        f"{evaluation.name}: the stated radius{where} (median {found.median_radius_km:.0f} km) holds the truth of "
         f"{100 * found.coverage:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}] of {found.n} pictures{stated}"
     )
 
