@@ -240,8 +240,8 @@ def test_a_logger_that_is_not_installed_is_refused_before_any_work(capsys, monke
 def test_results_that_are_nan_become_null_however_deep():
     """A set without labels has NaN intervals, and so has a model that answers nothing."""
     nan = float("nan")
-    assert finite({"eval": {"intervals": {"city_acc": (nan, 0.5)}, "n": nan}}) == {
-        "eval": {"intervals": {"city_acc": [None, 0.5]}, "n": None}
+    assert finite({"eval": {"intervals": {"text_city_acc": (nan, 0.5)}, "n": nan}}) == {
+        "eval": {"intervals": {"text_city_acc": [None, 0.5]}, "n": None}
     }
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +18,7 @@ from geospot.asking.cluster import gather, read_draws
 from geospot.asking.consensus import guesses_of_draws
 from geospot.asking.download import PhotoError
 from geospot.asking.guesser import make_guess
+from geospot.asking.likeness import ALPHA, Likeness, picture_features
 from geospot.asking.photos import clean, find_photos, read_photos
 from geospot.earth.circle import circle_rings
 from geospot.earth.distance import MAX_DISTANCE_KM, destination, haversine_km
@@ -145,7 +147,7 @@ def test_a_circle_over_the_date_line_is_two_pieces_and_over_a_pole_one_that_hold
 
 def some_guesses():
     texts = ["City: Paris\nCountry: France\nLatitude: 48.85\nLongitude: 2.35"] * 3
-    calibration = Calibration(SUBJECT, "d", 50, 0.5, (0.0, 0.9, 1.0), (1.0, 20.0, np.inf))
+    calibration = Calibration(SUBJECT, "d", 50, 0.5, (0.0, 0.9, 1.0), (1.0, 20.0, np.inf), sets=("eval",))
     return [
         make_guess("a & <b>.jpg", [*texts, "Latitude: 40.7\nLongitude: -74.0"], calibration=calibration),
         make_guess("b.jpg", ["no idea"]),
@@ -156,11 +158,13 @@ def test_every_format_can_be_read_back():
     guesses = some_guesses()
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](guesses))))
     assert [row["rank"] for row in rows] == ["1", "2", ""]
-    assert (rows[0]["city"], rows[0]["mass"], rows[0]["probability"]) == ("Paris", "0.75", "0.9")
+    assert (rows[0]["said_city"], rows[0]["mass"], rows[0]["probability"]) == ("Paris", "0.75", "0.9")
+    assert rows[1]["at"] == "New York City, New York, United States"
+    assert rows[1]["said_city"] == ""
     assert rows[2]["error"] == "no coordinates"
     photos = json.loads(FORMATS["json"](guesses))
     assert photos[0]["calibrated"]
-    assert photos[0]["candidates"][1]["country"] == "United States"
+    assert photos[0]["candidates"][1]["at"] == "New York City, New York, United States"
     features = json.loads(FORMATS["geojson"](guesses))["features"]
     assert features[0]["geometry"]["coordinates"] == [2.35, 48.85]  # longitude first
     assert [f["geometry"] and f["geometry"]["type"] for f in features] == ["Point", "MultiPolygon", "Point", None]
@@ -170,9 +174,99 @@ def test_every_format_can_be_read_back():
     assert marks[0].find(f"{{{KML}}}name").text == "a & <b>.jpg: Paris, Île-de-France, France"
     assert marks[0].find(f"{{{KML}}}Point/{{{KML}}}coordinates").text == "2.35,48.85"
     text = as_text(guesses)
-    assert "90 % probability (calibrated)" in text
+    assert "90 % probability, for pictures like those of d (eval)" in text
     assert "openstreetmap.org/?mlat=48.8500" in text
     assert "no place in this answer (no coordinates)" in text
+
+
+def smooth(seed: int) -> bytes:
+    """A small picture without an edge, brown or green."""
+    rng = np.random.default_rng(seed)
+    blotches = np.clip(rng.normal((90, 80, 60), 25, (4, 4, 3)), 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(blotches).resize((112, 112), Image.Resampling.BICUBIC).save(out, "PNG")
+    return out.getvalue()
+
+
+def street(seed: int) -> bytes:
+    """A picture with a sky, edges and noise, of another size."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) // 2
+    pixels[:100] = (120, 170, 250)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def calibrated_on_smooth_pictures(n: int = 400) -> Calibration:
+    rng = np.random.default_rng(0)
+    features = np.array([picture_features([smooth(i)]) for i in range(n)])
+    return calibrate(*simulated(rng, n), np.arange(n), SUBJECT, "satellites", ["eval"], features)
+
+
+def test_a_radius_carries_its_set_and_a_picture_of_another_kind_gets_none_in_any_format(tmp_path):
+    found = calibrated_on_smooth_pictures()
+    found.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == found
+    texts = ["Latitude: 48.85\nLongitude: 2.35", "Latitude: 48.86\nLongitude: 2.36"]
+    like = make_guess("like.jpg", texts, calibration=found, picture=smooth(10_000))
+    other = make_guess("other.jpg", texts, calibration=found, picture=street(0))
+    assert like.radius_km is not None
+    assert other.radius_km is None
+    assert "does not look like them" in other.unlike
+    for name, write in FORMATS.items():
+        assert "pictures like those of satellites (eval)" in write([like]), name
+        out = write([other])
+        assert "calibrated on pictures of satellites (eval), and this one does not look like them" in out, name
+        assert "Polygon" not in out
+    assert "no radius: the radius is calibrated on pictures of satellites (eval)" in as_text([other])
+
+
+def test_answers_farther_apart_than_any_of_the_calibration_get_no_radius():
+    found = calibrated_on_smooth_pictures()
+    texts = ["Latitude: 48.85\nLongitude: 2.35", "Latitude: -40\nLongitude: 170"] * 8
+    guess = make_guess("a.jpg", texts, calibration=replace_widest(found, 50.0), picture=smooth(10_001))
+    assert guess.radius_km is None
+    assert "lie farther apart" in guess.unlike
+
+
+def replace_widest(calibration: Calibration, km: float) -> Calibration:
+    return replace(calibration, likeness=replace(calibration.likeness, spread_km=km))
+
+
+def test_pictures_of_the_kind_are_refused_as_rarely_as_stated():
+    features = np.random.default_rng(0).standard_t(3, (3000, 6))
+    likeness = Likeness.of(features[:600], np.ones(600))
+    refused = np.mean([bool(likeness.unlike(row, 1.0)) for row in features[600:]])
+    assert refused <= 2.5 * ALPHA
+    assert np.mean([bool(likeness.unlike(row + 30, 1.0)) for row in features[600:700]]) == 1
+
+
+def test_a_name_elsewhere_is_quoted_and_said_to_disagree_in_every_format():
+    guess = make_guess("a.jpg", ["City: Fort McMurray\nCountry: Canada\nLatitude: 60.78\nLongitude: -70.28"])
+    assert (guess.city, guess.region, guess.country) == ("Fort McMurray", None, "Canada")
+    assert str(guess.spot) == "Quebec, Canada, 316 km N of Kuujjuaq"
+    for name, write in FORMATS.items():
+        out = write([guess])
+        assert "Fort McMurray, Quebec" not in out
+        assert "Quebec, Canada, 316 km N of Kuujjuaq" in out, name
+        assert "Fort McMurray is 2,372 km from these coordinates" in out, name
+    text = as_text([guess])
+    assert "1. Quebec, Canada, 316 km N of Kuujjuaq (60.7800, -70.2800)" in text
+    assert "the model said Fort McMurray, Canada, which disagrees: Fort McMurray is 2,372 km from" in text
+    mark = ElementTree.fromstring(FORMATS["kml"]([guess])).find(f".//{{{KML}}}Placemark/{{{KML}}}name")
+    assert mark.text == "a.jpg: Quebec, Canada, 316 km N of Kuujjuaq"
+
+
+def test_a_city_of_one_answer_is_not_put_into_the_region_of_another():
+    texts = [
+        "City: Paris\nRegion: \nCountry: France",
+        "City: Paris\nCountry: France",
+        "Region: Brittany\nCountry: France",
+    ]
+    texts = [f"{text}\nLatitude: 48.85\nLongitude: 2.35" for text in texts]
+    (candidate,) = make_guess("a.jpg", texts).candidates
+    assert (candidate.city, candidate.region) == ("Paris", None)
 
 
 def test_a_radius_that_is_not_calibrated_is_said_to_be_none():

@@ -1,6 +1,7 @@
 """`geospot eval`, `compare` and `calibrate` as a user meets them: resumed, refused, and written down."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -76,19 +77,101 @@ def test_figures_for_papers_are_drawn_where_they_are_asked_for(two_files, capsys
     assert "add out=FOLDER" in capsys.readouterr().err
 
 
-def test_models_are_compared_on_the_pictures_in_common(two_files, capsys, monkeypatch):
+def test_with_truths_every_picture_counts_for_every_model(two_files, capsys, monkeypatch):
     monkeypatch.chdir(two_files)
-    run_cli("compare", "near.csv", "worse:far.csv", "truth=truth.csv", "resamples=200", "out=out")
+    run_cli("compare", "near.csv", "w:far.csv", "truth=truth.csv", "resamples=200", "out=out")
     out, err = capsys.readouterr()
-    assert "55 pictures are in all files; left out are 5 of near" in err
-    assert "worse − near" in out
-    assert "+56 [+56, +56]*" in out
-    facts = json.loads((two_files / "out" / "comparison.json").read_text())["differences"]["worse − near"]
-    assert facts["median_km"]["value"] == pytest.approx(55.6, abs=0.1)
+    assert "w: 5 of 60 pictures have no answer and count as failed" in err
+    assert "60 pictures of truth.csv, each of which counts for every model" in out
+    assert "8.3%" in out
+    assert "w: failed answers: no answer in the file 5" in out
+    assert "left out" not in out + err
+    assert "w − near" in out
+    facts = json.loads((two_files / "out" / "comparison.json").read_text())
+    assert facts["models"]["w"]["metrics"]["failure_rate"] == pytest.approx(5 / 60)
+    assert facts["models"]["near"]["n"] == facts["models"]["w"]["n"] == 60
+    assert "60 pictures of truth.csv" in (two_files / "out" / "report.html").read_text()
     # the folder of an evaluation is a model, too
     run_cli("eval", "predictions=near.csv", "truth=truth.csv", "out=mine", "report=false")
     run_cli("compare", "mine", "far.csv", "truth=truth.csv", "resamples=200")
     assert "far − mine" in capsys.readouterr().out
+
+
+def with_truths(folder, name: str, rows: range, off: float, key: str = "key", columns: str = "") -> None:
+    lines = "".join(f"{f'{key}{i}.jpg,' if key else ''}{i % 80},{i},{i % 80 + off},{i}\n" for i in rows)
+    head = f"{columns or 'image_name'}," if key else ""
+    (folder / name).write_text(f"{head}true_lat,true_lon,lat,lon\n{lines}")
+
+
+def test_without_truths_the_pictures_in_common_are_named_as_such(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with_truths(tmp_path, "a.csv", range(1, 41), 0.5)
+    with_truths(tmp_path, "b.csv", range(11, 61), 1.0, key="folder/key")
+    run_cli("compare", "a.csv", "b.csv", "resamples=200")
+    out, err = capsys.readouterr()
+    assert "30 pictures in common; left out are 10 of a, 20 of b: with truth=FILE every picture counts" in out
+    assert "matched by their file names" in err
+    run_cli("compare", "a.csv", "again:a.csv", "resamples=200")
+    assert "40 pictures in common: every file has all of them" in capsys.readouterr().out
+
+
+def test_one_word_is_one_metric_and_the_same_pictures_have_the_same_interval_in_every_table(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    lat, lon = rng.uniform(44, 49, 40), rng.uniform(1, 6, 40)  # all in France: one continent, one income group
+    for name in ("a", "b"):
+        off = rng.exponential(1.0, (2, 40))
+        rows = [{"key": i, "true_lat": lat[i], "true_lon": lon[i], "lat": lat[i] + off[0, i], "lon": lon[i] + off[1, i],
+                 "country": "France", "city": "Lyon"} for i in range(40)]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = []
+    for name in ("a", "b"):
+        run_cli("eval", f"predictions={name}.jsonl", f"out={name}")
+        shown.append(capsys.readouterr().out)
+    run_cli("compare", "b.jsonl", "a.jsonl", "out=both")
+    compared = capsys.readouterr().out
+    for name, out in zip(("a", "b"), shown, strict=True):
+        interval = re.search(rf"^{name} .*?(\d+ \[\d+, \d+\])", out, re.M)[1]  # the median
+        assert interval in re.search(rf"^{name} .*", compared, re.M)[0]
+        assert interval in re.search(r"^Europe .*", out, re.M)[0]
+        assert "country (geo)" in out
+        assert "country (text)" in out
+        heads = [line for line in out.splitlines() if "country" in line]
+        assert all("country (" in head for head in heads)
+    facts = json.loads((tmp_path / "both/comparison.json").read_text())["models"]["a"]
+    alone = json.loads((tmp_path / "a/metrics.json").read_text())["a"]
+    for key, (low, high) in alone["intervals"].items():
+        if low is not None:
+            assert facts["intervals"][key] == pytest.approx([low, high]), key
+
+
+def test_an_answer_that_failed_in_an_evaluation_stays_failed(two_files, capsys, monkeypatch):
+    monkeypatch.chdir(two_files)
+    for name in ("near", "far"):
+        run_cli("eval", f"predictions={name}.csv", "truth=truth.csv", f"out={name}", "report=false")
+    capsys.readouterr()
+    run_cli("compare", "near", "far", "resamples=200")  # their own truths: of all 60
+    out = capsys.readouterr().out
+    assert "60 pictures in common: every file has all of them" in out
+    assert "8.3%" in out
+
+
+def test_files_without_keys_are_paired_by_row_number_and_it_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with_truths(tmp_path, "a.csv", range(1, 41), 0.5, key="")
+    with_truths(tmp_path, "b.csv", range(1, 41), 1.0, key="")
+    rows = [{"true_lat": i, "true_lon": i, "lat": i, "lon": i} for i in range(1, 41)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))  # no header: row 1 is line 1
+    run_cli("compare", "a.csv", "b.csv", "c.jsonl", "resamples=200")
+    out, err = capsys.readouterr()
+    assert "40 pictures in common" in out
+    assert "a and b and c have no column for the key of a picture, so they are paired by row number" in err
+    with_truths(tmp_path, "b.csv", range(2, 42), 1.0, key="")
+    with pytest.raises(SystemExit):
+        run_cli("compare", "a.csv", "b.csv")
+    assert "their rows were paired by number: name the column of the key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

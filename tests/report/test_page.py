@@ -133,7 +133,9 @@ def test_escape():
 
 def test_table_shows_values_intervals_and_the_best_of_each_column():
     rows = [
-        Row("A", {"n": 4.0, "median_km": 1234.0, "acc_25km": 0.5, "city_acc": NAN}, {"median_km": (900.0, 1500.0)}),
+        Row(
+            "A", {"n": 4.0, "median_km": 1234.0, "acc_25km": 0.5, "text_city_acc": NAN}, {"median_km": (900.0, 1500.0)}
+        ),
         Row("B <b>", {"n": 4.0, "median_km": 2000.0, "acc_25km": 0.625}),
     ]
     page = table_html(Table("eval", rows, "far & wide"))

@@ -125,7 +125,7 @@ def test_a_set_without_labels_is_judged_by_what_lies_at_its_coordinates():
     assert found.geo_region_hit.tolist() == [1, 1]
     assert found.geo_area_hit.tolist() == [1, 0]
     assert found.geo_city_hit.tolist() == [1, 0]
-    assert np.isnan(found.country_hit).all()  # coordinates say nothing by text
+    assert np.isnan(found.text_country_hit).all()  # coordinates say nothing by text
 
 
 def test_text_and_coordinates_are_judged_apart():
@@ -134,7 +134,7 @@ def test_text_and_coordinates_are_judged_apart():
         "Country: France\nLatitude: 52.5\nLongitude: 13.4",
     ]
     found = score(answers, [Place(48.86, 2.34, "Paris", None, "FR"), Place(48.86, 2.34, "Paris", None, "FR")])
-    assert found.predictions.country_hit.tolist() == [1, 0]  # the second contradicts itself
+    assert found.predictions.text_country_hit.tolist() == [1, 0]  # the second contradicts itself
     assert found.predictions.geo_country_hit.tolist() == [1, 0]
     assert found.predictions.geo_city_hit.tolist() == [1, 0]
 

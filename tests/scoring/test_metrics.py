@@ -51,13 +51,13 @@ def test_values_worked_by_hand():
 
 
 def test_labels_the_truth_lacks_are_left_out_and_failed_answers_miss_every_label():
-    predictions = on_the_equator([0, 0, NAN, NAN], country_hit=[1, 0, 1, NAN], city_hit=[NAN, 0.5, NAN, NAN])
+    predictions = on_the_equator([0, 0, NAN, NAN], text_country_hit=[1, 0, 1, NAN], text_city_hit=[NAN, 0.5, NAN, NAN])
     summary = summarize(predictions)
-    assert summary["country_acc"] == pytest.approx(1 / 3)  # the third answer failed: its hit does not count
-    assert summary["answered/country_acc"] == pytest.approx(1 / 2)
-    assert summary["city_acc"] == 0.5
-    assert np.isnan(summary["region_acc"])
-    assert np.isnan(bootstrap_intervals(predictions, 50)["region_acc"]).all()
+    assert summary["text_country_acc"] == pytest.approx(1 / 3)  # the third answer failed: its hit does not count
+    assert summary["answered/text_country_acc"] == pytest.approx(1 / 2)
+    assert summary["text_city_acc"] == 0.5
+    assert np.isnan(summary["text_region_acc"])
+    assert np.isnan(bootstrap_intervals(predictions, 50)["text_region_acc"]).all()
 
 
 def test_all_failed_is_a_number_for_all_and_nan_for_answered_without_warnings():
@@ -83,7 +83,7 @@ def test_failure_counts_by_reason():
         ({"lat": [95.0]}, r"lat\[0\] is 95.0"),
         ({"lon": [200.0]}, r"lon\[0\] is 200.0"),
         ({"truth_lat": [NAN]}, r"truth_lat\[0\] is not a number"),
-        ({"country_hit": [2.0]}, r"country_hit\[0\] is 2.0"),
+        ({"text_country_hit": [2.0]}, r"text_country_hit\[0\] is 2.0"),
         ({"lat": [1.0, 2.0]}, "lat has shape"),
         ({"failures": ("empty",)}, "place 0: failure 'empty'"),
         ({"lat": [NAN], "failures": (None,)}, "place 0: failure None"),
@@ -105,8 +105,8 @@ distance_lists = st.lists(st.one_of(st.just(NAN), st.just(0.0), st.floats(0, 200
 def test_failing_never_raises_a_metric(distances, data):
     hits = data.draw(st.lists(st.sampled_from([0.0, 1.0, NAN]), min_size=len(distances), max_size=len(distances)))
     i = data.draw(st.integers(0, len(distances) - 1))
-    before = summarize(on_the_equator(distances, country_hit=hits))
-    after = summarize(on_the_equator([*distances[:i], NAN, *distances[i + 1 :]], country_hit=hits))
+    before = summarize(on_the_equator(distances, text_country_hit=hits))
+    after = summarize(on_the_equator([*distances[:i], NAN, *distances[i + 1 :]], text_country_hit=hits))
     for key in METRICS:
         sign = -1 if key.endswith("_km") else 1  # a kilometre is bad, all else is good
         assert np.isnan(before[key]) or sign * after[key] <= sign * before[key] + 1e-9, key
@@ -117,8 +117,8 @@ def test_failing_never_raises_a_metric(distances, data):
 def test_order_of_places_does_not_matter(distances, random):
     hits = np.arange(len(distances)) % 2.0
     order = np.array(random.sample(range(len(distances)), len(distances)))
-    a = on_the_equator(distances, city_hit=hits)
-    b = on_the_equator(np.array(distances)[order], city_hit=hits[order])
+    a = on_the_equator(distances, text_city_hit=hits)
+    b = on_the_equator(np.array(distances)[order], text_city_hit=hits[order])
     assert summarize(a) == pytest.approx(summarize(b), nan_ok=True)
     left, right = bootstrap_intervals(a, 30), bootstrap_intervals(b, 30)
     assert all(left[key] == pytest.approx(right[key], nan_ok=True) for key in left)
@@ -316,3 +316,19 @@ def test_best_constant_place_beats_a_dense_grid():
 def test_best_constant_place_refuses_nothing():
     with pytest.raises(ValueError, match="N >= 1"):
         best_constant_place([], [])
+
+
+def test_a_model_has_the_same_intervals_in_whatever_company():
+    rng = np.random.default_rng(5)
+    lat, lon = rng.uniform(-60, 60, 300), rng.uniform(-180, 180, 300)
+    place = rng.integers(0, 200, 300)
+    models = [
+        Predictions(lat, lon, np.clip(lat + rng.normal(0, 5, 300), -90, 90), lon, place=place, text_country_hit=hits)
+        for hits in rng.integers(0, 2, (3, 300))
+    ]
+    alone = [bootstrap_intervals(model, 200) for model in models]
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2]):
+        together = resample([models[i] for i in order], 200)
+        for i, samples in zip(order, together, strict=True):
+            for key, found in intervals(models[i], samples).items():
+                assert found == pytest.approx(alone[i][key], nan_ok=True), key

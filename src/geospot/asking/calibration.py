@@ -10,11 +10,13 @@ same kind it holds the truth with probability p or more, whatever the model.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from geospot.asking.likeness import Likeness
 from geospot.asking.requests import Question
 from geospot.asking.subject import Subject
 from geospot.earth.distance import MAX_DISTANCE_KM
@@ -61,6 +63,13 @@ class Calibration:
     levels: tuple[float, ...]
     quantiles: tuple[float, ...]
     reliability: tuple[Reliability, ...] = ()
+    sets: tuple[str, ...] = ()  # of the data
+    likeness: Likeness | None = None  # None: of a version that did not look at the pictures
+
+    @property
+    def made_on(self) -> str:
+        """The pictures that it holds for: those of this source, and others like them."""
+        return f"{self.data} ({', '.join(self.sets)})" if self.sets else self.data
 
     def radius_km(self, spread_km, probability: float):
         """The radius (N,) in km for answers of these spreads, at most half the Earth; NaN where there is no answer."""
@@ -82,7 +91,10 @@ class Calibration:
         """Read one; RunError where the file is none."""
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
+            value = {"sets": (), "likeness": None} | value
             value = {field.name: value[field.name] for field in fields(cls)}
+            value["sets"] = tuple(value["sets"])
+            value["likeness"] = None if value["likeness"] is None else Likeness.of_json(value["likeness"])
             value["subject"] = CalibratedOn(**value["subject"])
             value["reliability"] = tuple(Reliability(**row) for row in value["reliability"])
             value["levels"] = tuple(value["levels"])
@@ -92,8 +104,18 @@ class Calibration:
             raise RunError(f"calibration={path}: no calibration ({error}); make one by geospot calibrate") from None
 
 
-def calibrate(distance_km, spread_km, place, subject: CalibratedOn, data: str) -> Calibration:
+def calibrate(
+    distance_km: ArrayLike,
+    spread_km: ArrayLike,
+    place: ArrayLike,
+    subject: CalibratedOn,
+    data: str,
+    sets: Sequence[str] = (),
+    features: np.ndarray | None = None,
+) -> Calibration:
     """Learn from N held-out pictures: distances (N,) from answer to truth, spreads (N,); NaN where the answer failed.
+
+    `features` (N, F) are what the pictures look like (`picture_features`), for `Calibration.likeness`.
 
     `place` (N,) numbers the places: pictures of one place stay together when the reliability is found, by
     cross-validation. RunError for fewer than LEAST_PLACES places.
@@ -105,8 +127,12 @@ def calibrate(distance_km, spread_km, place, subject: CalibratedOn, data: str) -
         raise RunError(f"{n_places} places are too few to calibrate on; give {LEAST_PLACES} or more, best 500")
     slope, levels, quantiles = _fit(distance_km, spread_km, place)
     plain = Calibration(subject, data, len(distance_km), slope, levels, quantiles)
-    return Calibration(subject, data, len(distance_km), slope, levels, quantiles,
-                       _reliability(distance_km, spread_km, place, plain))  # fmt: skip
+    return replace(
+        plain,
+        reliability=_reliability(distance_km, spread_km, place, plain),
+        sets=tuple(sets),
+        likeness=None if features is None else Likeness.of(features, spread_km),
+    )
 
 
 def _fit(distance_km, spread_km, place) -> tuple[float, tuple[float, ...], tuple[float, ...]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from geospot.answer import Answer, parse_answer
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
+from geospot.earth.spot import Spot, said_text
 
 # Answers nearer than this to a candidate's centre belong to it: a region, on the usual scale of 1/25/200/750/2,500 km.
 CLUSTER_KM = 200.0
@@ -16,7 +17,11 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class Candidate:
-    """A place that some of the answers mean. `mass` is their share of all answers, the failed ones included."""
+    """A place that some of the answers mean. `mass` is their share of all answers, the failed ones included.
+
+    `city`, `region` and `country` are the answers' own words, None where they name none. `spot` is what lies at the
+    coordinates, and `disagreement` how the words contradict it; both are looked up for a `Guess` only.
+    """
 
     lat: float
     lon: float
@@ -24,6 +29,13 @@ class Candidate:
     city: str | None = None
     region: str | None = None
     country: str | None = None
+    spot: Spot | None = None
+    disagreement: str = ""
+
+    @property
+    def title(self) -> str:
+        """What lies at the coordinates in words, or the names where there are no coordinates."""
+        return str(self.spot) if self.spot is not None else said_text(self)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,8 @@ def _candidate(points: np.ndarray, members: list[Answer], total: int) -> Candida
         lat, lon = members[0].lat, members[0].lon  # digit for digit
     country = _most_common([m.country for m in members])
     same = [m for m in members if m.country == country] or members
-    region, city = _most_common([m.region for m in same]), _most_common([m.city for m in same])
+    city = _most_common([m.city for m in same])
+    region = _most_common([m.region for m in same if m.city == city])  # of one answer: no city in another's region
     return Candidate(lat, lon, len(members) / total, city, region, country)
 
 

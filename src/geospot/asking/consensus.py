@@ -27,7 +27,8 @@ def guesses_of_draws(
     radius = None if calibration is None else calibration.radius_km(spread, probability)
     shown = [_shown(d.texts) for d in draws]
     stated = None if calibration is None else probability
-    guesses = Guesses.of_answers(name, keys, answers, shown, radius, stated)
+    made_on = None if calibration is None else calibration.made_on
+    guesses = Guesses.of_answers(name, keys, answers, shown, radius, stated, made_on)
     return guesses, spread
 
 

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from geospot.answer import Answer, parse_answer, prompt_text
 from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.cluster import Candidate, gather
+from geospot.asking.likeness import picture_features
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
 from geospot.asking.requests import Question, ask_texts
 from geospot.asking.subject import Subject
@@ -16,6 +17,7 @@ from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
+from geospot.earth.spot import Spot, name_points
 from geospot.engine.open import open_engine
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -28,8 +30,9 @@ class Guess:
     """Where a photo was taken, as far as the model knows.
 
     `candidates` are ranked, the heaviest first; none where no answer could be read. `radius_km` around the first holds
-    the truth with `probability` for pictures like those it was calibrated on; None where the model is not calibrated
-    for this many answers, and `spread_km`, how far the answers lie apart, is all there is. `texts` are the answers.
+    the truth with `probability` for pictures like those of `calibrated_on`; None where the model is not calibrated for
+    this many answers, or where `unlike` says why the photo is not of their kind: then `spread_km`, how far the answers
+    lie apart, is all there is. `texts` are the answers.
     A coarse guess has countries and regions, and no coordinates anywhere.
     """
 
@@ -42,6 +45,8 @@ class Guess:
     failures: tuple[str, ...] = ()
     coarse: bool = False
     warning: str = field(default="", compare=False)
+    calibrated_on: str | None = None
+    unlike: str = ""
 
     @property
     def ok(self) -> bool:
@@ -68,13 +73,23 @@ class Guess:
 
     @property
     def region(self) -> str | None:
-        """As the answers name it, else by its coordinates."""
+        """As the answers name it."""
         return self._first("region")
 
     @property
     def country(self) -> str | None:
-        """As the answers name it, else by its coordinates."""
+        """As the answers name it."""
         return self._first("country")
+
+    @property
+    def spot(self) -> Spot | None:
+        """What lies at its coordinates: country, region and the nearest city. None for a coarse guess."""
+        return self._first("spot")
+
+    @property
+    def disagreement(self) -> str:
+        """How the names in the answers contradict the coordinates; empty where they do not."""
+        return self._first("disagreement") or ""
 
 
 def make_guess(
@@ -85,8 +100,12 @@ def make_guess(
     probability: float = 0.9,
     coarse: bool = False,
     warning: str = "",
+    picture: bytes | None = None,
 ) -> Guess:
-    """From the answers to one photo. Country and region that the answers do not name are read off the coordinates."""
+    """From the answers to one photo. What lies at the coordinates is said beside the names in the answers.
+
+    A calibration gives a radius only where the `picture`, if there is one, is like those that it was made on.
+    """
     answers = [parse_answer(text) for text in texts]
     if coarse:
         candidates, failures = _countries(answers), tuple(a.error for a in answers if not a.ok and not a.country)
@@ -95,26 +114,22 @@ def make_guess(
     candidates = tuple(_named(draws.candidates))
     if not candidates:
         return Guess(name, texts=tuple(texts), failures=draws.failures, warning=warning)
-    radius = None if calibration is None else float(calibration.radius_km(draws.spread_km, probability))
+    radius, unlike = None, ""
+    if calibration is not None:
+        if calibration.likeness is not None and picture is not None:
+            unlike = calibration.likeness.unlike(picture_features([picture]), draws.spread_km)
+        radius = None if unlike else float(calibration.radius_km(draws.spread_km, probability))
     return Guess(
         name, candidates, radius, None if radius is None else probability, draws.spread_km, tuple(texts),
-        draws.failures, warning=warning,
+        draws.failures, warning=warning, calibrated_on=None if calibration is None else calibration.made_on,
+        unlike=unlike,
     )  # fmt: skip
 
 
 def _named(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """With the country and region of their coordinates where the answers name none."""
-    if not candidates:
-        return []
-    at = Gazetteer.load().locate([c.lat for c in candidates], [c.lon for c in candidates])
-    return [
-        Candidate(c.lat, c.lon, c.mass, c.city, c.region or at.region[i], c.country or _country_name(at.country[i]))
-        for i, c in enumerate(candidates)
-    ]
-
-
-def _country_name(code: str | None) -> str | None:
-    return None if code is None else Gazetteer.load().country_name(code)
+    """With what lies at their coordinates, and how the names in the answers contradict it."""
+    found = name_points(candidates)
+    return [replace(c, spot=n.spot, disagreement=n.disagreement) for c, n in zip(candidates, found, strict=True)]
 
 
 def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
@@ -127,7 +142,8 @@ def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
         if code is None:
             continue
         here = at.region[0] if at and at.country[0] == code else None
-        votes[gazetteer.country_name(code), answer.region or here] += 1
+        said = gazetteer.regions.candidates(answer.region, code) if answer.region else ()
+        votes[gazetteer.country_name(code), gazetteer.regions.title[said[0]] if said else here] += 1
     nowhere = float("nan")
     ranked = sorted(votes.items(), key=lambda item: -item[1])
     return tuple(
@@ -196,7 +212,7 @@ class Guesser:
         for number, part in enumerate(_batches(photos, BATCH)):
             for photo, texts in zip(part, self._ask(part, question, number * BATCH), strict=True):
                 yield make_guess(photo.name, texts, calibration=known, probability=probability, coarse=coarse,
-                                 warning=photo.warning)  # fmt: skip
+                                 warning=photo.warning, picture=photo.picture)  # fmt: skip
 
     def _ask(self, photos: Sequence[Photo], question: Question, first: int) -> list[list[str]]:
         if self._open is None:

@@ -102,7 +102,7 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
         "step": subject.step,
     }
     if calibration is not None:
-        about["calibration"] = {"data": calibration.data, "n": calibration.n}
+        about["calibration"] = {"data": calibration.data, "sets": calibration.sets, "n": calibration.n}
     return found, galleries, about, out
 
 

@@ -144,7 +144,7 @@ class CalibrateConfig(AskConfig):
 
 @chz.chz
 class CompareConfig:
-    """Compare two or more models by their predictions on the pictures they share.
+    """Compare two or more models by their predictions on the same pictures.
 
     geospot compare runs/gpt mine:predictions.jsonl truth=test.csv
     """
@@ -152,7 +152,10 @@ class CompareConfig:
     models: tuple[str, ...] = _input(
         ..., "predictions files, or folders of `geospot eval`; NAME:PATH names one; the key itself may be omitted"
     )
-    truth: str | None = _input(None, "table of truths (key, lat, lon, ...); none: those in the files")
+    truth: str | None = _input(
+        None,
+        "table of truths (key, lat, lon, ...), each of its pictures counts; none: the pictures that all files have",
+    )
     prediction_columns: str = _input("", _COLUMNS)
     scale: str = _eval("world", _SCALE)
     references: tuple[str, ...] = _eval((), _REFERENCES)

@@ -70,7 +70,7 @@ def score_labels(answers: Sequence[Said], truths: Sequence[Place], gazetteer: Ga
         if key not in known:
             known[key] = _Lines(answer, labels[place], gazetteer)
         lines.append(known[key])
-    points = _Points(answers, gazetteer)
+    points = Points(answers, gazetteer)
     points.look_around([i for i, line in enumerate(lines) if line.asks_around(i, points)])
     scores = [line.score(i, points) for i, line in enumerate(lines)]
     return LabelScores(*np.array(scores, dtype=np.float64).reshape(-1, 3).T)
@@ -84,7 +84,7 @@ def answer_point(answer: Said) -> tuple[float, float]:
     return lat, lon
 
 
-class _Points:
+class Points:
     """Where the answers' coordinates lie, and what lies around them."""
 
     def __init__(self, answers: Sequence[Said], gazetteer: Gazetteer):
@@ -93,7 +93,7 @@ class _Points:
         at = gazetteer.locate(self.lat, self.lon)
         self.polygon, self.region = at.polygon.tolist(), at.region_code.tolist()
         self.known = np.isfinite(self.lat).tolist()
-        self._vectors = unit_vectors(self.lat, self.lon)
+        self.vectors = unit_vectors(self.lat, self.lon)
         self._around: dict[int, list[int]] = {}
 
     def look_around(self, rows: list[int]) -> None:
@@ -120,11 +120,11 @@ class _Points:
         """Rows of the gazetteer's cities within CONSISTENT_KM of answer i's coordinates; none where it has none."""
         if not self.known[i]:
             return []
-        return self.gazetteer.cities.tree.query_ball_point(self._vectors[i], _CONSISTENT_CHORD)
+        return self.gazetteer.cities.tree.query_ball_point(self.vectors[i], _CONSISTENT_CHORD)
 
     def near(self, i: int, vectors: np.ndarray) -> bool:
         """Whether answer i's coordinates, if it has any, lie within CONSISTENT_KM of any of these unit vectors."""
-        return not self.known[i] or bool((vectors @ self._vectors[i]).max() >= _CONSISTENT_COS)
+        return not self.known[i] or bool((vectors @ self.vectors[i]).max() >= _CONSISTENT_COS)
 
 
 class _Lines:
@@ -148,14 +148,14 @@ class _Lines:
         )
         self.levels = bool(truth.countries), bool(truth.regions or truth.region_name), bool(truth.city_name)
 
-    def asks_around(self, i: int, points: _Points) -> bool:
+    def asks_around(self, i: int, points: Points) -> bool:
         """Whether a line is right but the coordinates lie elsewhere, so that what is near them matters."""
         if not points.known[i] or not (self.country or self.state):
             return False
         inside = not self.truth.countries.isdisjoint(self.gazetteer.accepted(points.polygon[i]))
         return not inside or (bool(self.region) and points.region[i] not in self.region)
 
-    def score(self, i: int, points: _Points) -> tuple[float, float, float]:
+    def score(self, i: int, points: Points) -> tuple[float, float, float]:
         """Credit for (country, region, city): each counts only where those before it are right or not known."""
         has_country, has_region, _ = self.levels
         country = not has_country or self._country_right(i, points)
@@ -166,19 +166,19 @@ class _Lines:
             float(right) if has else np.nan for right, has in zip((country, region, city), self.levels, strict=True)
         )
 
-    def _country_right(self, i: int, points: _Points) -> bool:
+    def _country_right(self, i: int, points: Points) -> bool:
         if self.country:
             return points.in_country(i, self.country)
         return bool(self.state) and points.known[i] and points.in_country(i, self.truth.countries)
 
-    def _region_right(self, i: int, points: _Points, city_right: bool) -> bool:
+    def _region_right(self, i: int, points: Points, city_right: bool) -> bool:
         if self.region_unknown:
             return points.near(i, self.truth.point)
         if self.names_region:
             return bool(self.region) and points.in_region(i, self.region)
         return city_right or (points.region[i] in self.truth.regions and not self._city_elsewhere(i, points))
 
-    def _city_elsewhere(self, i: int, points: _Points) -> bool:
+    def _city_elsewhere(self, i: int, points: Points) -> bool:
         """Whether the city line names a city near answer i's coordinates that lies in other regions than the truth's.
 
         Else the city of one region with the coordinates of its neighbour would be right about the region in both.

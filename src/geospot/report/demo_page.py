@@ -9,6 +9,7 @@ from pathlib import Path
 
 from geospot._version import __version__
 from geospot.data.samples import Sample
+from geospot.earth.spot import truth_text
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
 from geospot.runs.folder import read_metrics
@@ -54,7 +55,7 @@ def charts(out: Path) -> list[Chart]:
         Chart("GRPO: median distance on eval, km", [curve(train, "eval/median_km", "eval", band=True)]),
         Chart("GRPO: score on eval, points", [curve(train, "eval/geoguessr_score", "eval", band=True)]),
         Chart("GRPO: reward (its scale tightens)", [curve(train, "reward", "reward")]),
-        Chart("GRPO: parts of the reward, unweighted", [curve(train, f"reward_{p}", p) for p in parts]),
+        Chart("GRPO: parts of the reward (labels by text)", [curve(train, f"reward_{p}", p) for p in parts]),
         Chart("GRPO: tau, km", [curve(train, "tau_km", "tau")], log=True),
         Chart(
             "GRPO: weights",
@@ -75,8 +76,7 @@ def examples(stages: Mapping[str, Stage]) -> list[Example]:
             StageAnswer(s.name, s.texts[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
             for s in models
         ]
-        names = (sample.place.city, sample.place.region, sample.place.country)
-        truth = ", ".join(name for name in names if name)
+        truth = truth_text(sample.place)
         out.append(Example(tag, sample.pictures, truth, sample.place.lat, sample.place.lon, answers))
     return out
 

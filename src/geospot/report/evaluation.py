@@ -11,6 +11,7 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.earth.distance import haversine_km
+from geospot.earth.spot import truth_text
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.document import Example, StageAnswer, pick_examples, preview, write_report
 from geospot.report.maps import CountryValue, country_map_html
@@ -19,7 +20,7 @@ from geospot.report.page import escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import Group
+from geospot.scoring.metrics import TITLES, Group
 from geospot.scoring.references import parse_references, published_rows, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
@@ -76,8 +77,7 @@ class Gallery:
 
 def _example(tag: str, sample: "Sample", evaluation: Evaluation, row: int) -> Example:
     place, guesses, km = sample.place, evaluation.guesses, float(evaluation.predictions.distance_km[row])
-    names = (place.city, place.region, place.country and country_title(place.country))
-    truth = ", ".join(name for name in names if name) or sample.key
+    truth = truth_text(place)
     said = guesses.texts[row] if guesses.texts is not None else guesses.failures[row]
     answer = StageAnswer(evaluation.name, said or f"{guesses.lat[row]:.4f}, {guesses.lon[row]:.4f}", km)
     pictures = [shrunk for picture in sample.pictures if (shrunk := preview(picture))]
@@ -170,7 +170,7 @@ def _in_words(metrics: Mapping[str, float]) -> str:
         parts.append(f"{' / '.join(f'{100 * value:.1f}' for value in radii.values())} % within {names} km")
     for key, value in metrics.items():
         if key.endswith("_acc"):
-            parts.append(f"{key.removesuffix('_acc').removeprefix('geo_')} {100 * value:.1f} %")
+            parts.append(f"{TITLES[key]} {100 * value:.1f} %")
         elif key not in radii:
             parts.append(f"{key.replace('_', ' ')} {value:,.0f}")
     return ", ".join(parts)
@@ -211,7 +211,9 @@ def sections_of(
         report, p = evaluation.radius, evaluation.radius.probability
         parts = [("all", report.all), *((f"fifth {i}", part) for i, part in enumerate(report.by_size, start=1))]
         rows = [(n, p, c.coverage, c.low, c.high, c.median_radius_km) for n, c in parts]
-        sections.append((f"The stated radius{suffix}", reliability_html(rows)))
+        made_on = evaluation.guesses.calibrated_on
+        note = f"<p>Calibrated on {escape(made_on)}: it holds for pictures like those.</p>" if made_on else ""
+        sections.append((f"The stated radius{suffix}", note + reliability_html(rows)))
     return sections
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from geospot.asking.cluster import Candidate
 from geospot.asking.guesser import Guess
 from geospot.earth.circle import circle_rings
+from geospot.earth.spot import said_text
 
 KML = "http://www.opengis.net/kml/2.2"
 COLUMNS = (
@@ -16,15 +17,21 @@ COLUMNS = (
     "rank",
     "lat",
     "lon",
-    "city",
-    "region",
-    "country",
+    "at",
+    "said_city",
+    "said_region",
+    "said_country",
+    "disagreement",
     "mass",
     "radius_km",
     "probability",
+    "radius_holds_for",
+    "no_radius_because",
     "error",
     "link",
 )
+SAID = ("said_city", "said_region", "said_country")  # the names in the answers, not what lies at the coordinates
+RADIUS = ("radius_km", "probability", "radius_holds_for", "no_radius_because")
 SHOWN = 5  # candidates of a guess in text
 
 
@@ -49,6 +56,7 @@ def _paragraph(guess: Guess) -> str:
     for rank, candidate in enumerate(guess.candidates[:SHOWN], start=1):
         share = f"{100 * candidate.mass:3.0f} %  " if len(guess.candidates) > 1 or len(guess.texts) > 1 else ""
         lines.append(f"  {rank}. {share}{_place(candidate, guess.coarse)}")
+        lines += [f"     {line}" for line in _said(candidate)]
         if rank == 1 and not guess.coarse:
             lines += [f"     {_radius(guess)}", f"     {map_link(candidate.lat, candidate.lon)}"]
     if (more := len(guess.candidates) - SHOWN) > 0:
@@ -59,17 +67,38 @@ def _paragraph(guess: Guess) -> str:
 
 
 def _place(candidate: Candidate, coarse: bool) -> str:
-    names = ", ".join(n for n in (candidate.city, candidate.region, candidate.country) if n)
-    if coarse:
-        return names
-    return (
-        f"{names} ({candidate.lat:.4f}, {candidate.lon:.4f})" if names else f"{candidate.lat:.4f}, {candidate.lon:.4f}"
-    )
+    return candidate.title if coarse else f"{candidate.title} ({candidate.lat:.4f}, {candidate.lon:.4f})"
+
+
+def _said(candidate: Candidate) -> list[str]:
+    """The names in the answers, where they are others than what lies at the coordinates."""
+    said = said_text(candidate)
+    if candidate.disagreement:
+        return [f"the model said {said}, which disagrees: {candidate.disagreement}"]
+    spot = candidate.spot
+    same = spot is None or not candidate.city or candidate.city == spot.city
+    return [] if same or not said else [f"the model said {said}"]
+
+
+def holds_for(guess: Guess) -> str | None:
+    """What a stated radius holds for: it was learned from the pictures of one source."""
+    return None if guess.radius_km is None else f"pictures like those of {guess.calibrated_on}"
+
+
+def no_radius(guess: Guess) -> str | None:
+    """Why there is no radius although the model is calibrated."""
+    if not guess.unlike:
+        return None
+    return f"the radius is calibrated on pictures of {guess.calibrated_on}, and {guess.unlike}"
 
 
 def _radius(guess: Guess) -> str:
     if guess.radius_km is not None:
-        return f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability (calibrated)"
+        return (
+            f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability, for {holds_for(guess)}"
+        )
+    if guess.unlike:
+        return f"no radius: {no_radius(guess)}; its answers lie about {guess.spread_km:,.0f} km apart"
     spread = f"; its answers lie about {guess.spread_km:,.0f} km apart" if len(guess.texts) > 1 else ""
     many = f"{len(guess.texts)} answers" if len(guess.texts) > 1 else "single answers"
     return f"no radius: this model is not calibrated for {many} (geospot calibrate){spread}"
@@ -88,9 +117,12 @@ def rows(guesses: Sequence[Guess]) -> list[dict]:
             found.append({
                 "photo": guess.name, "rank": rank,
                 "lat": None if guess.coarse else round(c.lat, 6), "lon": None if guess.coarse else round(c.lon, 6),
-                "city": c.city, "region": c.region, "country": c.country, "mass": round(c.mass, 4),
+                "at": None if guess.coarse else c.title, "said_city": c.city, "said_region": c.region,
+                "said_country": c.country, "disagreement": c.disagreement or None, "mass": round(c.mass, 4),
                 "radius_km": round(guess.radius_km, 3) if first and guess.radius_km is not None else None,
-                "probability": guess.probability if first else None, "error": None,
+                "probability": guess.probability if first else None,
+                "radius_holds_for": holds_for(guess) if first else None,
+                "no_radius_because": no_radius(guess) if first else None, "error": None,
                 "link": None if guess.coarse else map_link(c.lat, c.lon),
             })  # fmt: skip
     return found
@@ -109,11 +141,12 @@ def as_json(guesses: Sequence[Guess]) -> str:
     """A list of photos, each with its candidates."""
     photos = []
     for guess in guesses:
-        candidates = [{k: v for k, v in row.items() if k not in ("photo", "error", "radius_km", "probability")}
+        candidates = [{k: v for k, v in row.items() if k not in ("photo", "error", *RADIUS)}
                       for row in rows([guess]) if row["rank"]]  # fmt: skip
         photos.append({
             "photo": guess.name, "candidates": candidates, "radius_km": guess.radius_km,
-            "probability": guess.probability, "calibrated": guess.radius_km is not None, "spread_km": guess.spread_km,
+            "probability": guess.probability, "calibrated": guess.radius_km is not None,
+            "radius_holds_for": holds_for(guess), "no_radius_because": no_radius(guess), "spread_km": guess.spread_km,
             "failures": list(guess.failures), "warning": guess.warning or None,
         })  # fmt: skip
     return json.dumps(photos, indent=2, ensure_ascii=False) + "\n"
@@ -130,7 +163,7 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["radius_km"] is not None:
             rings = circle_rings(guess.lat, guess.lon, guess.radius_km)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
-            about = {key: row[key] for key in ("photo", "radius_km", "probability")}
+            about = {key: row[key] for key in ("photo", "radius_km", "probability", "radius_holds_for")}
             features.append({"type": "Feature", "geometry": circle, "properties": about})
     return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False, indent=1) + "\n"
 
@@ -147,7 +180,7 @@ def as_kml(guesses: Sequence[Guess]) -> str:
     _add(document, "name", "geospot guesses")
     for guess, row in ((g, row) for g in guesses for row in rows([g])):
         mark = _add(document, "Placemark")
-        names = ", ".join(row[k] for k in ("city", "region", "country") if row[k])
+        names = row["at"] or ", ".join(row[k] for k in SAID if row[k])
         _add(mark, "name", _xml_text(f"{row['photo']}: {names or row['error'] or 'guess'}"))
         _add(mark, "description", _xml_text("; ".join(f"{k} {v}" for k, v in _filled(row).items() if k != "photo")))
         if row["lat"] is not None:
@@ -155,6 +188,7 @@ def as_kml(guesses: Sequence[Guess]) -> str:
         if row["radius_km"] is not None:
             circle = _add(document, "Placemark")
             _add(circle, "name", f"{100 * guess.probability:g} %: {guess.radius_km:,.0f} km")
+            _add(circle, "description", _xml_text(f"holds for {holds_for(guess)}"))
             several = _add(circle, "MultiGeometry")
             for ring in circle_rings(guess.lat, guess.lon, guess.radius_km):
                 outer = _add(_add(_add(several, "Polygon"), "outerBoundaryIs"), "LinearRing")

@@ -19,13 +19,13 @@ COLUMNS = (
     ("% within", "200 km", "acc_200km", percent, False),
     ("% within", "750 km", "acc_750km", percent, False),
     ("% within", "2,500 km", "acc_2500km", percent, False),
-    ("% right by coordinates", "Country", "geo_country_acc", percent, False),
-    ("% right by coordinates", "Region", "geo_region_acc", percent, False),
-    ("% right by coordinates", "Area", "geo_area_acc", percent, False),
-    ("% right by coordinates", "City", "geo_city_acc", percent, False),
-    ("% right by text", "Country", "country_acc", percent, False),
-    ("% right by text", "Region", "region_acc", percent, False),
-    ("% right by text", "City", "city_acc", percent, False),
+    ("% right by coordinates (geo)", "Country", "geo_country_acc", percent, False),
+    ("% right by coordinates (geo)", "Region", "geo_region_acc", percent, False),
+    ("% right by coordinates (geo)", "Area", "geo_area_acc", percent, False),
+    ("% right by coordinates (geo)", "City", "geo_city_acc", percent, False),
+    ("% right by words (text)", "Country", "text_country_acc", percent, False),
+    ("% right by words (text)", "Region", "text_region_acc", percent, False),
+    ("% right by words (text)", "City", "text_city_acc", percent, False),
     ("% failed", "Answers", "failure_rate", percent, None),
 )
 
@@ -115,7 +115,7 @@ _GROUP_COLUMNS = (
     ("Score", "geoguessr_score", points),
     ("% within 25 km", "acc_25km", percent),
     ("% within 750 km", "acc_750km", percent),
-    ("% right country", "geo_country_acc", percent),
+    ("% country (geo)", "geo_country_acc", percent),
     ("% failed", "failure_rate", percent),
 )
 _FOLDED_ABOVE = 12
@@ -187,7 +187,7 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     columns = (
         ("Median km", "median_km", 1.0, 0), ("Mean km", "mean_km", 1.0, 0), ("Score", "geoguessr_score", 1.0, 0),
         *((f"% within {r:,} km", f"acc_{r}km", 100.0, 1) for r in (1, 25, 200, 750, 2500)),
-        ("% right country", "geo_country_acc", 100.0, 1),
+        ("% country (geo)", "geo_country_acc", 100.0, 1),
     )  # fmt: skip
     rows = []
     for name, differences in pairs.items():
@@ -197,7 +197,7 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     return (
         f'<div class="scroll" tabindex="0"><table class="numbers"><thead><tr><td></td>{head}</tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table></div><p class="muted fine">Both models are resampled together '
-        "over the pictures in common. Bold: the 95 % interval of the difference excludes 0.</p>"
+        "over the same pictures. Bold: the 95 % interval of the difference excludes 0.</p>"
     )
 
 

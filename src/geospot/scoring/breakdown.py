@@ -35,7 +35,10 @@ def group_tables(evaluation: Evaluation, names: dict[str, list[str | None]] | No
     """For each of GROUPINGS a table; `names` as `group_names` gives them, to share them between models."""
     names = names or group_names(evaluation.truths)
     orders = {"population density": DENSITY_NAMES, "income group": INCOME_GROUPS}
-    return {key: by_group(evaluation.predictions, names[key], orders.get(key)) for key in GROUPINGS}
+    return {
+        key: by_group(evaluation.predictions, names[key], orders.get(key), whole=evaluation.intervals)
+        for key in GROUPINGS
+    }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ class Guesses:
     """N answers of one model. Coordinates (N,) in degrees, NaN where the answer failed; `failures` says why, None for
     one that did not. `labels` has N entries for each level that answers name ("country", "region", "city"). `texts`
     are the raw answers, `read` what was read of them, where that is what the guesses were made from. `radius_km` (N,)
-    is the stated radius that holds the truth with `probability`, NaN for none.
+    is the stated radius that holds the truth with `probability`, NaN for none, calibrated on the pictures that
+    `calibrated_on` names.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Guesses:
     radius_km: np.ndarray | None = None
     probability: float | None = None
     read: list[Answer] | None = None
+    calibrated_on: str | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -43,6 +45,7 @@ class Guesses:
         texts: Sequence[str] | None = None,
         radius_km: np.ndarray | None = None,
         probability: float | None = None,
+        calibrated_on: str | None = None,
     ) -> "Guesses":
         """From answers as `parse_answer` reads them, which are kept: nothing reads a text a second time."""
         lat = np.array([np.nan if a.lat is None else a.lat for a in answers], np.float64)
@@ -51,7 +54,9 @@ class Guesses:
         named = {level: values for level, values in said.items() if any(v is not None for v in values)}
         texts = None if texts is None else list(texts)
         failures = tuple(answer.error for answer in answers)
-        return cls(name, list(keys), lat, lon, failures, named, texts, radius_km, probability, list(answers))
+        return cls(
+            name, list(keys), lat, lon, failures, named, texts, radius_km, probability, list(answers), calibrated_on
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["Guesses"]) -> "Guesses":
@@ -64,6 +69,7 @@ class Guesses:
             None if first.texts is None else [text for part in parts for text in part.texts or ()],
             None if first.radius_km is None else np.concatenate([part.radius_km for part in parts]),
             first.probability,
+            first.calibrated_on,
         )
 
     def take(self, rows: Sequence[int] | np.ndarray, keys: Sequence[str] | None = None) -> "Guesses":

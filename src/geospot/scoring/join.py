@@ -1,6 +1,6 @@
 """Truths and guesses of the same pictures, side by side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -46,13 +46,27 @@ def join(truths: Truths, guesses: Guesses) -> tuple[Truths, Guesses, list[str]]:
     return truths, guesses.take(rows, truths.keys), notes
 
 
+def in_all(keys: Sequence[Sequence[str]]) -> tuple[list[list[int]], bool]:
+    """The rows, for each of several lists of keys, of the keys that all have, in the first one's order.
+
+    Keys match as they are, or else without folders and file endings, which the second value says.
+    """
+    for shorten in (str, _stem):
+        rows = [_unique({}, one, shorten) for one in keys]
+        common = set(rows[0]).intersection(*rows[1:])
+        order = [short for key in keys[0] if (short := shorten(key)) in common]
+        if order:
+            return [[row[short] for short in order] for row in rows], shorten is _stem
+    return [[] for _ in keys], False
+
+
 def _stem(key: str) -> str:
     name = key.replace("\\", "/").rsplit("/", 1)[-1]
     head, dot, tail = name.rpartition(".")
     return head if dot and head and len(tail) <= 5 and not tail.isdigit() else name
 
 
-def _unique(place: dict[str, int], keys: list[str], shorten: Callable[[str], str]) -> dict[str, int]:
+def _unique(place: dict[str, int], keys: Sequence[str], shorten: Callable[[str], str]) -> dict[str, int]:
     """Shortened key -> row; one that two keys share stands for neither."""
     shared = set()
     for i, key in enumerate(keys):

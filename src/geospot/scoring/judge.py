@@ -80,7 +80,7 @@ def stated_hits(truths: Truths, guesses: Guesses) -> dict[str, np.ndarray]:
     if not guesses.labels:
         return {}
     scores = score_labels(guesses.answers, truths.places)
-    return {f"{level}_hit": getattr(scores, level) for level in ("country", "region", "city")}
+    return {f"text_{level}_hit": getattr(scores, level) for level in ("country", "region", "city")}
 
 
 def geocoded_hits(truths: Truths, guesses: Guesses) -> dict[str, np.ndarray]:

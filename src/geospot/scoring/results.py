@@ -61,6 +61,7 @@ def prediction_rows(evaluation: Evaluation, set_name: str | None = None) -> list
         row |= {"distance_km": float(km[i]), "error": guesses.failures[i]}
         if guesses.radius_km is not None:
             row |= {"radius_km": float(guesses.radius_km[i]), "probability": guesses.probability}
+            row |= {"radius_calibrated_on": guesses.calibrated_on} if guesses.calibrated_on else {}
         if guesses.texts is not None:
             row["text"] = guesses.texts[i]
         rows.append(finite(row))

@@ -6,10 +6,11 @@ import numpy as np
 
 from geospot.progress import table
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import Difference, Group
+from geospot.scoring.metrics import LOCATED, STATED, TITLES, Difference, Group
 
 NAN = float("nan")
 RADII = (1, 25, 200, 750, 2500)
+GEO_COUNTRY = "geo_country_acc"
 
 
 def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
@@ -19,9 +20,9 @@ def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> di
     cells |= {"mean km": f"{summary['mean_km']:.0f}", "score": f"{summary['geoguessr_score']:.0f}"}
     for radius in RADII[1:]:
         cells[f"<{radius}km"] = f"{100 * summary[f'acc_{radius}km']:.1f}%"
-    for label in ("country", "region", "city"):
-        share = summary[f"{label}_acc"]
-        cells[label] = "–" if share != share else f"{100 * share:.1f}%"  # no answer of them all names one
+    for key in ("text_country_acc", "text_region_acc", "text_city_acc"):
+        share = summary[key]
+        cells[TITLES[key]] = "–" if share != share else f"{100 * share:.1f}%"  # no answer of them all names one
     return cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}
 
 
@@ -45,13 +46,9 @@ def _distances(title: str, name: str, summary: Mapping, intervals: Mapping) -> d
 
 def _places(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
     cells = {title: name}
-    for key, head in (
-        ("geo_country_acc", "country"), ("geo_region_acc", "region"), ("geo_area_acc", "area"),
-        ("geo_city_acc", "city"), ("country_acc", "said country"), ("region_acc", "said region"),
-        ("city_acc", "said city"),
-    ):  # fmt: skip
+    for key in (f"{level}_acc" for level in (*LOCATED, *STATED)):
         if not np.isnan(summary.get(key, NAN)):
-            cells[head] = _with_interval(summary, intervals, key, 100, 1)
+            cells[TITLES[key]] = _with_interval(summary, intervals, key, 100, 1)
     return cells
 
 
@@ -92,9 +89,10 @@ def radius_lines(evaluation: Evaluation) -> str:
     if report is None:
         return ""
     stated = "" if report.probability is None else f", stated {100 * report.probability:g}%"
-    found = report.all
+    found, made_on = report.all, evaluation.guesses.calibrated_on
+    where = f", calibrated on {made_on}," if made_on else ""
     return (
-        f"{evaluation.name}: the stated radius (median {found.median_radius_km:.0f} km) holds the truth of "
+        f"{evaluation.name}: the stated radius{where} (median {found.median_radius_km:.0f} km) holds the truth of "
         f"{100 * found.coverage:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}] of {found.n} pictures{stated}"
     )
 
@@ -107,7 +105,7 @@ def group_table(title: str, groups: Iterable[Group]) -> str:
         row = {title: group.name, "n": f"{s['n']:.0f}", "median km": _with_interval(s, i, "median_km", 1, 0)}
         row["score"] = _with_interval(s, i, "geoguessr_score", 1, 0)
         row |= {head: _with_interval(s, i, key, 100, 1) for key, head in
-                (("acc_25km", "<25km"), ("acc_750km", "<750km"), ("geo_country_acc", "country"))}  # fmt: skip
+                (("acc_25km", "<25km"), ("acc_750km", "<750km"), (GEO_COUNTRY, TITLES[GEO_COUNTRY]))}  # fmt: skip
         rows.append(row | {"failed": f"{100 * s['failure_rate']:.1f}%"})
     return table(rows)
 
@@ -115,7 +113,8 @@ def group_table(title: str, groups: Iterable[Group]) -> str:
 def difference_table(title: str, rows: Mapping[str, Mapping[str, Difference]]) -> str:
     """One line per pair of models; a difference whose interval excludes 0 has a star."""
     keys = (("median_km", "median km", 1, 0), ("mean_km", "mean km", 1, 0), ("geoguessr_score", "score", 1, 0),
-            *((f"acc_{r}km", f"<{r}km", 100, 1) for r in RADII), ("geo_country_acc", "country", 100, 1))  # fmt: skip
+            *((f"acc_{r}km", f"<{r}km", 100, 1) for r in RADII),
+            (GEO_COUNTRY, TITLES[GEO_COUNTRY], 100, 1))  # fmt: skip
     out = []
     for name, differences in rows.items():
         row = {title: name}

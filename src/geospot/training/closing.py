@@ -13,7 +13,7 @@ from geospot.runs.folder import read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import judge
-from geospot.scoring.metrics import Difference, Predictions, paired_differences
+from geospot.scoring.metrics import TITLES, Difference, Predictions, paired_differences
 from geospot.scoring.truths import Truths
 from geospot.training.guards import evaluation_warnings
 
@@ -24,7 +24,7 @@ COLUMNS = (
     ("<25 km", "acc_25km", 100, 1),
     ("<200 km", "acc_200km", 100, 1),
     ("<750 km", "acc_750km", 100, 1),
-    ("country", "geo_country_acc", 100, 1),
+    (TITLES["geo_country_acc"], "geo_country_acc", 100, 1),
     ("failed", "failure_rate", 100, 1),
 )
 PAIRED = ("median_km", "geoguessr_score")

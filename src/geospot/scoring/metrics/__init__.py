@@ -9,13 +9,14 @@ so that failing never pays. The keys under `answered/` are over the answers that
 from geospot.scoring.metrics.bootstrap import resample
 from geospot.scoring.metrics.groups import Group, by_group
 from geospot.scoring.metrics.intervals import Difference, bootstrap_intervals, difference, intervals, paired_differences
-from geospot.scoring.metrics.summary import LEVELS, LOCATED, METRICS, STATED, Predictions, columns, summarize
+from geospot.scoring.metrics.summary import LEVELS, LOCATED, METRICS, STATED, TITLES, Predictions, columns, summarize
 
 __all__ = [
     "LEVELS",
     "LOCATED",
     "METRICS",
     "STATED",
+    "TITLES",
     "Difference",
     "Group",
     "Predictions",

@@ -24,8 +24,9 @@ def resample(
 ) -> list[dict[str, np.ndarray]]:
     """For each model the resampled values (n_resamples,) of each metric (`keys`: of these only).
 
-    All models must be over the same pictures in the same order: they are resampled together. The values do not depend
-    on the order of the pictures, nor on the number of threads.
+    All models must be over the same pictures in the same order: they are resampled together. The values depend neither
+    on the order of the pictures, nor on the number of threads, nor on which other models are resampled beside one: the
+    draws are numbered by where the places are.
     """
     first = models[0]
     for other in models[1:]:
@@ -40,14 +41,15 @@ def resample(
     distances = [model.distance_km for model in models]
     levels = [getattr(model, f"{level}_hit") for model in models for level in LEVELS]
     order = np.lexsort([*levels, *distances[::-1]])
-    _, start, place = np.unique(first.place[order], return_index=True, return_inverse=True)
-    place = np.argsort(np.argsort(start))[place]  # numbered in the order in which they come
+    place = _numbered(first, order)
+    n_places = int(place.max()) + 1
     statistics = [_Statistics({key: column[order] for key, column in table.items()}) for table in tables]
-    blocks = draw_blocks(len(start), len(order), n_resamples)
+    blocks = draw_blocks(n_places, len(order), n_resamples)
+    in_order = np.array_equal(place, np.arange(len(order)))
 
     def work(block: tuple[int, int]) -> list[dict[str, np.ndarray]]:
-        counts = draw_counts(len(start), block[1], seed, block[0])
-        counts = counts if len(start) == len(order) else np.take(counts, place, axis=1)
+        counts = draw_counts(n_places, block[1], seed, block[0])
+        counts = counts if in_order else np.take(counts, place, axis=1)
         return [statistic(counts) for statistic in statistics]
 
     if len(blocks) == 1:
@@ -56,6 +58,18 @@ def resample(
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             parts = list(pool.map(work, blocks))
     return [{key: np.concatenate([part[i][key] for part in parts]) for key in table} for i, table in enumerate(tables)]
+
+
+def _numbered(model: Predictions, order: np.ndarray) -> np.ndarray:
+    """The number of the place of each picture (N,) in this order; places are numbered by where they are.
+
+    Different places at the same coordinates come in this order.
+    """
+    by_truth = np.lexsort([model.truth_lon[order], model.truth_lat[order]])  # stable
+    _, start, place = np.unique(model.place[order][by_truth], return_index=True, return_inverse=True)
+    numbered = np.empty(len(order), np.int64)
+    numbered[by_truth] = np.argsort(np.argsort(start))[place]
+    return numbered
 
 
 def draw_blocks(n_places: int, n: int, n_resamples: int) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """Metrics by group of places (country, continent, population density, income), and coverage of the stated radius."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ GROUP_METRICS = (
     "acc_25km",
     "acc_750km",
     "geo_country_acc",
-    "country_acc",
+    "text_country_acc",
     "failure_rate",
 )
 GROUP_RESAMPLES = 500
@@ -34,12 +34,16 @@ class Group:
 
 
 def by_group(
-    predictions: Predictions, names: Sequence[str | None], order: Sequence[str] | None = None, seed: int = 0
+    predictions: Predictions,
+    names: Sequence[str | None],
+    order: Sequence[str] | None = None,
+    seed: int = 0,
+    whole: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Group]:
     """GROUP_METRICS of the pictures of each name (N,), None being in no group; the largest group first, or in `order`.
 
     Each group is resampled by itself, one of MANY_PLACES or more has intervals without (`linear_interval`), and one of
-    fewer than LEAST_PLACES has none.
+    fewer than LEAST_PLACES has none. `whole`: the intervals of the whole set, which a group of all pictures has too.
     """
     names = np.array(["" if name is None else name for name in names], dtype=object)
     found, inverse, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
@@ -52,7 +56,11 @@ def by_group(
         table = columns(part)
         summary = {"n": float(len(part)), "n_places": float(part.n_places)}
         summary |= {key: statistic(key, table[key]) for key in GROUP_METRICS}
-        groups.append(Group(str(found[i]), summary, _intervals(part, table, seed)))
+        if whole is not None and len(part) == len(predictions):
+            intervals_of = {key: whole[key] for key in GROUP_METRICS}
+        else:
+            intervals_of = _intervals(part, table, seed)
+        groups.append(Group(str(found[i]), summary, intervals_of))
     return groups
 
 

@@ -9,9 +9,12 @@ import numpy as np
 from geospot.earth.distance import MAX_DISTANCE_KM, haversine_km
 from geospot.earth.score import ACCURACY_RADII_KM, WORLD_SCORE_DECAY_KM, geoguessr_score
 
-STATED = ("country", "region", "city")  # what an answer's text names
+STATED = ("text_country", "text_region", "text_city")  # what an answer's text names
 LOCATED = ("geo_country", "geo_region", "geo_area", "geo_city")  # what its coordinates lie in
 LEVELS = (*STATED, *LOCATED)
+# How tables call the accuracies. There are two of country, region and city, so each name says which: "country (geo)" by
+# the answer's coordinates, "country (text)" by its words (docs/metrics.md).
+TITLES = {f"{level}_acc": "{1} ({0})".format(*level.split("_")) for level in LEVELS}
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Predictions:
     truth_lon: np.ndarray
     lat: np.ndarray
     lon: np.ndarray
-    country_hit: np.ndarray | None = None
-    region_hit: np.ndarray | None = None
-    city_hit: np.ndarray | None = None
+    text_country_hit: np.ndarray | None = None
+    text_region_hit: np.ndarray | None = None
+    text_city_hit: np.ndarray | None = None
     failures: tuple[str | None, ...] = ()
     geo_country_hit: np.ndarray | None = None
     geo_region_hit: np.ndarray | None = None

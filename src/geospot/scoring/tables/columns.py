@@ -16,9 +16,15 @@ _THINGS = {
     "city": SPELLINGS["city"],
 }
 _TRUE = ("true", "truth", "gt", "groundtruth", "target", "label", "actual", "real", "t")
-_SAID = ("pred", "predicted", "prediction", "guess", "guessed", "answer", "est", "estimated", "model", "p", "hat")
+_SAID = (
+    "pred", "predicted", "prediction", "guess", "guessed", "said", "answer", "est", "estimated", "model", "p", "hat",
+)  # fmt: skip
 _PLAIN = {
-    "key": (*SPELLINGS["key"], *SPELLINGS["image"]),
+    "key": (
+        *SPELLINGS["key"], *SPELLINGS["image"], "sampleid", "pictureid", "picturename", "picturepath", "picturefile",
+        "photopath", "photofile", "imagekey", "imgkey", "imagefilename", "imgfilename", "fname", "filepath", "basename",
+        "panoramaid", "pano", "imageurl", "imgurl", "photourl", "url",
+    ),
     "text": ("text", "answer", "answertext", "response", "output", "completion", "prediction", "generatedtext", "reply",
              "rawresponse", "modeloutput"),
     "radius_km": ("radiuskm", "radius", "uncertaintykm"),

@@ -16,6 +16,7 @@ from geospot.answer.spellings import coordinate_columns
 from geospot.errors import TableError, install_extra
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+ROW = "row"  # how a key that is a row's number begins
 _DELIMITERS = ",;\t|"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -29,6 +30,7 @@ class RawTable:
     rows: list[int]
     warnings: list[str] = field(default_factory=list)
     decimal_comma: bool = False
+    first_row: int = 1  # where the first row stands: 2 behind a header
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,6 +38,10 @@ class RawTable:
     def warn(self, text: str) -> None:
         """Something to tell the user, who sees it once."""
         self.warnings.append(f"{self.path.name}: {text}")
+
+    def number(self, i: int) -> str:
+        """A key for row i where the file has none: its number, the header not counted."""
+        return f"{ROW} {self.rows[i] - self.first_row + 1}"
 
     def where(self, i: int) -> str:
         """Row i for people: the file's own line number."""
@@ -141,7 +147,7 @@ def _json_rows(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
 def _read_csv(text: str, table: RawTable) -> None:
     first = text.split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=first.count) if table.path.suffix != ".tsv" else "\t"
-    table.decimal_comma = delimiter == ";"
+    table.decimal_comma, table.first_row = delimiter == ";", 2
     csv.field_size_limit(1 << 30)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:

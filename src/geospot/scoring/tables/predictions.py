@@ -75,9 +75,9 @@ def read_table_truths(path: str | Path, columns: Mapping[str, str] | None = None
 
 
 def _keys(table: RawTable, roles: Mapping[str, str]) -> list[str]:
-    """The key of each row as text; a number in place of a missing column."""
+    """The key of each row as text; the row's number in place of a missing column."""
     if "key" not in roles:
-        return [str(number) for number in table.rows]
+        return [table.number(i) for i in range(len(table))]
     values = table.columns[roles["key"]]
     keys = ["" if v is None else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip()
             for v in values]  # fmt: skip
