@@ -16,6 +16,7 @@ from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
 from geospot.report.metric_tables import difference_html
+from geospot.report.summary import comparison_lead
 from geospot.scoring.guesses import NOT_GIVEN
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
@@ -131,7 +132,7 @@ def _write(
     write_metrics(out / "comparison.json", {"models": facts, "differences": finite(differences)}, command=command)
     models = {e.name: e.predictions for e in evaluations[: len(config.models)]}
     rows = [Row(e.name, e.summary, e.intervals) for e in evaluations]
-    histograms = "".join(histogram_html(name, p) for name, p in models.items())
+    histograms = "".join(histogram_html(name, p, number) for number, (name, p) in enumerate(models.items()))
     write_report(
         out / "report.html",
         title="geospot compare: " + ", ".join(models),
@@ -145,5 +146,6 @@ def _write(
         configuration=chz.asdict(config),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
+        lead=comparison_lead({e.name: (e.predictions, e.summary) for e in evaluations[: len(config.models)]}),
     )
     print(f"wrote {', '.join(['comparison.json', 'report.html', *draw_figures(out, models)])} in {out}")

@@ -111,6 +111,6 @@ def compare(stages: dict[str, Stage]) -> str:
     found = paired_differences(after, before, keys=("median_km", "geoguessr_score"))
     km, points = found["median_km"], found["geoguessr_score"]
     return true_minus(
-        f"GRPO − SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
+        f"GRPO minus SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
         f"score {points.value:+.0f} [{points.low:+.0f}, {points.high:+.0f}]"
     )
