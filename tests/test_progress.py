@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from geospot.progress import Progress, RateMeter, clock_time, is_live_terminal, short_number, table
+from geospot.progress import Progress, Quiet, RateMeter, clock_time, is_live_terminal, short_number, table, true_minus
 
 
 class Clock:
@@ -248,3 +250,57 @@ def test_table_aligns_words_left_and_numbers_right():
         "mine         5",
     ]
     assert table([]) == ""
+
+
+WORDS = st.text("abc-", min_size=1, max_size=12)
+
+
+@given(
+    st.lists(st.lists(WORDS, min_size=9, max_size=9), min_size=1, max_size=5),
+    st.lists(st.text("AB", min_size=1, max_size=9), min_size=9, max_size=9, unique=True),
+    st.integers(30, 120),
+)
+def test_a_table_fits_and_loses_no_cell(values, names, width):
+    """Columns that do not fit are continued below, each block with the first column again."""
+    text = table([dict(zip(names, row, strict=True)) for row in values], width)
+    assert max(map(len, text.splitlines())) <= width
+    blocks = [[line.split() for line in block.splitlines()] for block in text.split("\n\n")]
+    for number, row in enumerate([names, *values]):
+        assert [cell for block in blocks for cell in block[number][1:]] == row[1:]
+        assert {block[number][0] for block in blocks} == {row[0]}
+
+
+def test_a_long_name_is_cut_before_a_number_is():
+    (head, row) = table([{"model": "x" * 200, "median km": "1234"}], 60).splitlines()
+    assert row.endswith("…  1234")
+    assert len(row) <= 60
+    assert head.endswith("median km")
+
+
+def test_numbers_below_zero_have_minus_signs_and_names_keep_their_hyphens():
+    assert table([{"run": "-1", "difference": "-27 [-32, -.5]", "also": "run-3 2026-01"}]).splitlines()[1] == (
+        "-1   −27 [−32, −.5]  run-3 2026-01"
+    )
+
+
+def test_an_encoding_without_minus_signs_keeps_hyphens(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    assert true_minus("-27") == "-27"
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_styles_on_a_terminal_only_and_never_with_no_color(monkeypatch):
+    rows = [Quiet(model="base", km="20015"), {"model": "SFT", "km": "89"}]
+    assert "\033" not in table(rows)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert table(rows).splitlines() == ["\033[1mmodel  km\033[0m", "\033[2mbase   20015\033[0m", "SFT    89"]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in table(rows)

@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -193,19 +195,74 @@ def short_number(value: object) -> str:
     return f"{number:.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.3g}"
 
 
-def table(rows: Iterable[Mapping[str, object]]) -> str:
-    """Rows as text in aligned columns, headed by the first row's keys; numbers stand to the right."""
+PAGE_COLUMNS = 100  # of a pipe or a file, which have no width; a terminal's own is used where there is one
+_GAP = "  "
+
+
+class Quiet(dict):
+    """A table's row that says nothing, such as a model none of whose answers could be read: a terminal shows it dim."""
+
+
+def table(rows: Iterable[Mapping[str, object]], width: int | None = None) -> str:
+    """Rows as text in aligned columns, headed by the first row's keys; numbers stand to the right.
+
+    What does not fit in `width` characters (none: the terminal's, 100 in a file) is continued in further blocks that
+    repeat the first column. On a terminal with colour the heading is bold and a `Quiet` row dim.
+    """
     rows = list(rows)
     if not rows:
         return ""
-    cells = [[str(name) for name in rows[0]]]
-    cells += [["" if row.get(name) is None else short_number(row[name]) for name in rows[0]] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [[str(name) for name in rows[0]], *([_cell(row.get(name)) for name in rows[0]] for row in rows)]
+    lines = [[line[0], *map(true_minus, line[1:])] for line in lines]
     left = [isinstance(value, str) for value in rows[0].values()]
-    lines = (
-        "  ".join(
-            cell.ljust(w) if is_left else cell.rjust(w) for cell, w, is_left in zip(line, widths, left, strict=True)
-        )
-        for line in cells
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    if width is None:
+        width = shutil.get_terminal_size((PAGE_COLUMNS, 24)).columns if sys.stdout.isatty() else PAGE_COLUMNS
+    styles = ["1", *("2" if isinstance(row, Quiet) else "" for row in rows)] if has_colour(sys.stdout) else None
+    return "\n\n".join(_block(block, left, columns, styles) for block, columns in _blocks(lines, width))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else short_number(value)
+
+
+def _blocks(lines: list[list[str]], width: int) -> list[tuple[list[list[str]], list[int]]]:
+    """The cells of each block with the numbers of its columns, the first of which is the table's first."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widest = max(widths[1:], default=0)
+    first = min(widths[0], max(width - widest - len(_GAP), 16))  # of a long name the end is cut rather than a number
+    blocks: list[list[int]] = [[0]]
+    for column in range(1, len(widths)):
+        used = first + sum(len(_GAP) + widths[c] for c in blocks[-1][1:])
+        if len(blocks[-1]) > 1 and used + len(_GAP) + widths[column] > width:
+            blocks.append([0])
+        blocks[-1].append(column)
+    lines = [[line[0] if len(line[0]) <= first else line[0][: first - 1] + "…", *line[1:]] for line in lines]
+    return [([[line[c] for c in columns] for line in lines], columns) for columns in blocks]
+
+
+def _block(lines: list[list[str]], left: list[bool], columns: list[int], styles: list[str] | None) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for number, line in enumerate(lines):
+        padded = (cell.ljust(w) if left[c] else cell.rjust(w) for cell, w, c in zip(line, widths, columns, strict=True))
+        shown = _GAP.join(padded).rstrip()
+        text.append(f"\033[{styles[number]}m{shown}\033[0m" if styles and styles[number] else shown)
+    return "\n".join(text)
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that shows styles; NO_COLOR (no-color.org) and TERM=dumb are respected."""
+    return not os.environ.get("NO_COLOR") and is_live_terminal(stream)
+
+
+def true_minus(text: str) -> str:
+    """`text` with minus signs before numbers, not hyphens, where the terminal's encoding has them."""
+    try:
+        MINUS.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return text
+    return _HYPHEN_AS_MINUS.sub(MINUS, text)
+
+
+MINUS = "\N{MINUS SIGN}"
+_HYPHEN_AS_MINUS = re.compile(r"(?<![^\s\[(,])-(?=[\d.])")  # a number's, not that of "run-3" or "2026-01"

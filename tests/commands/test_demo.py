@@ -32,7 +32,7 @@ def test_the_demo_ends_in_a_table_and_a_report(small_world, tmp_path, capsys):
     assert set(stages) == {"eval", "eval-far"}
     assert {len(stage.predictions) for stage in stages["eval"].values()} == {8}
     out = capsys.readouterr().out
-    assert "GRPO - SFT on eval" in out
+    assert "GRPO minus SFT on eval" in out
     assert "best constant place" in out
     page = (tmp_path / "runs/demo/report.html").read_text()
     assert "GRPO" in page

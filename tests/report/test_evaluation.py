@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from geospot.answer import Answer
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
-from geospot.report.evaluation import COUNT, Gallery, report_evaluations
+from geospot.report.evaluation import report_evaluations
+from geospot.report.gallery import COUNT, Gallery
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import judge
 from geospot.scoring.truths import Truths
@@ -33,6 +34,8 @@ def test_kept_as_they_pass_or_found_afterwards_it_is_the_same_gallery(off, batch
     found = Gallery.read(evaluation, reversed(samples)).examples(evaluation)
     assert [(e.tag, e.truth) for e in shown] == [(e.tag, e.truth) for e in found]
     assert len(shown) == min(len(off), 2 * COUNT)
+    typical = [g.typical(evaluation) for g in (passing, Gallery.read(evaluation, reversed(samples)))]
+    assert typical == [None, None]  # its picture cannot be read
     best = [e.answers[0].distance_km for e in shown if e.tag == "best"]
     assert np.allclose(best, np.sort(evaluation.predictions.distance_km)[: len(best)], equal_nan=True)
 

@@ -1,6 +1,7 @@
 """The report: great circles, charts and tables by hand, and a page that survives what models write."""
 
 import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from geospot.earth.distance import EARTH_RADIUS_KM, haversine_km
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
+from geospot.report.atlas import great_circle, split_at_date_line
 from geospot.report.charts import chart_html, linear_ticks, log_ticks, tick_label
 from geospot.report.document import example_html
-from geospot.report.maps import great_circle, split_at_date_line, world_map_html
+from geospot.report.maps import world_map_html
 from geospot.report.metric_tables import table_html
 from geospot.report.page import coordinates, distance_class, escape, kilometres, percent
 from geospot.scoring.metrics import Predictions, bootstrap_intervals, summarize
@@ -139,9 +141,9 @@ def test_table_shows_values_intervals_and_the_best_of_each_column():
         Row("B <b>", {"n": 4.0, "median_km": 2000.0, "acc_25km": 0.625}),
     ]
     page = table_html(Table("eval", rows, "far & wide"))
-    assert '<td class="first best">1,234<small>900–1,500</small></td>' in page
-    assert '<td class="first">2,000</td>' in page
-    assert '<td class="best">62.5</td>' in page
+    assert '<td class="first best" data-label="Median, km">1,234<small>900–1,500</small></td>' in page
+    assert '<td class="first" data-label="Median, km">2,000</td>' in page
+    assert '<td class="best" data-label="% within 25 km">62.5</td>' in page
     assert "City" not in page  # no row says anything of cities
     assert "B &lt;b&gt;" in page
     assert "4 places · far &amp; wide" in page
@@ -219,10 +221,10 @@ def test_map_draws_every_stage_and_marks_failures():
     assert page.count(" checked") == 1
     one, two = page.split('<g class="stage stage-1">')
     assert one.count('class="guess"') == 2
-    assert one.count('class="cross"') == 1
-    assert '<g class="d3"><title>2,224 km: truth 0.00° N, 0.00° E, guess 0.00° N, 20.00° E</title>' in one
-    assert 'class="guess" d="M2000 900h0"' in one  # (0, 20): tenths of a degree from 180 W and 90 N
-    crossing = re.search(r'class="line" d="(M3590 700l[^"]*)"', one).group(1)
+    assert one.count('class="truth none"') == 1
+    assert '<g class="pair d3"><title>2,224 km: truth 0.00° N, 0.00° E, guess 0.00° N, 20.00° E</title>' in one
+    assert 'class="guess" d="M20000 9000h0"' in one  # (0, 20): hundredths of a degree from 180 W and 90 N
+    crossing = re.search(r'class="line" d="(M35900 7000l[^"]*)"', one).group(1)
     assert crossing.count("M") == 2  # cut at the date line
     assert two.count('class="guess"') == 3
     assert "1 of them with a failed answer" in page
@@ -234,7 +236,8 @@ def test_map_shows_the_same_places_for_every_stage():
     truth = rng.uniform(-60, 60, 400), rng.uniform(-180, 180, 400)
     page = world_map_html({name: Predictions(*truth, *truth) for name in "ab"}, max_places=50)
     assert page.count('class="guess"') == 100
-    shown = re.findall(r'class="truth" d="([^"]*)"', page)
+    shown = [re.findall(r'class="truth" d="([^"]*)"', stage) for stage in page.split("stage stage-1")[:2]]
+    assert len(shown[0]) == 50
     assert shown[0] == shown[1]
 
 
@@ -295,9 +298,15 @@ def test_hostile_text_stays_text(tmp_path):
     page = hostile_report(tmp_path / "report.html").read_text(encoding="utf-8")
     parser = Tags()
     parser.feed(page)
-    assert {tag for tag, _ in parser.tags}.isdisjoint({"script", "iframe", "object", "link", "base", "a", "form"})
-    for _, attributes in parser.tags:
-        assert not [name for name in attributes if name.startswith("on") or name in ("href", "srcdoc")]
+    assert {tag for tag, _ in parser.tags}.isdisjoint({"iframe", "object", "link", "base", "a", "form"})
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.S)  # the maps' own, the only one that the page allows
+    assert script == resources.files("geospot.report").joinpath("map.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"; script-src 'sha256-{digest}'\"" in page
+    for tag, attributes in parser.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "srcdoc"]
+        assert attributes.get("href", "#").startswith("#") or tag != "use"
+        assert "href" not in attributes or tag == "use"
         assert attributes.get("src", "data:").startswith("data:image/jpeg;base64,") or "src" not in attributes
     assert "".join(parser.text).count("<script>alert(1)</script>") >= 14
     assert "\x00" not in page

@@ -17,6 +17,7 @@ from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import published_notes, published_section
 from geospot.report.metric_tables import difference_html
+from geospot.report.summary import comparison_lead
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import in_all
 from geospot.scoring.judge import Evaluation, judge
@@ -163,7 +164,7 @@ def _write(
                   pictures=notes[0])  # fmt: skip
     models = {e.name: e.predictions for e in evaluations[: len(config.models)]}
     rows = [Row(e.name, e.summary, e.intervals) for e in evaluations]
-    histograms = "".join(histogram_html(name, p) for name, p in models.items())
+    histograms = "".join(histogram_html(name, p, number) for number, (name, p) in enumerate(models.items()))
     write_report(
         out / "report.html",
         title="geospot compare: " + ", ".join(models),
@@ -178,6 +179,7 @@ def _write(
         configuration=chz.asdict(config),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
+        lead=comparison_lead({e.name: (e.predictions, e.summary) for e in evaluations[: len(config.models)]}),
     )
     written = ["comparison.json", "report.html"]
     if config.figures:

@@ -16,7 +16,7 @@ from geospot.data.world.mosaic import BlueMarble
 from geospot.engine.open import open_engine
 from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
-from geospot.progress import Progress, table
+from geospot.progress import Progress, table, true_minus
 from geospot.report.demo_page import Stage, write_demo_report, write_results_json
 from geospot.runs.checkpoints import find_checkpoint, read_checkpoints
 from geospot.scoring.metrics import paired_differences
@@ -110,7 +110,7 @@ def compare(stages: dict[str, Stage]) -> str:
     before, after = stages["SFT"].predictions, stages["GRPO"].predictions
     found = paired_differences(after, before, keys=("median_km", "geoguessr_score"))
     km, points = found["median_km"], found["geoguessr_score"]
-    return (
-        f"GRPO - SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
+    return true_minus(
+        f"GRPO minus SFT on eval, paired 95 % intervals: median {km.value:+.0f} km [{km.low:+.0f}, {km.high:+.0f}], "
         f"score {points.value:+.0f} [{points.low:+.0f}, {points.high:+.0f}]"
     )

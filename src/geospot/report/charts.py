@@ -208,8 +208,8 @@ def share_within(predictions: Predictions, km: np.ndarray) -> np.ndarray:
     return np.searchsorted(distances, km, side="right") / len(predictions)
 
 
-def histogram_html(name: str, predictions: Predictions) -> str:
-    """The histogram of one model as a figure."""
+def histogram_html(name: str, predictions: Predictions, number: int = 0) -> str:
+    """The histogram of one model as a figure, in the colour that curve `number` has in the others."""
     edges, counts = histogram(predictions)
     high = max(int(counts.max()), 1)
     plot = _over_distance(1.04 * high)
@@ -224,7 +224,7 @@ def histogram_html(name: str, predictions: Predictions) -> str:
     note = f" · {failed:,} failed not shown" if failed else ""
     ticks = [t for t in linear_ticks(0, 1.04 * high, 5) if t == int(t)]
     axes = plot.axes(_labelled(TICKS_KM), _labelled(ticks), "km, pictures")
-    return _figure(f"Distance from truth to guess, km: {name}{note}", f'{axes}<g class="s0">{bars}</g>')
+    return _figure(f"Distance from truth to guess, km: {name}{note}", f'{axes}<g class="s{min(number, 3)}">{bars}</g>')
 
 
 def within_html(models: Mapping[str, Predictions]) -> str:

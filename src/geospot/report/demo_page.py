@@ -4,7 +4,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geospot._version import __version__
@@ -12,9 +12,15 @@ from geospot.data.samples import Sample
 from geospot.earth.spot import truth_text
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
+from geospot.report.summary import result_sentence
 from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.results import finite
+
+LEAD = (
+    "A small model learned to say where on Earth a satellite picture was taken, first from examples with answers, then "
+    "from how near its own guesses came. It was tested on {n:,} places that it had not seen. "
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,13 @@ def examples(stages: Mapping[str, Stage]) -> list[Example]:
     for i, tag in pick_examples(km[models[-1].name], count=4, middle=4):
         sample = models[-1].samples[i]
         answers = [
-            StageAnswer(s.name, s.texts[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
+            StageAnswer(
+                s.name,
+                s.texts[i],
+                None if s.predictions.failed[i] else float(km[s.name][i]),
+                float(s.predictions.lat[i]),
+                float(s.predictions.lon[i]),
+            )
             for s in models
         ]
         truth = truth_text(sample.place)
@@ -102,15 +114,18 @@ def write_demo_report(
         for name, by_stage in stages.items()
     ]
     shown = {s.name: s.predictions for key, s in stages["eval"].items() if key in ("base", "SFT", "GRPO")}
+    cards, last = examples(stages["eval"]), stages["eval"]["GRPO"]
     return write_report(
         out / "report.html",
         title="geospot demo: where on Earth is this?",
         tables=tables,
         maps=shown,
         charts=charts(out),
-        examples=examples(stages["eval"]),
+        examples=cards,
         configuration=configuration,
         versions=versions(),
-        command=shlex.join(["geospot", "demo", *sys.argv[2 if Path(sys.argv[0]).name == "geospot" else 1 :]]),
+        command=shlex.join(["geospot", *(sys.argv[1:] if sys.argv[1:2] == ["demo"] else ["demo", *sys.argv[1:]])]),
         notes=notes,
+        lead=LEAD.format(n=len(last.predictions)) + result_sentence(last.predictions, last.summary, "the model’s"),
+        opening=next((replace(card, tag="a typical picture") for card in cards if card.tag == "median"), None),
     )

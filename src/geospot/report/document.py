@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geospot.report.charts import Chart, chart_html
-from geospot.report.maps import world_map_html
+from geospot.report.maps import pair_map_html, world_map_html
 from geospot.report.metric_tables import Table, table_html
 from geospot.report.page import coordinates, distance_class, escape, kilometres, write_page
 from geospot.scoring.metrics import Predictions
@@ -28,6 +28,13 @@ class StageAnswer:
     stage: str
     text: str
     distance_km: float | None
+    lat: float | None = None  # of the guess, degrees; for the map of the picture that opens a page
+    lon: float | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no distance, because there is no guess."""
+        return self.distance_km is None or bool(np.isnan(self.distance_km))
 
 
 @dataclass(frozen=True)
@@ -75,28 +82,62 @@ def pick_examples(distance_km: ArrayLike, count: int = 4, middle: int = 0) -> li
 
 
 def example_html(example: Example) -> str:
-    """A card: pictures, truth, and each stage's answer with its distance."""
-    pictures = "".join(
+    """A card: pictures, truth, and each stage's answer with its distance; failed answers are folded."""
+    good = "".join(_answer_html(answer) for answer in example.answers if not answer.failed)
+    failed = [answer for answer in example.answers if answer.failed]
+    folded = ""
+    if failed:
+        names = ", ".join(escape(answer.stage) for answer in failed)
+        answers = "".join(map(_answer_html, failed))
+        folded = (
+            f'<details class="folded"><summary>{"failed" if len(failed) == 1 else f"{len(failed)} failed"}: {names}'
+            f"</summary><dl>{answers}</dl></details>"
+        )
+    return (
+        f'<article class="card">{_pictures(example)}<div class="words">'
+        f'<p class="truth"><span class="tag">{escape(example.tag)}</span><b>{escape(example.truth)}</b>'
+        f'<span class="muted">{coordinates(example.lat, example.lon)}</span></p>{f"<dl>{good}</dl>" if good else ""}'
+        f"{folded}</div></article>"
+    )
+
+
+def _pictures(example: Example) -> str:
+    images = "".join(
         f'<img src="{_data_uri(picture)}" alt="{escape(example.tag)} example, view {i + 1}" loading="lazy">'
         for i, picture in enumerate(example.pictures)
     )
-    answers = "".join(
-        f"<div><dt>{escape(answer.stage)}{_distance(answer.distance_km)}</dt>"
-        f"<dd><pre>{escape(answer.text, ANSWER_LIMIT) or '<i>empty answer</i>'}</pre></dd></div>"
-        for answer in example.answers
-    )
-    several = " several" if len(example.pictures) > 1 else ""
+    return f'<div class="pictures{" several" if len(example.pictures) > 1 else ""}">{images}</div>'
+
+
+def _answer_html(answer: StageAnswer) -> str:
     return (
-        f'<article class="card"><div class="pictures{several}">{pictures}</div><div class="words">'
-        f'<p class="truth"><span class="tag">{escape(example.tag)}</span><b>{escape(example.truth)}</b>'
-        f'<span class="muted">{coordinates(example.lat, example.lon)}</span></p><dl>{answers}</dl></div></article>'
+        f"<div><dt>{escape(answer.stage)}{_distance(answer)}</dt>"
+        f"<dd><pre>{escape(answer.text, ANSWER_LIMIT) or '<i>empty answer</i>'}</pre></dd></div>"
     )
 
 
-def _distance(distance_km: float | None) -> str:
-    if distance_km is None or np.isnan(distance_km):
+def _distance(answer: StageAnswer) -> str:
+    if answer.failed:
         return '<span class="distance failed">failed</span>'
-    return f'<span class="distance {distance_class(distance_km)}">{kilometres(distance_km)} km</span>'
+    return f'<span class="distance {distance_class(answer.distance_km)}">{kilometres(answer.distance_km)} km</span>'
+
+
+def opening_html(example: Example) -> str:
+    """One picture, what the last of the stages said of it and a map of both: a page begins with it."""
+    answer = example.answers[-1]
+    guess = None if answer.failed or answer.lat is None else (answer.lat, answer.lon)
+    said = f"<pre>{escape(answer.text, ANSWER_LIMIT) or '<i>empty answer</i>'}</pre>"
+    found = "names no place" if answer.failed else f"is <b>{kilometres(answer.distance_km)} km</b> away from it"
+    drawn = pair_map_html((example.lat, example.lon), guess, answer.distance_km)
+    legend = '<ul class="legend"><li><i class="ring"></i>truth</li>'
+    if guess is not None:
+        legend += f'<li class="{distance_class(answer.distance_km)}"><i class="dot"></i>guess</li>'
+    return (
+        f'<div class="opening">{_pictures(example)}<div class="words"><p class="tag">{escape(example.tag)}</p>'
+        f"<p>The answer to this picture:</p>{said}<p>The truth: <b>{escape(example.truth)}</b>, "
+        f"{coordinates(example.lat, example.lon)}. The answer {found}.</p></div>"
+        f'<div class="where">{drawn}{legend}</ul></div></div>'
+    )
 
 
 def _data_uri(picture: bytes) -> str:
@@ -119,17 +160,20 @@ def write_report(
     versions: Mapping[str, object] | None = None,
     command: str = "",
     notes: Sequence[str] = (),
+    lead: str = "",
+    opening: Example | None = None,
 ) -> Path:
     """Write the report and return its path; arguments left out have no section.
 
     `sections` are further (heading, HTML) pairs after the map, in which all text is escaped already.
 
-    `maps` has one entry per stage; the last is shown first. `notes` are paragraphs of plain text below the title.
+    `maps` has one entry per stage; the last is shown first. `lead` says in plain text what was found, and `opening` is
+    the picture below it, with its last answer; `notes` are paragraphs of plain text in small print.
     The same arguments give the same bytes. The file is replaced whole or not at all.
     """
     results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
     facts = _pairs("Configuration", configuration) + _pairs("Versions", versions)
-    command_box = f'<h3>Command</h3><div class="scroll" tabindex="0"><pre class="command">{escape(command)}</pre></div>'
+    command_box = f'<h3>Command</h3><pre class="command">{escape(command)}</pre>'
     all_sections = (
         ("Results", results),
         ("Where the guesses land", world_map_html(maps) if maps else ""),
@@ -138,7 +182,8 @@ def write_report(
         ("Examples", _grid("cards", map(example_html, examples))),
         ("How it was made", (command_box if command else "") + (f'<div class="facts">{facts}</div>' if facts else "")),
     )
-    return write_page(path, title=title, sections=all_sections, notes=notes)
+    top = opening_html(opening) if opening else ""
+    return write_page(path, title=title, sections=all_sections, notes=notes, lead=lead, top=top)
 
 
 RESULTS_NOTE = (

@@ -1,24 +1,21 @@
 """Evaluations as text, metrics.json, report.html and figures: the same for one model, for several, and for files."""
 
-import heapq
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geospot._version import __version__
-from geospot.earth.distance import haversine_km
-from geospot.earth.spot import truth_text
 from geospot.report.charts import histogram_html, within_html
-from geospot.report.document import Example, StageAnswer, pick_examples, preview, write_report
+from geospot.report.document import write_report
+from geospot.report.gallery import Gallery
 from geospot.report.maps import CountryValue, country_map_html
 from geospot.report.metric_tables import Row, Table, confusion_html, group_html, reliability_html
 from geospot.report.page import escape, kilometres, points
+from geospot.report.summary import evaluation_lead
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
-from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import TITLES, Group
 from geospot.scoring.references import parse_references, published_rows, reference_rows
@@ -26,62 +23,10 @@ from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
 from geospot.scoring.truths import Truths
 
-if TYPE_CHECKING:
-    from geospot.data.samples import Sample
-
-COUNT = 4  # best and as many worst pictures
 NOTES = {
     "population density": "People per km² in cities of 1,000 and more within 25 km (GeoNames): an order of magnitude.",
     "income group": "World Bank classes of about 2012, as in Natural Earth; islets without one are left out.",
 }
-
-
-class Gallery:
-    """The best and the worst pictures of a set. `offer` keeps them while the set goes by, `read` finds them later."""
-
-    def __init__(self) -> None:
-        self._best: list[tuple[float, int, Sample]] = []  # heaps of (how good or bad, row or -row, sample)
-        self._worst: list[tuple[float, int, Sample]] = []
-        self._seen = 0
-
-    def offer(self, samples: Sequence["Sample"], guesses: Guesses) -> None:
-        """The next samples of the set with the guess for each."""
-        lat, lon = (np.array([getattr(sample.place, axis) for sample in samples]) for axis in ("lat", "lon"))
-        far = np.nan_to_num(haversine_km(lat, lon, guesses.lat, guesses.lon), nan=np.inf)
-        for sample, km in zip(samples, far.tolist(), strict=True):
-            # Of equals the first is best and the last is worst, as `pick_examples` has it; samples are never compared.
-            for heap, value, tie in ((self._best, -km, -self._seen), (self._worst, km, self._seen)):
-                heapq.heappush(heap, (value, tie, sample))
-                if len(heap) > COUNT:
-                    heapq.heappop(heap)
-            self._seen += 1
-
-    @classmethod
-    def read(cls, evaluation: Evaluation, samples: Iterable["Sample"]) -> "Gallery":
-        """The pictures of an evaluation from its samples in any order; stops at the last that is needed."""
-        gallery, keys = cls(), evaluation.truths.keys
-        wanted = {keys[row]: row for row, _ in pick_examples(evaluation.predictions.distance_km, COUNT)}
-        for sample in samples:
-            if (row := wanted.pop(sample.key, None)) is not None:
-                gallery._best.append((0.0, row, sample))
-            if not wanted:
-                break
-        return gallery
-
-    def examples(self, evaluation: Evaluation) -> list[Example]:
-        """Cards for the report, those whose picture is there."""
-        samples = {abs(row): sample for _, row, sample in (*self._best, *self._worst)}
-        picked = pick_examples(evaluation.predictions.distance_km, COUNT)
-        return [_example(tag, samples[row], evaluation, row) for row, tag in picked if row in samples]
-
-
-def _example(tag: str, sample: "Sample", evaluation: Evaluation, row: int) -> Example:
-    place, guesses, km = sample.place, evaluation.guesses, float(evaluation.predictions.distance_km[row])
-    truth = truth_text(place)
-    said = guesses.texts[row] if guesses.texts is not None else guesses.failures[row]
-    answer = StageAnswer(evaluation.name, said or f"{guesses.lat[row]:.4f}, {guesses.lon[row]:.4f}", km)
-    pictures = [shrunk for picture in sample.pictures if (shrunk := preview(picture))]
-    return Example(tag, pictures, truth, place.lat, place.lon, [answer])
 
 
 def report_evaluations(
@@ -119,6 +64,7 @@ def report_evaluations(
     write_metrics(out / "metrics.json", facts, command=command, scale=scale, **about)
     written = ["metrics.json", "predictions.jsonl"]
     if pages:
+        first_set, first = next(iter(found.items()))
         sections = [part for name, e in found.items() for part in sections_of(name, e, groups[name], len(found) > 1)]
         write_report(
             out / "report.html",
@@ -130,6 +76,8 @@ def report_evaluations(
             configuration=configuration,
             versions={"geospot": __version__, "numpy": np.__version__},
             command=command,
+            lead=evaluation_lead(first.predictions, first.summary),
+            opening=gallery[first_set].typical(first) if first_set in gallery else None,
         )
         written.append("report.html")
     if figures:

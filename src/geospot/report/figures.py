@@ -16,14 +16,14 @@ from matplotlib.path import Path as Shape
 from matplotlib.ticker import NullLocator
 
 from geospot.earth.score import ACCURACY_RADII_KM
+from geospot.report.atlas import country_rings, great_circle, split_at_date_line
 from geospot.report.charts import HIGH_KM, LOW_KM, TICKS_KM, histogram, share_within
-from geospot.report.maps import country_rings, great_circle, split_at_date_line
 from geospot.report.page import DISTANCE_BOUNDS_KM, DISTANCE_NAMES
 from geospot.scoring.metrics import Predictions
 
 # Near to far, and models; both keep their order in grey.
-DISTANCE_COLOURS = ("#1a2f9e", "#7a22a8", "#bf3b84", "#e0653f", "#eba02a")
-MODEL_COLOURS = ("#2459c7", "#c4570c", "#0b7a6b", "#8a3fb0")
+DISTANCE_COLOURS = ("#0b2b66", "#1f78d1", "#5bc0de", "#f0a92b", "#b8321f")
+MODEL_COLOURS = ("#3d4453", "#0f8a63", "#b5479f", "#93780c")
 MAX_LINES = 400
 STYLE = {"font.size": 8, "axes.linewidth": 0.6, "pdf.fonttype": 42, "svg.fonttype": "none"}
 

@@ -9,25 +9,43 @@ from geospot.report.page import MISSING, escape, kilometres, percent, points
 from geospot.scoring.metrics import Difference, Group
 
 Show = Callable[[float], str]  # a number as text
-# (group heading, column heading, key of `metrics.summarize`, format, whether less is better or None for no contest)
-COLUMNS = (
-    ("Distance, km", "Median", "median_km", kilometres, True),
-    ("Distance, km", "Mean", "mean_km", kilometres, True),
-    ("Points of 5,000", "Score", "geoguessr_score", points, False),
-    ("% within", "1 km", "acc_1km", percent, False),
-    ("% within", "25 km", "acc_25km", percent, False),
-    ("% within", "200 km", "acc_200km", percent, False),
-    ("% within", "750 km", "acc_750km", percent, False),
-    ("% within", "2,500 km", "acc_2500km", percent, False),
-    ("% right by coordinates (geo)", "Country", "geo_country_acc", percent, False),
-    ("% right by coordinates (geo)", "Region", "geo_region_acc", percent, False),
-    ("% right by coordinates (geo)", "Area", "geo_area_acc", percent, False),
-    ("% right by coordinates (geo)", "City", "geo_city_acc", percent, False),
-    ("% right by words (text)", "Country", "text_country_acc", percent, False),
-    ("% right by words (text)", "Region", "text_region_acc", percent, False),
-    ("% right by words (text)", "City", "text_city_acc", percent, False),
-    ("% failed", "Answers", "failure_rate", percent, None),
-)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric in a table: its heading below that of its group, and `label`, which says both in a narrow table."""
+
+    group: str
+    head: str
+    label: str
+    key: str  # of `metrics.summarize`
+    show: Show
+    less: bool | None  # whether less is better; None: no contest
+
+
+def _named(group: str, head: str, label: str, keys: Mapping[str, str]) -> list[Column]:
+    """Columns of percentages; `{}` in head and label stands for the names of `keys`."""
+    return [
+        Column(group, head.format(name[:1].upper() + name[1:]), label.format(name), key, percent, False)
+        for name, key in keys.items()
+    ]
+
+
+LABELS = ("country", "region", "city")
+DISTANCES = [
+    Column("% failed", "Answers", "% failed", "failure_rate", percent, None),
+    Column("Distance, km", "Median", "Median, km", "median_km", kilometres, True),
+    Column("Distance, km", "Mean", "Mean, km", "mean_km", kilometres, True),
+    Column("Points of 5,000", "Score", "Score of 5,000", "geoguessr_score", points, False),
+    *_named("% within", "{}", "% within {}", {f"{r:,} km": f"acc_{r}km" for r in (1, 25, 200, 750, 2500)}),
+]
+PLACES = [
+    *_named(
+        "% right by coordinates (geo)", "{}", "% {} (geo)",
+        {name: f"geo_{name}_acc" for name in ("country", "region", "area", "city")},
+    ),
+    *_named("% right by words (text)", "{}", "% {} (text)", {name: f"text_{name}_acc" for name in LABELS}),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,32 +67,38 @@ class Table:
 
 
 def table_html(table: Table) -> str:
-    """The table over all places and, folded below it, the table over the answers that could be read."""
+    """The tables over all places and, folded below them, those over the answers that could be read."""
     n = {int(row.summary["n"]) for row in table.rows if "n" in row.summary}
     size = f"{min(n):,} places" if len(n) == 1 else ""
     caption = " · ".join(part for part in (size, escape(table.note)) if part)
     return (
-        f'<section class="set"><h3>{escape(table.name)}</h3><p class="muted">{caption}</p>{_grid(table.rows, "")}'
+        f'<section class="set"><h3>{escape(table.name)}</h3><p class="muted">{caption}</p>{_grids(table.rows, "")}'
         f"<details><summary>Answered only: failed answers left out</summary>"
-        f"{_grid(table.rows, 'answered/')}</details></section>"
+        f"{_grids(table.rows, 'answered/')}</details></section>"
     )
 
 
-def _grid(rows: Sequence[Row], prefix: str) -> str:
-    columns = [column for column in COLUMNS if not (prefix and column[2] == "failure_rate") and _used(rows, column[2])]
+def _grids(rows: Sequence[Row], prefix: str) -> str:
+    """Distances, and below them, where some row has any, the names of places: two tables that fit a page."""
+    columns = [c for c in DISTANCES if _used(rows, c.key) and not (prefix and c.key == "failure_rate")]
+    named = [c for c in PLACES if _used(rows, c.key)]
+    return _grid(rows, prefix, columns) + (_grid(rows, prefix, named) if named else "")
+
+
+def _grid(rows: Sequence[Row], prefix: str, columns: Sequence[Column]) -> str:
     groups: dict[str, int] = {}
-    for group, *_ in columns:
-        groups[group] = groups.get(group, 0) + 1
+    for column in columns:
+        groups[column.group] = groups.get(column.group, 0) + 1
     top = "".join(
-        f'<th colspan="{span}" scope="colgroup"{_first(True, "wide" if span > 1 else "")}><span>{group}</span></th>'
+        f'<th colspan="{span}" scope="colgroup"{_class("first", "wide" if span > 1 else "")}><span>{group}</span></th>'
         for group, span in groups.items()
     )
-    firsts = {next(c[2] for c in columns if c[0] == group) for group in groups}
-    heads = "".join(f'<th scope="col"{_first(c[2] in firsts)}>{c[1]}</th>' for c in columns)
-    best = {key: _best(rows, prefix + key, less) for _, _, key, _, less in columns}
+    firsts = {next(c.key for c in columns if c.group == group) for group in groups}
+    heads = "".join(f'<th scope="col"{_class("first" if c.key in firsts else "")}>{c.head}</th>' for c in columns)
+    best = {c.key: _best(rows, prefix + c.key, c.less) for c in columns}
     body = "".join(
-        f'<tr><th scope="row">{escape(row.stage)}</th>'
-        + "".join(_cell(row, prefix + key, show, best[key], key in firsts) for _, _, key, show, _ in columns)
+        f'<tr{_class("quiet" if row.summary.get("failure_rate") == 1 else "")}><th scope="row">{escape(row.stage)}</th>'
+        + "".join(_cell(row, prefix, c, best[c.key], c.key in firsts) for c in columns)
         + "</tr>"
         for row in rows
     )
@@ -89,9 +113,9 @@ def _used(rows: Sequence[Row], key: str) -> bool:
     return not key.endswith("_acc") or any(not np.isnan(row.summary.get(key, np.nan)) for row in rows)
 
 
-def _first(is_first: bool, also: str = "") -> str:
-    """The class attribute of a cell: `first` of its column group, and whatever `also` says."""
-    classes = " ".join(name for name in ("first" if is_first else "", also) if name)
+def _class(*names: str) -> str:
+    """The class attribute, where there is any name."""
+    classes = " ".join(name for name in names if name)
     return f' class="{classes}"' if classes else ""
 
 
@@ -103,11 +127,13 @@ def _best(rows: Sequence[Row], key: str, less: bool | None) -> float:
     return min(values) if less else max(values)
 
 
-def _cell(row: Row, key: str, show: Show, best: float, is_first: bool) -> str:
+def _cell(row: Row, prefix: str, column: Column, best: float, is_first: bool) -> str:
+    key = prefix + column.key
     value = float(row.summary.get(key, np.nan))
-    low, high = row.intervals.get(key, (np.nan, np.nan))
-    interval = "" if np.isnan(low) or show(value) == MISSING else f"<small>{show(low)}–{show(high)}</small>"
-    return f"<td{_first(is_first, 'best' if value == best else '')}>{show(value)}{interval}</td>"
+    shown, interval = with_interval(column.show, value, *row.intervals.get(key, (np.nan, np.nan)))
+    small = f"<small>{interval}</small>" if interval else ""
+    classes = _class("first" if is_first else "", "best" if value == best else "")
+    return f'<td{classes} data-label="{column.label}">{shown}{small}</td>'
 
 
 _GROUP_COLUMNS = (
@@ -150,7 +176,8 @@ def with_interval(show: Show, value: float, low: float, high: float) -> tuple[st
     """A cell: the number, with its interval in small print."""
     if np.isnan(value):
         return MISSING, ""
-    return show(value), "" if np.isnan(low) else f"{show(low)}–{show(high)}"
+    no_width = np.isnan(low) or show(low) == show(high)  # 20,015 to 20,015 says nothing
+    return show(value), "" if no_width else f"{show(low)}–{show(high)}"
 
 
 def plain_table(heads: Sequence[str], rows: Iterable[Sequence]) -> str:
@@ -158,7 +185,9 @@ def plain_table(heads: Sequence[str], rows: Iterable[Sequence]) -> str:
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads[1:])
     body = []
     for name, *cells in rows:
-        shown = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
+        shown = "".join(
+            f'<td data-label="{escape(label)}">{_text(cell)}</td>' for label, cell in zip(heads[1:], cells, strict=True)
+        )
         body.append(f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>')
     return (
         f'<div class="scroll" tabindex="0"><table class="numbers short"><thead><tr><th scope="row">{escape(heads[0])}'
@@ -191,7 +220,7 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     )  # fmt: skip
     rows = []
     for name, differences in pairs.items():
-        cells = "".join(_difference(differences.get(key), factor, digits) for _, key, factor, digits in columns)
+        cells = "".join(_difference(head, differences.get(key), *form) for head, key, *form in columns)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h, *_ in columns)
     return (
@@ -201,11 +230,11 @@ def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     )
 
 
-def _difference(d: Difference | None, factor: float, digits: int) -> str:
+def _difference(label: str, d: Difference | None, factor: float, digits: int) -> str:
     if d is None or np.isnan(d.value):
-        return f"<td>{MISSING}</td>"
+        return f'<td data-label="{label}">{MISSING}</td>'
     value, low, high = (f"{factor * v:+,.{digits}f}".replace("-", "−") for v in (d.value, d.low, d.high))
-    return f"<td{' class=best' if d.clear else ''}>{value}<small>{low} to {high}</small></td>"
+    return f'<td{_class("best" if d.clear else "")} data-label="{label}">{value}<small>{low} to {high}</small></td>'
 
 
 def reliability_html(rows: Sequence[tuple[str, float | None, float, float, float, float]]) -> str:

@@ -1,11 +1,16 @@
 """A self-contained HTML page, and text and numbers as HTML; whatever a model wrote goes through `escape`."""
 
+import base64
+import hashlib
 import html
 import math
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
+
+from geospot.report.atlas import outlines_svg
 
 MISSING = "–"
 # Colours of the map and of the examples: style classes d0 to d4, each up to its bound, the bound included.
@@ -54,37 +59,55 @@ def distance_class(distance_km: float) -> str:
     return f"d{sum(distance_km > bound for bound in DISTANCE_BOUNDS_KM)}"
 
 
-# All text is escaped; should some not be, this forbids the browser to run or fetch anything.
-CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
 def write_page(
     path: str | Path,
     *,
     title: str,
     sections: Sequence[tuple[str, str]],
     notes: Sequence[str] = (),
+    lead: str = "",
+    top: str = "",
     kicker: str = "geospot report",
 ) -> Path:
-    """Write a page of (heading, HTML) sections, those without content left out; whole or not at all."""
+    """Write a page of (heading, HTML) sections, those without content left out; whole or not at all.
+
+    `lead` says in plain text, for a reader who knows none of the metrics, what was found; it is the page's description,
+    too. `top` is HTML between the lead and the sections; `notes` are paragraphs of plain text in smaller print.
+    """
     body = "".join(f"<section><h2>{heading}</h2>{content}</section>" for heading, content in sections if content)
-    lead = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{_style()}</style></head>'
-        f'<body><main><header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>{lead}</header>'
-        f"{body}</main>"
-        "</body></html>\n"
-    )
+    said = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    said += "".join(f'<p class="muted">{escape(note)}</p>' for note in notes)
+    text = _document(title, lead, f"{said}</header>{top}{body}", kicker)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
 
 
-def _style() -> str:
-    return resources.files("geospot.report").joinpath("style.css").read_text(encoding="utf-8")
+def _document(title: str, description: str, content: str, kicker: str) -> str:
+    """The whole file. The style sheet, the outlines of countries and the script of the maps are part of it."""
+    maps = '<div class="frame"' in content
+    script = _resource("map.js") if maps else ""
+    about = f'<meta name="description" content="{escape(description)}">' if description else ""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>{about}'
+        f"<style>{_resource('style.css')}</style></head><body>{outlines_svg() if maps else ''}"
+        f'<main><header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>{content}</main>'
+        f"{f'<script>{script}</script>' if maps else ''}</body></html>\n"
+    )
+
+
+def _policy(script: str) -> str:
+    """All text is escaped; should some not be, this forbids the browser to fetch anything or run another script."""
+    allowed = f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed if script else ''}"
+
+
+@cache
+def _resource(name: str) -> str:
+    return resources.files("geospot.report").joinpath(name).read_text(encoding="utf-8")

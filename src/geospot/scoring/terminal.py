@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from geospot.progress import table
+from geospot.progress import Quiet, table
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import LOCATED, STATED, TITLES, Difference, Group
 
@@ -17,13 +17,20 @@ def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> di
     """The main metrics of one evaluation as the cells of one line."""
     low, high = intervals.get("median_km", (NAN, NAN))
     cells = {title: name, "median km": f"{summary['median_km']:.0f}", "95 % interval": f"{low:.0f} to {high:.0f}"}
+    if high - low < 0.5:  # 20,015 to 20,015 says nothing
+        cells["95 % interval"] = "–"
     cells |= {"mean km": f"{summary['mean_km']:.0f}", "score": f"{summary['geoguessr_score']:.0f}"}
     for radius in RADII[1:]:
         cells[f"<{radius}km"] = f"{100 * summary[f'acc_{radius}km']:.1f}%"
     for key in ("text_country_acc", "text_region_acc", "text_city_acc"):
         share = summary[key]
         cells[TITLES[key]] = "–" if share != share else f"{100 * share:.1f}%"  # no answer of them all names one
-    return cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}
+    return _stepped_back(cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}, summary)
+
+
+def _stepped_back(cells: dict, summary: Mapping) -> dict:
+    """The row of a model none of whose answers could be read is shown dim: its numbers are those of no answer."""
+    return Quiet(cells) if summary["failure_rate"] == 1 else cells
 
 
 def metrics_table(evaluations: Sequence[Evaluation], title: str = "model") -> str:
@@ -33,7 +40,7 @@ def metrics_table(evaluations: Sequence[Evaluation], title: str = "model") -> st
     text = table(far)
     if any(len(row) > 1 for row in places):
         columns = list(dict.fromkeys(key for row in places for key in row))
-        text += "\n\n" + table({key: row.get(key, "–") for key in columns} for row in places)
+        text += "\n\n" + table(type(row)({key: row.get(key, "–") for key in columns}) for row in places)
     return text
 
 
@@ -41,7 +48,8 @@ def _distances(title: str, name: str, summary: Mapping, intervals: Mapping) -> d
     cells = {title: name, "n": f"{summary['n']:.0f}", "failed": f"{100 * summary['failure_rate']:.1f}%"}
     for key, head in (("median_km", "median km"), ("mean_km", "mean km"), ("geoguessr_score", "score")):
         cells[head] = _with_interval(summary, intervals, key, 1, 0)
-    return cells | {f"<{r}km": _with_interval(summary, intervals, f"acc_{r}km", 100, 1) for r in RADII}
+    cells |= {f"<{r}km": _with_interval(summary, intervals, f"acc_{r}km", 100, 1) for r in RADII}
+    return _stepped_back(cells, summary)
 
 
 def _places(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
@@ -49,7 +57,7 @@ def _places(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict
     for key in (f"{level}_acc" for level in (*LOCATED, *STATED)):
         if not np.isnan(summary.get(key, NAN)):
             cells[TITLES[key]] = _with_interval(summary, intervals, key, 100, 1)
-    return cells
+    return _stepped_back(cells, summary)
 
 
 def _with_interval(summary: Mapping, intervals: Mapping, key: str, factor: float, digits: int) -> str:
@@ -59,7 +67,8 @@ def _with_interval(summary: Mapping, intervals: Mapping, key: str, factor: float
     low, high = intervals.get(key, (NAN, NAN))
     sign = "%" if factor == 100 else ""
     text = f"{factor * value:.{digits}f}{sign}"
-    return text if np.isnan(low) else f"{text} [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+    ends = [f"{factor * end:.{digits}f}" for end in (low, high)]
+    return text if np.isnan(low) or ends[0] == ends[1] else f"{text} [{', '.join(ends)}]"
 
 
 def answered_line(evaluation: Evaluation) -> str:
@@ -102,11 +111,12 @@ def group_table(title: str, groups: Iterable[Group]) -> str:
     rows = []
     for group in groups:
         s, i = group.summary, group.intervals
-        row = {title: group.name, "n": f"{s['n']:.0f}", "median km": _with_interval(s, i, "median_km", 1, 0)}
+        row = {title: group.name, "n": f"{s['n']:.0f}", "failed": f"{100 * s['failure_rate']:.1f}%"}
+        row["median km"] = _with_interval(s, i, "median_km", 1, 0)
         row["score"] = _with_interval(s, i, "geoguessr_score", 1, 0)
         row |= {head: _with_interval(s, i, key, 100, 1) for key, head in
                 (("acc_25km", "<25km"), ("acc_750km", "<750km"), (GEO_COUNTRY, TITLES[GEO_COUNTRY]))}  # fmt: skip
-        rows.append(row | {"failed": f"{100 * s['failure_rate']:.1f}%"})
+        rows.append(row)
     return table(rows)
 
 
