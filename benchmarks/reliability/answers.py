@@ -4,8 +4,9 @@
 
 An author knows that a picture is from one of two places. Honest answers name one of them; a mutated answer is such a
 one in some writing, cut, doubled, spliced with the other place's or sprinkled with what breaks parsers. Its mean reward
-over the two places must not exceed that of the best honest answer, with or without a region. One that names a single place, and
-lies within a kilometre of it, is honest, whatever it earns: beside a border its other digits may earn a little more.
+over the two places must not exceed that of the best honest answer, with or without a region. An answer that names a
+single place and lies within a kilometre of it is honest whatever it earns: beside a border its other digits may earn a
+little more.
 """
 
 import argparse
