@@ -15,6 +15,8 @@ from geospot.pictures import (
     decode_image,
     fitted_size,
     image_size,
+    position_in_xmp,
+    position_of,
     prepare_picture,
     read_file,
     read_header,
