@@ -15,6 +15,8 @@ from geospot.pictures import (
     decode_image,
     fitted_size,
     image_size,
+    position_in_xmp,
+    position_of,
     prepare_picture,
     read_file,
     read_header,
@@ -424,3 +426,28 @@ def test_cut_off_pictures_are_unreadable(share, kind):
 def test_a_strip_is_refused():
     with pytest.raises(BadSample, match="too narrow: 3000x10"):
         prepare_picture(encoded(Image.new("RGB", (3000, 10)), "PNG"))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\x28\xb5\x2f\xfd" + b"\0" * 40, "zstd"),
+        (b"BZh91AY" + b"\0" * 40, "bzip2"),
+        (b"7z\xbc\xaf\x27\x1c" + b"\0" * 40, "7z"),
+    ],
+)
+def test_packed_files_in_pictures_places_are_named(data, says):
+    with pytest.raises(BadSample, match=says):
+        prepare_picture(data)
+
+
+def test_positions_that_only_drones_and_old_cameras_write():
+    drone = '<x drone-dji:GpsLatitude="-33.8567" drone-dji:GpsLongtitude="+151.2153"/>'
+    assert position_in_xmp(drone) == (-33.8567, 151.2153)
+    assert position_in_xmp(drone.replace("+", "")) is None  # a number without its sign says no hemisphere
+    spaced = 'exif:GPSLatitude="33, 51.402S" exif:GPSLongitude="151 12.918 E"'
+    assert position_in_xmp(spaced) == pytest.approx((-33.8567, 151.2153))
+    nan = float("nan")
+    assert position_of({1: "S", 2: (33.8567, nan, nan), 3: "E", 4: (151.2153, nan, nan)}) == (-33.8567, 151.2153)
+    with pytest.raises(BadSample):  # whole degrees alone are half a country
+        position_of({1: "S", 2: (33, nan, nan), 3: "E", 4: (151, nan, nan)})

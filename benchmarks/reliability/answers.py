@@ -4,7 +4,9 @@
 
 An author knows that a picture is from one of two places. Honest answers name one of them; a mutated answer is such a
 one in some writing, cut, doubled, spliced with the other place's or sprinkled with what breaks parsers. Its mean reward
-over the two places must not exceed that of the best honest answer, with or without a region.
+over the two places must not exceed that of the best honest answer, with or without a region. An answer that names a
+single place and lies within a kilometre of it is honest whatever it earns: beside a border its other digits may earn a
+little more.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import numpy as np
 import geospot.answer.parse
 from geospot._version import __version__
 from geospot.answer import Answer, format_answer, parse_answer
+from geospot.earth.distance import haversine_km
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.progress import Progress, table
@@ -144,11 +147,13 @@ def chunk_of(number: int, count: int, seed: int) -> dict[str, object]:
     by_form = [mean_reward([parse_answer(text) for text in column], authors, progress) for column in written]
     best = dict(zip(authors, np.max(by_form, axis=0), strict=True))
     honest = np.array([best[pair] for pair in pairs])
-    above = np.flatnonzero(earned > honest + 1e-9).tolist()
+    more = np.flatnonzero(earned > honest + 1e-9).tolist()
+    above = [i for i in more if not any(is_honest(answers[i], place) for place in pairs[i])]
     return {
         "answers": count, "raised": raised, "read": sum(answer.ok for answer in answers), "parse_s": parse_s,
         "above": [{"text": texts[i], "earned": earned[i], "honest": honest[i], "known": [p.city for p in pairs[i]]}
                   for i in above],
+        "honest_above": len(more) - len(above),
         "share": float(np.max(earned / honest)), "mean": float(np.sum(earned)), "honest": float(np.sum(honest)),
     }  # fmt: skip
 
@@ -157,6 +162,12 @@ def mean_reward(answers: list[Answer], pairs: list[tuple[Place, Place]], progres
     """The mean reward (N,) of each answer over the two places of its author."""
     totals = [reward_parts(answers, [pair[i] for pair in pairs], progress, CONFIG).total for i in (0, 1)]
     return np.mean(totals, axis=0)
+
+
+def is_honest(answer: Answer, place: Place, km: float = 1.0) -> bool:
+    """Whether an answer means one place: its labels are the place's and its coordinates lie within `km` of it."""
+    labels = all(getattr(answer, name) in (None, getattr(place, name)) for name in ("city", "region", "country"))
+    return labels and answer.ok and float(haversine_km(answer.lat, answer.lon, place.lat, place.lon)) <= km
 
 
 def timings() -> list[dict[str, object]]:
@@ -190,19 +201,22 @@ def main() -> None:
         for part in pool.map(chunk_of, *jobs) if arguments.workers > 1 else map(chunk_of, *jobs):
             done.append(part)
             bar.advance(part["answers"])
-    total = {key: sum(part[key] for part in done) for key in ("answers", "read", "parse_s", "mean", "honest")}
+    total = {
+        key: sum(part[key] for part in done) for key in ("answers", "read", "parse_s", "mean", "honest", "honest_above")
+    }
     raised, above = ([item for part in done for item in part[key]] for key in ("raised", "above"))
     lengths = timings()
     facts = {
         "benchmark": "reliability_answers", "date": time.strftime("%Y-%m-%d"), "device": f"{os.cpu_count()} cores",
         "geospot": __version__, "seed": arguments.seed, "answers": total["answers"], "read": total["read"],
-        "raised": len(raised), "above_honest": len(above), "most_of_honest": max(part["share"] for part in done),
+        "raised": len(raised), "above_honest": len(above),
+        "honest_above": total["honest_above"], "most_of_honest": max(part["share"] for part in done),
         "mean_reward": total["mean"] / total["answers"], "mean_honest": total["honest"] / total["answers"],
         "parse_us": 1e6 * total["parse_s"] / total["answers"], "seconds": round(time.perf_counter() - start, 1),
         "last_doubling_most": max(row["last doubling"] for row in lengths), "lengths": lengths,
         "examples": (raised + above)[:20],
     }  # fmt: skip
-    print(table([{key: facts[key] for key in list(facts)[5:13]}]))
+    print(table([{key: facts[key] for key in list(facts)[5:14]}]))
     print(table(lengths))
     print("Seconds of CPU by length; a doubling that takes 2 times as long is linear.")
     print(json.dumps(facts))

@@ -306,6 +306,10 @@ _FOREIGN = (
     (b"\x04\x22\x4d\x18", "packed by lz4", "unpack it with unlz4"),
     (b"PK\x03\x04", "a zip archive", "unpack it with unzip"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it"),
+    (b"\x1f\x9d", "packed by compress", "unpack it with uncompress"),
+    (b"/annex/objects/", "a git-annex pointer", "run git annex get"),
+    (b"<?xml", "an XML file", "fetch the file itself; it may say why it came in its place"),
 )
 _PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype html|html|head|body)", re.IGNORECASE | re.DOTALL

@@ -17,7 +17,7 @@ from made import jpeg
 from geospot.data.fields import Columns
 from geospot.data.records import Record, Skip
 from geospot.data.samples import Sample, SkipCounter, read_sample
-from geospot.data.sources import open_source
+from geospot.data.sources import open_source, webdataset
 from geospot.data.stream import read_places
 from geospot.data.tar import pack_samples, read_group, read_groups, split_name
 from geospot.earth.place import Place
@@ -279,6 +279,11 @@ def test_a_hostile_header_is_bounded_counted_and_the_rest_is_read(tmp_path, kind
         (lzma.compress(bytes(1024)), "packed by xz"),
         (b"\x28\xb5\x2f\xfd" + bytes(100), "packed by zstd"),
         (b"PK\x03\x04" + bytes(100), "a zip archive"),
+        (b"/annex/objects/SHA256E-s1--a.tar\n", "a git-annex pointer"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML file"),
+        (b"Rar!\x1a\x07\0", "a RAR archive"),
+        (b"Access to this data set is restricted", "a text of 37 bytes that begins with"),
+        (b'{"error": "gated"}\n', "a text of 19 bytes that begins with"),
     ],
 )
 def test_what_is_no_tar_is_called_what_it_is(tmp_path, data, says):
@@ -295,3 +300,11 @@ def test_a_folder_of_packed_shards_is_told_to_unpack_them(tmp_path):
     (tmp_path / "0.tar.gz").write_bytes(gzip.compress(shard(places(1))))
     with pytest.raises(DataError, match=r"no \.tar file, but 1 packed ones such as 0\.tar\.gz: unpack them"):
         open_source(str(tmp_path))
+
+
+def test_photos_beside_a_packed_copy_of_them_are_photos(tmp_path):
+    (tmp_path / "photos.tar.gz").write_bytes(b"\x1f\x8b\x08\x00")
+    assert webdataset.matches(str(tmp_path))
+    (tmp_path / "48.85,2.35.jpg").write_bytes(jpeg(0))
+    assert not webdataset.matches(str(tmp_path))
+    assert webdataset.matches("shards/0.tgz")

@@ -49,11 +49,16 @@ def _one_for_one() -> dict[int, str]:
 
 
 _PLAIN = _one_for_one()
+# North in Hungarian and Lithuanian, whose letters would become E and S.
+_NORTH = re.compile(r"(?:(?<=[0-9°º˚'′″\"])|(?<=[0-9°º˚'′″\"] ))[ÉŠ](?!\w)")
 
 
 def plain(text: str) -> str:
     """The text with full-width digits, Unicode dashes, primes and spaces as ASCII; same length as the input."""
-    return text.translate(_PLAIN)
+    flat = text.translate(_PLAIN)
+    for match in _NORTH.finditer(text) if "É" in text or "Š" in text else ():
+        flat = f"{flat[: match.start()]}N{flat[match.end() :]}"
+    return flat
 
 
 _NUMBER = r"(?>(?:[0-9]++(?:[{point}][0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)"
@@ -63,10 +68,15 @@ _NEUTRAL = "\ue0b0\ue0b1"  # "latitude" and "longitude" behind a number: the axi
 # A lower-case e before a number is the "and" of Portuguese and Italian.
 _HEMISPHERE = rf"(?:[NSEWnsw{_NEUTRAL}]|e(?![ \t]?[+-]?[0-9])|(?i:north|south|east|west))(?![A-Za-z])"
 _CAPITAL = rf"(?:[NSEW{_NEUTRAL}]|(?i:north|south|east|west))(?![A-Za-z])"
-_DEGREE = rf"{_PAD}(?:°|(?i:degrees?|degs?)|d(?=[ \t]?[0-9]))"
+_DEGREE = rf"{_PAD}(?:°|(?i:degrees?|degs?)\.?|d(?=[ \t]?[0-9]))"
 # Single letters are case-sensitive: "24s" are seconds, "24S" is south.
 _MINUTE = rf"{_PAD}(?:\\?'(?!')|(?i:minutes?|mins?)|m(?![a-z]))"
 _SECOND = rf"""{_PAD}(?:\\?"|''|(?i:seconds?|secs?)|s(?![a-z]))"""
+
+
+# Minutes and seconds may lack their marks before a hemisphere (51° 13.2 N), behind one also before an end.
+_MARKED = rf"(?=[ \t]{{0,16}}\(?{_CAPITAL})"
+_ENDED = r"(?=[ \t]{0,3}(?:[,;)\n/|&]|\Z|[NSEW]))"
 
 
 def _coordinate(tag: str, point: str) -> str:
@@ -77,41 +87,74 @@ def _coordinate(tag: str, point: str) -> str:
     number = _NUMBER.format(point=point)
     return rf"""(?>(?:(?P<{tag}pre>{_HEMISPHERE}|[nsew](?=[ \t]?[0-9]))[ \t]{{0,16}}:?[ \t]{{0,2}})?
         (?P<{tag}sign>[+-])?[ \t]?(?P<{tag}deg>{number})
-        (?:{_DEGREE}(?:[ \t]{{0,2}}(?P<{tag}min>{number}){_MINUTE}
-            (?:[ \t]{{0,2}}(?P<{tag}sec>{number}){_SECOND})?)?)?
-        (?({tag}pre)|(?:[ \t]{{0,20}}\(?(?P<{tag}post>{_HEMISPHERE}|O(?![\w'])))?))"""
+        (?:{_DEGREE}(?:[ \t]{{0,2}}(?P<{tag}min>{number})(?:{_MINUTE}|{_MARKED}|(?({tag}pre){_ENDED}|(?!)))
+            (?:[ \t]{{0,2}}(?P<{tag}sec>{number})(?:{_SECOND}|{_MARKED}|{_ENDED}))?)?)?
+        (?({tag}pre)|(?:[ \t]{{0,20}}(?:[(\[]|,[ ]?(?=[NSEW][ \t]*(?:\n|\Z)))?
+            (?P<{tag}post>{_HEMISPHERE}|O(?![\w'])))?))"""
 
 
 # A comma with no space behind it is a decimal comma in the first pattern and the separator in the second.
-_BETWEEN_COMMAS = r"""(?:\s{0,4}(?:[;/|&]|(?i:and|und|et|ed|en|och|og|ve|y|e|i|и|و|和|と)(?![^\W0-9_]))\s{0,4}
+_ABOUT = r"(?:[~≈][ ]?)?"
+_BETWEEN_COMMAS = r"""(?:\s{0,4}(?:[;/|&]|(?:(?i:and|und|et|ed|en|och|og|ve|и)|[yeiو和と])(?![^\W0-9_]))\s{0,4}
     |\s{0,4},\s{1,20}|\s{1,4},|(?<=[A-Za-z°'"]),|[ \t]{1,18})"""
 _ONE = re.compile(_coordinate("a", ".,"), re.VERBOSE)
 _PAIRS = (
-    re.compile(_coordinate("a", ".,") + _BETWEEN_COMMAS + _coordinate("b", ".,"), re.VERBOSE),
-    re.compile(_coordinate("a", ".") + r"\s{0,4},\s{0,20}" + _coordinate("b", "."), re.VERBOSE),
+    re.compile(_coordinate("a", ".,") + _BETWEEN_COMMAS + _ABOUT + _coordinate("b", ".,"), re.VERBOSE),
+    re.compile(_coordinate("a", ".") + r"\s{0,4},\s{0,20}" + _ABOUT + _coordinate("b", "."), re.VERBOSE),
 )
+# A letter of a hemisphere in nobody knows which language.
+_UNKNOWN_SIDE = r"(?<=[°'\"])[ \t]{0,2}[(\[]?[A-ZØÖÆÀ-ß\u0391-\u03a9\u0410-\u042f](?!\w)(?=[ \t]*(?:[,;.)\]\n|]|\Z))"
+_LONE_SIDE = re.compile(_UNKNOWN_SIDE)
 # What must not follow: the rest of a number ("1.2.3"), another value (a range is a hedge), a second hemisphere.
-_REST = re.compile(rf"[.,]?[0-9]|[A-Za-z]|[ \t]?(?:-|/|to\b|or\b)?[ \t]?[0-9]|[ \t]{{1,2}}{_CAPITAL}")
+_REST = re.compile(
+    rf"[.,:]?[0-9]|[A-Za-z]|[ \t]?(?:-|/|to\b|or\b)?[ \t]?[0-9]|[ \t]{{1,2}}{_CAPITAL}|-(?=\s|\Z)|{_UNKNOWN_SIDE}"
+)
 # "1,035 m": the comma of thousands, and what is measured in metres or people. Neither makes a pair.
 _THOUSANDS = re.compile(
     r"[+-]?[0-9]{1,3}(?:(?:,[0-9]{3})++(?:\.[0-9]++)?|(?:[' ][0-9]{3})++)(?![0-9])(?!\.?[0-9]*[,;] ?[+-]?[0-9])"
 )
 _UNIT = re.compile(
     r"[ \t]{0,3}-?(?:(?i:k?m²?|cm|mm|ft|feet|foot|mi|miles?|yards?|(?:kilo)?met(?:er|re|ro)s?|metri|ha|acres?"
+    r"|min(?:ute)?s?|h(?:ou)?rs?|days?|weeks?|months?|of|(?:and|to|or)(?=\ [0-9])"
     r"|people|inhabitants|residents|habitant(?:e?s)?|einwohner|percent|per\ cent|years?|euros?|dollars?|°[CF])"
     r"(?![^\W_])|%|€|\$|£|м(?![^\W_])|км(?![^\W_])|米|公里|人)"
 )
 _GAP = re.compile(
     r"""[\s"'*_`\\~≈≃≅→⇒=:$|(\[{为為是约約在はが약은는]{0,40}"""
-    r"""(?:(?i:is|are|at|of|about|around|approximately|approx\.?|roughly|circa|ca\.|est|es|ist|sind|son|sont|sono"""
+    r"""(?:(?i:is|are|be|to be|(?:would|could|may|might) be|likely|probably|near"""
+    r"""|at|of|about|around|approximately|approx\.?|roughly|circa|ca\.|est|es|ist|sind|son|sont|sono"""
     r"""|betragt|etwa|rund|environ|aproximadamente|approximativement|cerca de|de|di|da|около|примерно|составляет"""
     r"""|equals?|yaklasik|هو|هي|حوالي)[\s:*_`~≈(]{1,6}){0,3}[≈~(]?"""
 )
 
 
+# Parts that spaces, hyphens or colons part: 51 13 12 N, N51 13.200, 51:13:12.
+_SIXTY, _FRACTION = "[0-5]?[0-9]", r"\.[0-9]{1,9}"
+_FRESH, _THEN_SIDE = r"(?<![\w.,:+-])([0-9]{1,3})()", r"(?=[ ]?[NSEW](?![A-Za-z]))"
+_SIDE_FIRST, _THEN_END = r"(?<![A-Za-z0-9])([NSEW])([ ]?[0-9]{1,3})", r"(?![\w.])(?![ ]?[NSEW](?![ ]?[0-9]))"
+_PARTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"{_FRESH}[ -]({_SIXTY})[ -]({_SIXTY}(?:{_FRACTION})?){_THEN_SIDE}",
+        rf"{_FRESH}[ -]({_SIXTY}{_FRACTION})(){_THEN_SIDE}",
+        rf"{_SIDE_FIRST}[ ]({_SIXTY})[ ]({_SIXTY}(?:{_FRACTION})?){_THEN_END}",
+        rf"{_SIDE_FIRST}[ ]({_SIXTY}{_FRACTION})(){_THEN_END}",
+        rf"(?<![\w.:])([0-9]{{1,3}})():([0-5][0-9]):([0-5][0-9](?:{_FRACTION})?)(?:(?![\w:])|(?=[NSEW](?![A-Za-z])))",
+    )
+)
+
+
+def mark_parts(flat: str) -> str:
+    """A plain text with degrees and minutes that only a space, hyphen or colon ends marked; of the same length."""
+    for pattern in _PARTS:
+        flat = pattern.sub(lambda m: f"{m[1]}{m[2]}°{m[3]}" + (f"'{m[4]}" if m[4] else ""), flat)
+    return flat
+
+
 def _bare_half() -> str:
     digits = r"[0-9]++(?:[.,][0-9]++)?+"
-    middle = rf"[+-]?{digits}(?:{_DEGREE}(?:[ \t]{{0,2}}{digits}{_MINUTE}(?:[ \t]{{0,2}}{digits}{_SECOND})?)?)?"
+    minutes = rf"[ \t]{{0,2}}{digits}(?:{_MINUTE}(?:[ \t]{{0,2}}{digits}(?:{_SECOND})?)?)?+"
+    middle = rf"[+-]?{digits}(?:{_DEGREE}(?:{minutes})?)?"
     return rf"(?:{_CAPITAL}[ \t]{{0,2}}{middle}|{middle}[ \t]{{0,20}}{_CAPITAL})"
 
 
@@ -201,6 +244,8 @@ def read_pair(text: str, lon_first: bool = False) -> tuple[float | str, float | 
         return None
     if _UNIT.match(text, match.end()) or (text[start - 1 : start] != "[" and _THOUSANDS.match(text, start)):
         return None
+    if _LONE_SIDE.match(text, match.end()):
+        return NOT_A_NUMBER, NOT_A_NUMBER
     # "48,85,2,35" has no separator to tell from its decimal commas, and "1.2.3" is no number.
     if re.compile(r"\.?[0-9]" if "." in match[0] else r"[.,]?[0-9]").match(text, match.end()):
         return NOT_A_NUMBER, NOT_A_NUMBER

@@ -59,14 +59,16 @@ _NAMES = (
     rf"|(?P<region>region|state|province|prefecture|admin_?1|{KEYS['region']})|(?P<country>country|nation|{KEYS['country']})"
 )
 _SUFFIX = (
-    r"(?:[ _-](?:name|deg|degrees|decimal|dd|guess|estimate|estimation|prediction|predicted|value|coordinate|answer"
+    r"(?:[ _-](?:in[ ](?:decimal[ ])?degrees|north|south|east|west|norte|sur|sul|este|oeste|leste|nord|sud|ouest"
+    r"|est|ovest|name|deg|degrees|decimal|dd|guess|estimate|estimation|prediction|predicted|value|coordinate|answer"
     r"|wgs84|code|of[ ](?:the[ ])?(?:place|photo|picture|image|location|camera|scene|site|shot))){0,2}"
 )
 _OWN = f"[{''.join(KEYS.values())}]"
 _BEGINS, _ENDS = rf"(?:(?<![^\W_])|(?={_OWN}))", rf"(?:(?![^\W_])|(?<={_OWN}))"
 _KEY_TEXT = (
     rf"""["'*_`\\]{{0,4}}{_BEGINS}(?:{_NAMES}){_SUFFIX}(?:[ ]?/[ ]?[a-z]{{1,15}}){{0,2}}"""
-    rf"""{_ENDS}\.?(?:[ \t]{{0,20}}(?:\([^()\n]{{0,40}}\)|\[[a-z ,/]{{3,40}}\]))?[)\]]?["'*_`\\ \t]{{0,24}}[:=]?"""
+    rf"""{_ENDS}\.?(?:[ \t]{{0,20}}(?:\([^()\n]{{0,40}}\)|\[[a-z ,/]{{3,40}}\]))?[)\]]?["'*_`\\ \t]{{0,24}}"""
+    r"(?:[-=]>|[:=])?"
 )
 _KEY = re.compile(_KEY_TEXT, re.IGNORECASE)
 # Each part says first with which characters it can begin, so that most of a text is passed over quickly.
@@ -122,8 +124,9 @@ def _value_start(text: str, match: re.Match) -> int:
     holds_value = note and kind not in _LABELS and re.search(r"[0-9]", note[1])  # "Coordinates (48.9, 2.3)"
     if holds_value and isinstance(_read_numbers(kind, note[1]), float | tuple):
         return match.start() + note.start()
-    dash = match[0][-1] not in ":=" and text.startswith("- ", match.end())
-    return match.end() + 2 * dash
+    if match[0][-1] in ":=>":
+        return match.end()
+    return match.end() + (2 if text.startswith(("- ", ", (", ", ["), match.end()) else 0)
 
 
 def _is_field(text: str, match: re.Match) -> bool:
@@ -131,7 +134,7 @@ def _is_field(text: str, match: re.Match) -> bool:
     kind, end = match.lastgroup, match.end()
     if kind == "bare":  # "I took 5 N to 10 E" is no place
         return bool(_DEGREES_OR_DECIMALS.search(match[0]))
-    if kind in ("line", "final", "link", "standard") or match[0][-1] in ":=":
+    if kind in ("line", "final", "link", "standard") or match[0][-1] in ":=>":
         return True
     if _at_line_start(text, match) and _LINE_END.match(text, end):
         return True
@@ -218,7 +221,7 @@ def _read_label(raw: str, kind: str) -> tuple[str | None] | None:
         except ValueError:
             line = quoted[1]
     else:
-        line = _NEXT_KEY.split(line, maxsplit=1)[0]
+        line = _NEXT_KEY.split(line, maxsplit=1)[0].replace("\\'", "'")
     return (clean_label(line, kind),) if line.strip(_WRAPPING) else None
 
 
@@ -270,6 +273,8 @@ def _matches(text: str, flat: str) -> Iterator[tuple[str, int, object]]:
                 yield "object", match.start(), cleaned
         elif kind in _STRUCTURE or _is_field(flat, match):
             yield kind, match.start(), match
+        if kind == "pair" and (note := _NOTE.search(match[0])) and re.search(r"[a-zA-Z].{0,9}[0-9]", note[1]):
+            position = match.start() + note.start() + 1  # "Coordinates (lat 48.9, lon 2.3)"
 
 
 def _number_fields(flat: str, match: re.Match, end: int) -> Iterator[Found]:
@@ -296,13 +301,13 @@ def _number_fields(flat: str, match: re.Match, end: int) -> Iterator[Found]:
         read = _read_numbers("pair", value)
     value = read
     if value is not None:
-        firm = kind not in _BARE and match[0][-1] in ":=" and _at_line_start(flat, match)
+        firm = kind not in _BARE and match[0][-1] in ":=>" and _at_line_start(flat, match)
         yield Found(kind if kind in ("lat", "lon") else "pair", value, firm)
 
 
 def _side_beside(flat: str, match: re.Match) -> str:
     """The hemisphere that a key's note or the word before it names: "Longitude (W)", "west longitude"; "" for none."""
-    for word in reversed(re.findall(r"[^\W\d_]+", _note(match))):
+    for word in reversed(re.findall(r"[^\W\d_]+", _note(match) or match[0][len(match[match.lastgroup]) :])):
         if side := hemisphere(word):
             return side
     before = _BEFORE_KEY.search(flat[max(0, match.start() - 16) : match.start()])

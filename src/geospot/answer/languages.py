@@ -9,6 +9,9 @@ ones ("Land", "Breite") only as keys before a colon. Names are never read from t
 import re
 from collections.abc import Iterable
 
+from geospot.answer.coordinates import mark_parts
+from geospot.answer.letters import ONE_MEANING, letter_sides
+
 # One private character stands for the key of each kind of field; `plain` removes them from what a model writes.
 KEYS = dict(
     zip(("lat", "lon", "pair", "swapped", "city", "region", "country"), map(chr, range(0xE0A0, 0xE0A7)), strict=True)
@@ -20,21 +23,21 @@ PRIVATE = range(0xE0A0, 0xE0C0)
 # Words as `plain` leaves them: without the accents of Latin and Greek letters, but with ö and ø. One line a family:
 # Romance; German, Dutch, Nordic; Slavic; others in Latin letters; Greek; Arabic, Persian, Hebrew; Indian.
 _WORDS = {
-    "lat": "latitud|latitudine|latitudo|latituden"
+    "lat": "latitud|latitudine|latitudinea|latitudo|latituden|φ"
     "|breitengrad|breddegrad|breddgrad|breedtegraad"
     "|szerokosc|широта|широты|шырата"
-    "|enlem|leveysaste|leveyspiiri|szelesseg|szelessegi fok|vi do|lintang"
+    "|enlem|platums|platuma|gjeresia|leveysaste|leveyspiiri|szelesseg|szelessegi fok|vi do|lintang"
     "|πλατος|γεωγραφικο πλατος"
     "|خط العرض|دائرة العرض|عرض جغرافیایی|عرض جغرافيايي|عرض بلد|קו רוחב"
     "|अक्षांश|অক্ষাংশ",
-    "lon": "longitud|longitudine|longituden"
+    "lon": "longitud|longitudine|longitudinea|longituden|λ"
     "|langengrad|laengengrad|lengdegrad|længdegrad|langdgrad|lengtegraad"
     "|długosc|dlugosc|долгота|долготы|довгота|даўгата"
-    "|boylam|pituusaste|pituuspiiri|hosszusag|hosszusagi fok|kinh do|bujur"
+    "|boylam|garums|ilguma|gjatesia|pituusaste|pituuspiiri|hosszusag|hosszusagi fok|kinh do|bujur"
     "|μηκος|γεωγραφικο μηκος"
     "|خط الطول|طول جغرافیایی|طول جغرافيايي|طول بلد|קו אורך"
     "|देशांतर|देशान्तर|দ্রাঘিমাংশ",
-    "pair": "coordenadas|coordonnees|coordenadas gps|coordinate gps|coordonnees gps"
+    "pair": "coordenadas|coordonnees|coordenadas gps|coordinate gps|coordonnees gps|coordonate|coordonatele"
     "|koordinaten|koordinate|coördinaten|coordinaten|koordinater|koordinaatit"
     "|wspołrzedne|wspolrzedne|souradnice|suradnice|koordinatak|координаты|координати|каардынаты"
     "|koordinatlar|koordinat|toa do"
@@ -51,8 +54,11 @@ _WORDS = {
 }  # fmt: skip
 # Words that mean other things too: keys before a colon only.
 _WEAK = {
-    "lat": "breite|geographische breite|bredde|breedte|sirka|zemepisna sirka|ширина|عرض|رוחב|רוחב|العرض",
-    "lon": "lange|laenge|geographische lange|lengde|længde|langd|lengte|delka|zemepisna delka|дужина|طول|אורך|الطول",
+    "lat": "breite|geographische breite|bredde|breedte|sirka|zemepisna sirka|sirina"
+    "|geografska sirina|zemljepisna sirina|laius|laiuskraad|географска ширина|ширина|عرض|رוחב|רוחב|العرض",
+    "lon": "lange|laenge|geographische lange|lengde|længde|langd|lengte|delka|zemepisna delka|dlzka"
+    "|zemepisna dlzka|dolzina|zemljepisna dolzina|geografska dolzina|duzina|geografska duzina"
+    "|pikkus|pikkuskraad|дължина|географска дължина|дужина|географска дужина|طول|אורך|الطول",
     "pair": "ubicacion|localizacion|posicion|localisation|posizione|localizacao|posicao|standort|konum"
     "|posisjon|sijainti"
     "|местоположение|расположение|الموقع|מיקום|स्थान",
@@ -74,23 +80,27 @@ _UNSPACED = {
 _SIDES = {
     "N": "north(?:ern)?|norte|nord|norden|n[oö]rdliche?r?|noord|noorder|norr|kuzey|polnoc\\w{0,3}|połnoc\\w{0,3}"
     "|pohjoista|eszaki?|bac|utara|lu|nb|n\\. ?br\\.|s\\. ?s\\."
-    "|север\\w{0,4}|с\\. ?ш\\.?|сш|пн\\.? ?ш\\.?|північн\\w{1,3}|βορει\\w{1,2}|βορρα|شمال\\w{0,2}|צפון|उत्तर|উত্তর",
+    "|север\\w{0,4}|с\\. ?ш\\.?|сш|пн\\.? ?ш\\.?|північн\\w{1,3}|βορει\\w{1,2}|βορρα|شمال\\w{0,2}"
+    "|צפון|उत्तर|উত্তর|เหนือ|sever\\w{0,3}|sjever\\w{0,2}|ziemel\\w{0,2}|s\\. ?g\\. ?s\\.",
     "S": "south(?:ern)?|sur(?! [a-z])|sud|suden|sul|s[uü]dliche?r?|zuid|zuider|syd|s[oø]r|s[oö]der|guney"
     "|poludni\\w{0,3}|południ\\w{0,3}|etelaa?\\w{0,3}|deli|nam|selatan|ls|zb|s\\. ?br\\.|j\\. ?s\\."
-    "|юг\\w?|южн\\w{1,3}|ю\\. ?ш\\.?|юш|пд\\.? ?ш\\.?|південн\\w{1,3}|νοτι\\w{1,2}|νοτου|جنوب\\w{0,2}|דרום|दक्षिण|দক্ষিণ",
+    "|юг\\w?|южн\\w{1,3}|ю\\. ?ш\\.?|юш|пд\\.? ?ш\\.?|південн\\w{1,3}|νοτι\\w{1,2}|νοτου"
+    "|جنوب\\w{0,2}|דרום|दक्षिण|দক্ষিণ|ใต้|jug|jih|juzn\\w{1,3}|jizn\\w{1,2}|j\\. ?g\\. ?s\\.",
     "E": "east(?:ern)?|este|est(?! [a-z])|leste|ost|osten|[oö]stliche?r?|oost|ooster|[oöø]st|öster"
     "|dogu|wschod\\w{0,3}|itaista"
     "|keleti?|dong|timur|bt|ol|[oö]\\. ?l\\.|v\\. ?d\\."
-    "|восток\\w?|восточн\\w{1,3}|в\\. ?д\\.?|вд|сх\\.? ?д\\.?|східн\\w{1,3}|ανατολικ\\w{1,2}|شرق\\w{0,2}|מזרח|पूर्व|পূর্ব",
-    "W": "west(?:ern)?|oeste|ovest|ouest|westen|westliche?r?|wester|vast|vest|bati|zachod\\w{0,3}|lansi\\w{0,3}|lantta"
+    "|восток\\w?|восточн\\w{1,3}|в\\. ?д\\.?|вд|сх\\.? ?д\\.?|східн\\w{1,3}|ανατολικ\\w{1,2}"
+    "|شرق\\w{0,2}|מזרח|पूर्व|পূর্ব|ตะวันออก|vzhod\\w{0,3}|vychod\\w{0,2}|istok|istocn\\w{1,3}|изток"
+    "|источн\\w{1,3}|у\\. ?д\\.?|v\\. ?g\\. ?d\\.",
+    "W": "west(?:ern)?|oeste|ovest|ouest|westen|westliche?r?|wester|vast|vest|bati|zachod\\w{0,3}"
+    "|lansi\\w{0,3}|lantta"
     "|nyugati?|tay|barat|bb|wl|w\\. ?l\\.|z\\. ?d\\."
-    "|запад\\w?|западн\\w{1,3}|з\\. ?д\\.?|зд|зх\\.? ?д\\.?|західн\\w{1,3}|δυτικ\\w{1,2}|غرب\\w{0,2}|מערב|पश्चिम|পশ্চিম",
+    "|запад\\w?|западн\\w{1,3}|з\\. ?д\\.?|зд|зх\\.? ?д\\.?|західн\\w{1,3}|δυτικ\\w{1,2}"
+    "|غرب\\w{0,2}|מערב|पश्चिम|পশ্চিম|ตะวันตก|zapad\\w{0,3}|z\\. ?g\\. ?d\\.",
 }  # fmt: skip
-# Letters for hemispheres other than N, S, E, W: Turkish, Portuguese, Nordic, Russian, Arabic; behind a sign of degrees.
-_LETTERS = dict(zip("KGDBLVØÖСЮВЗشجقغ北南东東西북남동서", "NSEWEWEENSEWNSEWNSEEWNSEW", strict=True))
 _GREEK = dict(zip("ΒΝΑΔ", "NSEW", strict=True))  # two of them look like N and B, so only beside Greek words
 _UNITS = {
-    "°": "degrees?|degs?|grados?|grad[ei]?|graus?|degres?|derecesi|derece|graden|grader|stopni|stupn\\w{1,2}"
+    "°": "degrees?|degs?\\.?|grados?|grad[ei]?|graus?|degres?|derecesi|derece|graden|grader|stopni|stupn\\w{1,2}"
     "|fok|astetta|градус\\w{0,2}"
     "|град\\.|μοιρες|درجة|درجه|מעלות|अंश|डिग्री|度|도|องศา",
     "'": "minutos?|minut[eiy]?|minuten|minuutes|dakika|минут\\w?|мин\\.|دقيقة|دقیقه|分|분",
@@ -123,8 +133,10 @@ _KEY_WEAK = re.compile(rf"(?<!\w)(?=[^\W\d_])(?:{_groups(_WEAK)}){_AS_KEY}", re.
 _KEY_UNSPACED = re.compile(rf"(?=[\u0e00-\u9fff\uac00-\ud7af])(?:{_groups(_UNSPACED)})")
 _BEHIND_NUMBER = r"(?<=[0-9°'\"])[ \t]{0,14}"
 _SIDE = re.compile(
-    rf"{_BEHIND_NUMBER}\(?(?:{'|'.join(f'(?P<{side}>{_longest_first(words)})' for side, words in _SIDES.items())})"
-    rf"(?:er[ ]?)?(?!\w)(?:[ \t]{{1,2}}{_AXIS}(?!\w))?|{_BEHIND_NUMBER}\(?(?P<letter>[NSEW])[ \t]{{1,2}}{_AXIS}(?!\w)",
+    rf"{_BEHIND_NUMBER}\(?(?:{_AXIS}[ ](?!\w{{1,12}}[ :=]{{1,3}}[-+]?[0-9]))?"
+    rf"(?:{'|'.join(f'(?P<{side}>{_longest_first(words)})' for side, words in _SIDES.items())})"
+    rf"(?:er[ ]?)?(?!\w)(?:[ \t]{{1,2}}{_AXIS}(?!\w)\.?)?"
+    rf"|{_BEHIND_NUMBER}\(?(?P<letter>[NSEW])[ \t]{{1,2}}{_AXIS}(?!\w)\.?",
     re.IGNORECASE,
 )
 _SIDE_WORD = re.compile(
@@ -134,30 +146,30 @@ _COMPOUND = re.compile(  # "40° noorderbreedte", "5° oosterlengte"
     rf"{_BEHIND_NUMBER}(?:(?P<N>noorderbreedte)|(?P<S>zuiderbreedte)|(?P<E>oosterlengte)|(?P<W>westerlengte))",
     re.IGNORECASE,
 )
-_LETTER = re.compile(
-    rf"(?<=[°'\"])([ \t]{{0,2}})([{''.join(_LETTERS)}])(?!\w)|(?<=[°度])([ \t]{{0,2}})([北南东東西북남동서])"
-)
-_LETTER_OF_KEY = re.compile(r"(?<=[0-9])([ \t]{0,2})([KGDB])(?!\w)")
 _GREEK_LETTER = re.compile(r"(?<=[0-9°'\"])([ \t]{0,2})([ΒΝΑΔ])(?!\w)")
 _GREEK_KEY = re.compile("πλατος|μηκος|συντεταγμενες|χωρα", re.IGNORECASE)
 _ENGLISH_LABEL = re.compile(r"(?<![^\W_])(?:city|country)(?![^\W_])", re.IGNORECASE)
-_TURKISH = re.compile("(?<!\\w)(?:enlem|boylam|koordinatlar|sehir|ulke)(?!\\w)", re.IGNORECASE)
 _UNIT = re.compile(
     r"(?<=[0-9])[ \t]{0,2}(?:"
     + "|".join(f"(?P<{name}>{_longest_first(_UNITS[sign])})" for name, sign in zip("dms", "°'\"", strict=True))
     + r")(?![^\W0-9_\u3000-\u9fff\uac00-\ud7af])",
     re.IGNORECASE,
 )
+_MINUS = re.compile(
+    r"(?<![0-9°] )(?<!\w)(?:minus|negative|menos|moins|meno|минус)[ ]{1,2}(?=[0-9]|\.[0-9])", re.IGNORECASE
+)
 _UNIT_SIGNS = dict(zip("dms", "°'\"", strict=True))
 # O is east in German, Dutch and the Nordic languages, west in the Romance ones: the keys of the text decide.
-_O = re.compile(r"(?<=[0-9°'\"])([ \t]{0,2})O(?![\w'])")
+_O = re.compile(r"(?:(?<=[0-9°'\"])([ \t]{0,2})|(?<=[(\[])())O(?![\w'])")
 _EAST_O = re.compile(
-    r"(?<!\w)(?=[^\W\d_])(?:geographische|breitengrad|langengrad|breite|lange|stadt|koordinaten|coördinaten|coordinaten|breedtegraad"
+    r"(?<!\w)(?=[^\W\d_])(?:geographische|breitengrad|langengrad|breite|lange|stadt|koordinaten"
+    "|coördinaten|coordinaten|breedtegraad"
     r"|lengtegraad|bundesland|gemeinde|plaats|deutschland|osterreich|land)(?!\w)",
     re.IGNORECASE,
 )
 _WEST_O = re.compile(
-    r"(?<!\w)(?=[^\W\d_])(?:latitudi?n?e?|longitudi?n?e?|coordenadas|coordonnees|coordinate|ciudad|pais|ville|pays|citta|paese|norte"
+    r"(?<!\w)(?=[^\W\d_])(?:latitudi?n?e?|longitudi?n?e?|coordenadas|coordonnees|coordinate|ciudad"
+    "|pais|ville|pays|citta|paese|norte"
     r"|cidade)(?!\w)",
     re.IGNORECASE,
 )
@@ -177,7 +189,7 @@ def hemisphere(word: str) -> str | None:
 
 def key_hemisphere(word: str) -> str | None:
     """The hemisphere inside a key of an unspaced script: "北纬" is north."""
-    return _LETTERS.get(word[:1]) if word[:1] in "北南东東西북남동서" and len(word) == 2 else None
+    return ONE_MEANING.get(word[:1]) if word[:1] in "北南东東西북남동서" and len(word) == 2 else None
 
 
 def _pad(sign: str, length: int) -> str:
@@ -186,18 +198,18 @@ def _pad(sign: str, length: int) -> str:
 
 def to_english(flat: str) -> str:
     """A plain text with coordinates of other languages as English writes them; same length as the input."""
+    flat = mark_parts(flat)
+    flat = _MINUS.sub(lambda m: _pad("-", len(m[0])), flat)
     east, west = bool(_EAST_O.search(flat)), bool(_WEST_O.search(flat))
     flat = _UNIT.sub(lambda m: _pad(_UNIT_SIGNS[m.lastgroup], len(m[0])), flat)
     flat = _COMPOUND.sub(lambda m: _pad(m.lastgroup, len(m[0])), flat)
     flat = _SIDE.sub(lambda m: _pad(_side_of(m), len(m[0])), flat)
     flat = _AXIS_SAID.sub(_said_axis, flat)
     if east or west:
-        flat = _O.sub(lambda m: m[1] + ("E" if east else "W"), flat)
-    if _TURKISH.search(flat):
-        flat = _LETTER_OF_KEY.sub(lambda m: m[1] + _LETTERS[m[2]], flat)
+        flat = _O.sub(lambda m: (m[1] or "") + ("E" if east else "W"), flat)
     if not flat.isascii():
         flat = _KEY_UNSPACED.sub(_unspaced_key, flat)
-    flat = _LETTER.sub(lambda m: (m[1] or m[3] or "") + _LETTERS[m[2] or m[4]], flat)
+    flat = letter_sides(flat)
     if _GREEK_KEY.search(flat):
         flat = _GREEK_LETTER.sub(lambda m: m[1] + _GREEK[m[2]], flat)
     flat = _KEY.sub(_spaced_key, flat)

@@ -49,6 +49,7 @@ _READINGS = (
     ),
     (re.compile(rf"[?&#](?:{_AREAS})=(?:point\.)?{_PAIR}", re.IGNORECASE), True),
     (re.compile(rf"@{_N},{_N}"), False),
+    (re.compile(rf"//[^?#]{{0,200}}?/{_PAIR}(?=[/?#,]|\Z)"), True),
     (re.compile(rf"#(?:map=)?[0-9.]{{1,5}}/{_DECIMAL}/{_DECIMAL}"), False),
 )
 _X_Y = re.compile(rf"[?&]x={_DECIMAL}&y={_DECIMAL}")  # mapy.cz

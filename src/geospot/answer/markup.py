@@ -7,21 +7,21 @@ _TAG_KEYS = (
     "lat|latitude|lon|lng|long|longitude|coordinates?|coords?|city|town|region|state|province|country|location|position"
 )
 _MARKUP = re.compile(
-    r"(?P<lonlat><Point>\s{0,9}<coordinates>)|(?P<key><(?:\w{1,9}:)?(?P<name>"
+    r"(?P<lonlat><Point>\s{0,9}<coordinates>)|(?P<latlon><(?:gml:pos|georss:point)>)|(?P<key><(?:\w{1,9}:)?(?P<name>"
     + _TAG_KEYS
     + r")(?:[ ]type=\"\w{0,9}\")?>)"
     r"|(?P<end></(?:\w{1,9}:)?(?:" + _TAG_KEYS + r")>)"
     r"|(?P<second>\^\{?(?:\\prime[ ]?\\prime|'')\}?)|(?P<minute>\^\{?\\prime\}?)"
     r"|(?P<degree>\^\{?(?:\\circ|\\degree)\}?|\\(?:circ|degree|textdegree)(?![a-zA-Z])|\^o(?!\w)|&deg;|&\#176;)"
     r"|(?P<line><\|[^|<>\n]{0,40}\|>|<br ?/?>|(?-i:\\n(?![a-z])))"
-    r"|(?P<answer><answer>)|</?[A-Za-z][A-Za-z0-9 ,]{0,40}/?>|\$|\\[()\[\]](?=[ $\d+(\\-]|\n|\Z)"
+    r"|(?P<answer><answer>)|</?[A-Za-z][A-Za-z0-9 ,]{0,40}/?>|\$|\\[()\[\]](?=[ $\d+(\\,.;:)-]|\n|\Z)"
     r"|\\[,;! ](?=[^\"'])|\\(?:quad|left|right|big|approx|sim)(?![a-z])"
     r"|\\(?:text|textbf|textit|mathrm|mathbf|mathit|operatorname|boxed|ang)\{(?P<inner>[^{}\n]{0,80})\}"
     r"|\\(?:text|textbf|mathrm|mathbf|boxed)\{",
     re.IGNORECASE,
 )
 _SPOKEN = {"degree": "°", "minute": "'", "second": '"', "line": "\n", "answer": "\nFinal answer:\n", "end": "\n"}
-_SPOKEN |= {"lonlat": "\nlon/lat: ", None: " "}
+_SPOKEN |= {"lonlat": "\nlon/lat: ", "latlon": "\nlat/lon: ", None: " "}
 
 
 def strip_thinking(text: str) -> str:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
+from geospot.answer.columns import coordinate_columns
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
 
@@ -18,6 +19,7 @@ KeyKind = Callable[[str], str | None]
 _RECURSION_CHARS = 10_000  # what an object that nests too deeply counts for
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BEGINS = re.compile(r"\{\s{0,99}\"[^\"\n]{1,80}\"\s{0,9}:")
+_MOST_KEYS = 100  # of an object in which minutes and seconds are looked for
 _NUMBERS = ("lat", "lon")
 _LABELS = ("city", "region", "country")
 
@@ -69,10 +71,16 @@ class Objects:
 
     def _collect(self, items: _Pairs, own: Fields, inner: list[_Pairs]) -> None:
         point = ("type", "Point") in items  # GeoJSON (RFC 7946) puts the longitude first
+        names = tuple(key for key, _ in items)
         for key, value in items:
             kind = self._key_kind(_CAMEL.sub("_", key[:80]))
             if kind in _NUMBERS and isinstance(value, _Pairs):
                 own.append((kind, _from_parts(dict(value), kind)))
+            elif kind in _NUMBERS and len(names) <= _MOST_KEYS and (parts := _beside(items, key, kind, names)):
+                own.append((kind, _from_parts(parts, kind)))
+            elif kind in _LABELS and isinstance(value, _Pairs | list):
+                name = _name_in(value)
+                own += [(kind, name)] if name else []
             elif isinstance(value, _Pairs):
                 self._collect(value, own, inner)
             elif isinstance(value, list) and any(isinstance(item, _Pairs) for item in value):
@@ -86,6 +94,20 @@ class Objects:
                 own.append((kind, value))
             elif kind in ("lat_side", "lon_side") and isinstance(value, str) and hemisphere(plain(value).strip()):
                 own.append((kind, hemisphere(plain(value).strip())))
+
+
+def _beside(items: _Pairs, key: str, axis: str, names: tuple[str, ...]) -> dict[str, object] | None:
+    """Degrees, minutes and seconds where an object has them under keys of their own (lat_deg, lat_min, lat_sec)."""
+    _, minutes, seconds = coordinate_columns(key, axis, names)
+    found = dict(items)
+    return minutes and {"deg": found[key], "min": found[minutes], "sec": found[seconds] if seconds else 0}
+
+
+def _name_in(value: object) -> str | None:
+    """The name in {"name": "France", "code": "FR"}, or in a list of nothing but one name."""
+    if isinstance(value, _Pairs):
+        value = [part for key, part in value if key.lower() == "name"]
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else None
 
 
 def _is_number(value: object) -> bool:

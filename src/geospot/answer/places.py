@@ -15,7 +15,8 @@ from geospot.answer.coordinates import (
     read_coordinate,
     wrap_longitude,
 )
-from geospot.answer.spellings import coordinate_columns, find_column
+from geospot.answer.languages import hemisphere, to_english
+from geospot.answer.spellings import coordinate_columns, find_column, near_columns
 
 MISSING = "no coordinates"
 NOT_NUMBERS = "coordinates are not numbers"
@@ -59,18 +60,22 @@ def read_signed(value: object, axis: str, reference: object = "") -> float | str
     column, None where it says nothing: a number without a sign is then refused, since half of the Earth is no guess.
     So is a sign or letter that contradicts another. A plain number may be out of range.
     """
-    letter = _hemisphere(reference)
+    letter = _hemisphere(reference, axis)
     own = ""
     if isinstance(value, str):
-        text = plain(value).strip()
+        text = plain(value).strip().replace('""', '"')
+        text = text if _DECIMAL.fullmatch(text) else to_english(text).strip()
         if text.lower() in _BLANK:
             return NOT_FINITE if text.lower() == "nan" else MISSING
         degrees = _read_text(text, axis)
-        own = found[1].upper() if (found := _LETTER.search(text)) else ""
+        found = None if _DECIMAL.fullmatch(text) else _LETTER.search(text)  # the e of 1e-5 is no east
+        own = found[1].upper() if found else ""
     else:
         degrees = _read_number(value)
     if isinstance(degrees, str):
         return degrees
+    if own and own in "NSEW" and ((degrees > 0 and own in "SW") or (degrees < 0 and own in "NE")):
+        return CONTRADICTORY  # the letter was not read with the number
     if letter and (letter not in ("NS" if axis == "lat" else "EW") or (own and own != letter)):
         return CONTRADICTORY
     if letter and not own:
@@ -80,10 +85,15 @@ def read_signed(value: object, axis: str, reference: object = "") -> float | str
     return NO_HEMISPHERE if reference is None and not own and degrees > 0 else degrees
 
 
-def _hemisphere(reference: object) -> str:
-    """N, S, E or W, or "" where a reference names none of them."""
-    found = _LETTER.fullmatch(plain(reference).strip(" \t\r\n\0.")) if isinstance(reference, str) else None
-    return found[1].upper() if found else ""
+def _hemisphere(reference: object, axis: str) -> str:
+    """N, S, E or W, or "" where a reference names none of them; a sign alone says it of its axis."""
+    if not isinstance(reference, str):
+        return ""
+    word = plain(reference).strip(" \t\r\n\0.")
+    if word in ("+", "-"):
+        return {"lat": "NS", "lon": "EW"}[axis][word == "-"]
+    first, _, rest = word.partition(" ")  # "North latitude"
+    return hemisphere(first if rest.lower().startswith(("lat", "lon")) else word) or ""
 
 
 def _read_number(value: object) -> float | str:
@@ -127,7 +137,10 @@ def read_cells(fields: Mapping[str, object], column: str, axis: str, *, bounded:
     value: object = fields.get(column)
     says: object = ""
     if reference is not None:
-        says = fields[reference] if _hemisphere(fields[reference]) else None
+        says = fields[reference] if _hemisphere(fields[reference], axis) else None
+    else:  # lat_card: what a column of nearly this name holds tells whether it is one
+        near = [fields[name] for name in near_columns(column, axis, tuple(fields))]
+        says = next((cell for cell in near if _hemisphere(cell, axis)), None if "O" in near else "")  # east or west?
     if minutes is not None and (degrees := _short(value)):
         value = f"{degrees}°{_short(fields[minutes]) or 0}'"
         value += f'{_short(fields[seconds])}"' if seconds and _short(fields[seconds]) else ""
@@ -142,7 +155,11 @@ def _short(value: object) -> str:
 
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
-_NESTED = ("computed_geometry", "geometry", "location", "position", "coordinates", "coords", "latlng", "gps", "point")
+# Folded as names of columns are, the best first: Mapillary's own position is the computed one.
+_NESTED = ("computedgeometry", "geometry", "location", "position", "coordinates", "coords", "latlng", "latlon", "gps",
+           "geo",   "point")  # fmt: skip
+_LAT_FIRST = ("latlng", "latlon")
+_PAIR_TEXT = re.compile(r"\s*[(\[]?\s*([^,;]{1,40})[,;]\s*([^,;]{1,40}?)\s*[)\]]?\s*")
 
 
 def as_row(value: object) -> object:
@@ -159,10 +176,19 @@ def as_row(value: object) -> object:
             return row
     if (point := _point(row)) is not None:
         return {**{k: v for k, v in row.items() if k not in ("type", "coordinates")}, **point}
+    folded = {"".join(c for c in name.lower() if c.isalnum()): name for name in row if isinstance(name, str)}
     for name in _NESTED:
-        if (point := _point(row.get(name))) is not None:
+        held = row.get(folded.get(name, ""))
+        if (point := _point(held) or _written_pair(held, name)) is not None:
             return {**row, **point}
     return value
+
+
+def _written_pair(value: object, name: str) -> dict[str, object] | None:
+    """lat and lon of "40.7, -74.0", and of [40.7, -74.0] where its key says the order; of others nobody knows it."""
+    if isinstance(value, str) and (found := _PAIR_TEXT.fullmatch(value)):
+        return {"lat": found[1], "lon": found[2]}
+    return {"lat": value[0], "lon": value[1]} if name in _LAT_FIRST and _is_pair(value) else None
 
 
 def _has_place(row: Mapping) -> bool:
@@ -216,7 +242,7 @@ def _is_pair(value: object) -> bool:
 
 # --- latitude and longitude exchanged -----------------------------------------------------------------------------
 
-_FEWEST = 8  # places that say something
+_FEWEST, _FEW = 4, 8  # places that say something; of a few all must
 _MOST = 0.8  # of them must be good when exchanged
 _ANTARCTICA = "AQ"  # land on which New York lies where latitude and longitude are exchanged
 
@@ -249,8 +275,8 @@ def find_exchange(lat: Sequence[float], lon: Sequence[float], countries: Sequenc
         return None  # without a look at the map
     labels = list(countries) or [None] * n
     found = Exchange(n, _on_land(first, second, labels), _on_land(second, first, labels))
-    gained = found.exchanged - found.as_is
-    return found if gained >= 0.3 * n and found.exchanged >= _MOST * n else None
+    gained, few = found.exchanged - found.as_is, n < _FEW
+    return found if gained >= (0.5 if few else 0.3) * n and found.exchanged >= (1 if few else _MOST) * n else None
 
 
 def _on_land(lat: np.ndarray, lon: np.ndarray, labels: Sequence[str | None]) -> int:

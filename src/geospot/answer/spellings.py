@@ -1,12 +1,46 @@
 """Which column of a table, or key of a metadata object, holds what: the spellings in use, for data and predictions."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 # What each thing is called out there, most telling first; compared as `fold_name` writes them.
 SPELLINGS: dict[str, tuple[str, ...]] = {
-    "lat": ("lat", "latitude", "latdeg", "latitudedeg", "decimallatitude", "ylat"),
-    "lon": ("lon", "lng", "long", "longitude", "londeg", "lngdeg", "longitudedeg", "decimallongitude", "xlon"),
+    "lat": (
+        "lat",
+        "latitude",
+        "latdeg",
+        "latitudedeg",
+        "decimallatitude",
+        "latitudewgs84",
+        "latwgs84",
+        "ylat",
+        "latitud",
+        "latitudine",
+        "breitengrad",
+        "широта",
+        "纬度",
+        "緯度",
+    ),
+    "lon": (
+        "lon",
+        "lng",
+        "long",
+        "longitude",
+        "londeg",
+        "lngdeg",
+        "longitudedeg",
+        "decimallongitude",
+        "longitudewgs84",
+        "lonwgs84",
+        "xlon",
+        "longitud",
+        "longitudine",
+        "längengrad",
+        "долгота",
+        "经度",
+        "経度",
+    ),
     "city": ("city", "town", "locality", "closestcity", "nearestcity", "uniquecity"),
     "region": ("region", "state", "province", "admin1", "uniqueregion"),
     "country": (
@@ -37,13 +71,16 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
         "imgname",
         "photo",
         "photoname",
+        "sourcefile",  # exiftool
     ),
     "key": ("key", "id", "imgid", "imageid", "panoid", "uuid", "photoid", "samplekey"),
     "place": ("place", "placeid", "locationid", "clusterid"),
 }
 # What a column called so says of the one that `{}` stands for: north or south, east or west.
-_REFERENCES = ("{}ref", "{}reference", "{}dir", "{}direction", "{}hemisphere", "{}hemi", "{}ns", "{}ew", "ref{}")
+_SAYS = ("ref", "reference", "dir", "direction", "hemisphere", "hemi", "hem", "cardinal", "quadrant", "sign")
+_REFERENCES = (*(f"{{}}{word}" for word in _SAYS), "{}ns", "{}ew", *(f"{word}{{}}" for word in _SAYS))
 _BARE_REFERENCES = {"lat": ("ns", "northsouth"), "lon": ("ew", "eastwest")}
+_TOOLS = re.compile("(?:exif|composite|xmp|gps)+(?=.)")  # EXIF:GPSLatitude, as programs write what they read
 _DEGREES = ("degrees", "degree", "deg", "d")
 # Behind the stem of a column of whole degrees, those of its minutes and its seconds.
 _PARTS = (("minutes", "minute", "mins", "min", "m"), ("seconds", "second", "secs", "sec", "s"))
@@ -51,9 +88,9 @@ _PARTS = (("minutes", "minute", "mins", "min", "m"), ("seconds", "second", "secs
 
 @lru_cache(maxsize=65_536)
 def fold_name(name: str) -> str:
-    """A name in small letters, without spaces, marks and a `gps` before it."""
+    """A name in small letters, without spaces, marks and a `gps` or `exif` before it."""
     folded = "".join(c for c in name.lower() if c.isalnum())
-    return folded.removeprefix("gps") or folded
+    return _TOOLS.sub("", folded, count=1) if _TOOLS.match(folded) else folded
 
 
 @lru_cache(maxsize=4096)  # the samples of a set share their keys
@@ -92,3 +129,11 @@ def coordinate_columns(column: str, axis: str, names: tuple[str, ...]) -> tuple[
     if stem != folded and first_of([f"{stem}max"], others) is None:  # lat_min beside lat_max bounds a box
         minutes, seconds = (first_of([stem + part for part in parts], others) for parts in _PARTS)
     return first_of(patterns, others), minutes, seconds if minutes else None
+
+
+@lru_cache(maxsize=4096)
+def near_columns(column: str, axis: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns that may be about `column` by their names (lat_card, side_of_lat): what they hold tells."""
+    stems = SPELLINGS[axis][:4]
+    others = [name for name in names if name != column and fold_name(name) not in SPELLINGS[axis]]
+    return tuple(name for name in others if fold_name(name).startswith(stems) or fold_name(name).endswith(stems))

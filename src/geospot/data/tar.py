@@ -191,8 +191,12 @@ def read_members(
     """
     file.seek(start)
     if start == 0:
-        if (foreign := foreign_content(file.read(BLOCK))) is not None:
+        head = file.read(BLOCK)
+        if (foreign := foreign_content(head)) is not None:
             yield Skip(FOREIGN, f"{name} is {foreign[0]}: {foreign[1]}")
+            return
+        if 0 < len(head) < BLOCK and head.decode("ascii", "replace").replace("\n", " ").isprintable():
+            yield Skip(FOREIGN, f"{name} is a text of {len(head)} bytes that begins with {head[:80]!r}")
             return
         file.seek(0)
     tar = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")  # holds the encoding and the pax state that headers share

@@ -29,7 +29,14 @@ _XMP_KEYS = {
     )
     for axis, key in (("lat", "GPSLatitude"), ("lon", "GPSLongitude"))
 }
-_XMP_VALUE = re.compile(r"\s*([\d.]+)(?:,([\d.]+))?(?:,([\d.]+))?\s*([NSEWnsew])\s*")
+_XMP_VALUE = re.compile(r"\s*([\d.]+)(?:[, ]\s*([\d.]+))?(?:[, ]\s*([\d.]+))?\s*([NSEWnsew])\s*")
+# DJI's drones write signed degrees under names of their own, one of them misspelled for years.
+_DRONE_KEYS = {
+    axis: re.compile(
+        rf"""drone-dji:{key}\s{{0,9}}=\s{{0,9}}["']\s{{0,9}}([+-]\d{{1,3}}(?:\.\d{{1,15}})?)\s{{0,9}}["']"""
+    )
+    for axis, key in (("lat", "GpsLatitude"), ("lon", "GpsLongt?itude"))
+}
 
 
 def read_position(photo: str | Path | bytes) -> tuple[float, float]:
@@ -47,7 +54,10 @@ def carries_position(photo: bytes) -> bool:
             gps, xmp = _metadata(image)
     except BadSample:
         gps, xmp = {}, ""
-    return any(gps.get(value) is not None for _, value, *_ in _AXES.values()) or b"GPSLatitude" in photo + xmp.encode()
+    return (
+        any(gps.get(value) is not None for _, value, *_ in _AXES.values())
+        or b"gpslatitude" in (photo + xmp.encode()).lower()
+    )
 
 
 def _read(source: bytes | BinaryIO) -> tuple[float, float]:
@@ -93,7 +103,7 @@ def position_in_xmp(xmp: str) -> tuple[float, float] | None:
     """
     found = {axis: set(map(str.strip, chain(*key.findall(xmp)))) - {""} for axis, key in _XMP_KEYS.items()}
     if not all(found.values()):
-        return None
+        return _of_drone(xmp)
     if any(len(values) > 1 for values in found.values()):
         raise BadSample("coordinates contradict each other", f"the XMP names several places: {found}")
     place = []
@@ -105,13 +115,22 @@ def position_in_xmp(xmp: str) -> tuple[float, float] | None:
     return place[0], place[1]
 
 
+def _of_drone(xmp: str) -> tuple[float, float] | None:
+    found = [_DRONE_KEYS[axis].search(xmp) for axis in ("lat", "lon")]
+    if not all(found):
+        return None
+    lat, lon = (float(match[1]) for match in found if match)
+    return _degrees("lat", [abs(lat)], "S" if lat < 0 else "N"), _degrees("lon", [abs(lon)], "W" if lon < 0 else "E")
+
+
 def _coordinate(gps: Tags, axis: str) -> float:
     reference_tag, value_tag, *_ = _AXES[axis]
     value = gps[value_tag]
     single = isinstance(value, str) or not isinstance(value, Sequence)
     parts = [_number(part) for part in ([value] if single else value)]
-    if len(parts) == 3 and math.isnan(parts[2]) and not math.isnan(parts[1]):
-        parts[2] = 0.0  # 0/0 seconds: what cameras write that give decimal minutes
+    # 0/0 seconds, or minutes: what cameras write that give decimal minutes, or decimal degrees.
+    if len(parts) == 3 and math.isnan(parts[2]) and (not math.isnan(parts[1]) or parts[0] % 1):
+        parts[1:] = [0.0 if math.isnan(part) else part for part in parts[1:]]
     if not parts or math.isnan(parts[0]):
         raise BadSample("no coordinates", f"GPS {axis} is empty ({value!r})")
     reference = gps.get(reference_tag)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from geospot.errors import BadSample
+from geospot.files import foreign_content
 from geospot.pictures.bare import decodes_in_place, png_describes_itself
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ _IMPOSTORS = (
     (rb"%!PS|\xc5\xd0\xd3\xc6", "unreadable image", "is PostScript, which is not run"),
     (rb"%PDF", "unreadable image", "is a PDF"),
     (rb"(<\?xml[^>]*>\s*)?(<![^>]*>\s*)*<svg", "unreadable image", "is an SVG drawing"),
-    (rb"PK\x03\x04", "unreadable image", "is a zip"),
-    (rb"\x1f\x8b", "unreadable image", "is compressed by gzip"),
     (rb"[\{\[<]", "unreadable image", "is JSON or XML, not a picture"),
 )
 
@@ -145,6 +144,8 @@ def _check_head(head: bytes) -> None:
     for pattern, reason, words in _IMPOSTORS:
         if re.match(pattern, text, re.IGNORECASE | re.DOTALL):
             raise BadSample(reason, words)
+    if (foreign := foreign_content(head)) is not None:
+        raise BadSample("unreadable image", f"is {foreign[0]}: {foreign[1]}")
     if is_heif(head) and not register_heif():
         raise BadSample("HEIC needs the extra heic", "pip install 'geospot[heic]'")
 

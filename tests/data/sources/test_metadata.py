@@ -81,7 +81,7 @@ def test_a_changed_file_makes_another_set(folder):
         ("{}", "holds neither a list of objects"),
         ('{"images": []}', "holds neither"),
         ("3", "holds neither"),
-        ("", "cannot be read"),
+        ("", "is empty"),
         ('[{"image": "a.jpg", "north": 1}]', r"no column for lat and lon.*columns=lat=COLUMN,lon=COLUMN"),
         ('[{"lat": 1, "lon": 1}]', "no column names the pictures"),
         ("[1, 2]", "no column for lat and lon"),

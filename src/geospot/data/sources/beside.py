@@ -38,9 +38,10 @@ class _Rule:
         value = fields.get(self.column)
         if not isinstance(value, str | int) or not (value := str(value).strip()):
             return None
-        if is_picture(value) == bool(self.suffix):
+        value = value.replace("\\", "/")
+        if is_picture(PurePosixPath(value).name) == bool(self.suffix):  # "./0.jpg" is one
             return None
-        return os.path.join(self.folder, _WAYS[self.way](value.replace("\\", "/")) + self.suffix)
+        return os.path.join(self.folder, _WAYS[self.way](value) + self.suffix)
 
 
 class PicturesBeside:

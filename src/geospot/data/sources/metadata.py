@@ -16,6 +16,7 @@ from geospot.data.sources.beside import PicturesBeside
 from geospot.data.sources.listing import local_path
 from geospot.data.sources.rows import TableSource, check_columns, probe_rows
 from geospot.errors import DataError
+from geospot.files import foreign_content
 
 EXAMPLE = "metadata.json ({images: [{image_path, lat, lng, country}]} or a list of objects), or .jsonl; or its folder"
 NAMES = ("metadata.json", "metadata.jsonl")
@@ -31,6 +32,10 @@ class JsonTable:
         self.path, self.name = path, path.name
         try:
             with open(path, "rb") as file:
+                if foreign := foreign_content(file.read(512)):
+                    raise DataError(f"{path} is {foreign[0]}: {foreign[1]}")
+                if not path.stat().st_size:
+                    raise DataError(f"{path} is empty")
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
@@ -81,7 +86,9 @@ def _objects(data: bytes, path: Path) -> list:
         try:
             content = json.loads(data)  # takes NaN, which Python's own writer writes
         except ValueError as error:
-            raise DataError(f"{path} is no JSON: {error}") from None
+            lines = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
+            also = ". Where it holds an object a line, call it .jsonl" if lines else ""
+            raise DataError(f"{path} is no JSON: {error}{also}") from None
         except RecursionError:
             raise DataError(f"{path} is nested too deep to be a table of places") from None
     if (rows := place_rows(content)) is None:

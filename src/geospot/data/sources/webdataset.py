@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Record, Skip, Source
+from geospot.data.sources.listing import some_pictures
 from geospot.data.sources.rows import coordinates_mend
 from geospot.data.tar import read_group, read_groups
 from geospot.errors import DataError
@@ -29,8 +30,10 @@ def matches(spec: str, columns: Columns = USUAL) -> bool:
         return not spec.endswith((".parquet", ".csv", ".json"))
     path = Path(spec).expanduser()
     if path.is_dir():  # no deeper: a folder of pictures may hold millions
-        return any(next(path.glob(pattern), None) for pattern in ("*.tar", "*/*.tar", *_PACKED))
-    return ".tar" in spec or spec.endswith(".txt")
+        if any(next(path.glob(pattern), None) for pattern in ("*.tar", "*/*.tar")):
+            return True  # packed ones are refused with the remedy, unless they lie beside photos
+        return any(next(path.glob(pattern), None) for pattern in _PACKED) and not some_pictures(path, 1)
+    return ".tar" in spec or spec.endswith((".txt", ".tgz"))
 
 
 def open_source(spec: str, columns: Columns = USUAL, revision: str | None = None) -> Source:
