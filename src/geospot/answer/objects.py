@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Callable, Iterator
 
-from geospot.answer.columns import coordinate_columns
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
+from geospot.answer.spellings import coordinate_columns
 
 Fields = list[tuple[str, object]]
 KeyKind = Callable[[str], str | None]
