@@ -13,10 +13,10 @@ from geospot.asking.photos import find_photos, read_photos
 from geospot.config import EngineConfig
 from geospot.data.facts import read_facts
 from geospot.data.fields import Columns
-from geospot.data.held_out import held_out_samples
 from geospot.data.inspect import inspect
 from geospot.data.pack import PackSettings, pack
 from geospot.data.samples import ReadOptions, SkipCounter
+from geospot.data.sets import held_out_samples
 from geospot.data.sources import open_source
 from geospot.data.stream import SampleStream
 from geospot.engine.local.pictures import Pictures

@@ -37,7 +37,7 @@ def free_space(path: str | Path) -> str:
 
 
 def write_error(path: str | Path, cause: BaseException) -> OSError:
-    """The error for a write that failed for want of room: names the path, the reason, the free space and the mend."""
+    """The error for a write that failed for want of room: names the path, the reason, the free space and the remedy."""
     code = getattr(cause, "errno", None) or errno.EIO
     reason = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else str(cause)
     return OSError(
@@ -69,11 +69,11 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
         os.replace(temp, path)
         _sync(path.parent)
     except BaseException as error:
-        told = write_error(path, error) if is_space_error(error) else None
+        failure = write_error(path, error) if is_space_error(error) else None
         with suppress(OSError):
             temp.unlink()
-        if told:
-            raise told from error
+        if failure:
+            raise failure from error
         raise
 
 
@@ -97,10 +97,10 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _swap_in(temp, path)
     except BaseException as error:
         note = f"while writing {path} ({free_space(path)} free on that disk); what was there before is untouched"
-        told = write_error(path, error) if is_space_error(error) else None
+        failure = write_error(path, error) if is_space_error(error) else None
         shutil.rmtree(temp, ignore_errors=True)
-        if told:
-            raise told from error
+        if failure:
+            raise failure from error
         error.add_note(note)
         raise
 
@@ -174,7 +174,7 @@ class JsonLines:
     """An append-only file of one JSON object a line; a write that fails is taken back, a torn last line dropped."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open `path` for appending, making it if need be, and mend a last line torn by a kill."""
+        """Open `path` for appending, making it if need be, and repair a last line torn by a kill."""
         self.path = Path(path)
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         data = self.path.read_bytes()
@@ -322,4 +322,4 @@ def foreign_content(head: bytes) -> tuple[str, str] | None:
     """
     if _PAGE.match(head):
         return "an HTML page", "fetch the file itself; the page may say why it came in its place"
-    return next(((what, mend) for magic, what, mend in _FOREIGN if head.startswith(magic)), None)
+    return next(((what, remedy) for magic, what, remedy in _FOREIGN if head.startswith(magic)), None)

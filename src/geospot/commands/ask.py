@@ -12,10 +12,9 @@ from geospot.asking.cluster import Draws
 from geospot.asking.requests import Question
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import AskConfig
-from geospot.data.held_out import count_held_out, held_out_places, held_out_samples
 from geospot.data.records import Source
 from geospot.data.samples import Sample, SkipCounter
-from geospot.data.sets import held_out_sets
+from geospot.data.sets import count_held_out, held_out_places, held_out_samples, held_out_sets
 from geospot.data.world.mosaic import WorldConfig
 from geospot.engine.open import open_engine
 from geospot.errors import DataError

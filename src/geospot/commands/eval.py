@@ -66,8 +66,8 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
 
 def _samples(config: EvalConfig) -> Iterator["Sample"]:
     from geospot.commands.ask import sources_of
-    from geospot.data.held_out import held_out_samples
     from geospot.data.samples import SkipCounter
+    from geospot.data.sets import held_out_samples
 
     for _, source in sources_of(config):
         yield from held_out_samples(config, source, SkipCounter())

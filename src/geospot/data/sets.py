@@ -1,23 +1,27 @@
 """What a run trains on and what it is evaluated on, opened by their names and kept apart."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from geospot.data.fields import Columns
 from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
 from geospot.data.sources import open_source
+from geospot.data.sources.webdataset import Shards
 from geospot.data.splits import CellSplit, NearHeldOut, OneSide
-from geospot.data.stream import read_places
+from geospot.data.stream import read_all, read_places
 from geospot.data.world.bluemarble import ensure_shards
 from geospot.data.world.mosaic import WorldConfig
 from geospot.earth.place import Place
 from geospot.errors import DataError
 
 MAX_WORKERS = 8
+Item = TypeVar("Item")
 
 
 class SetsConfig(Protocol):
@@ -49,7 +53,7 @@ class Sets:
 
 
 def open_sets(config: SetsConfig, revisions: Mapping[str, str | None] | None = None) -> Sets:
-    """The sets of a `LoopConfig`; makes the Blue Marble's shards if need be. DataError with the mend."""
+    """The sets of a `LoopConfig`; makes the Blue Marble's shards if need be. DataError with the remedy."""
     pinned, columns = dict(revisions or {}), Columns.parse(config.columns)
     folders: dict[str, str] = {}
     spec = config.data
@@ -126,3 +130,48 @@ def held_out_sets(config: SetsConfig, zoom_km: float) -> dict[str, Source]:
         folders = ensure_shards(WorldConfig(width_km=zoom_km), n_train=0)
         return {name: open_source(str(path), columns) for name, path in folders.items()}
     return {"eval": open_source(config.data, columns)}
+
+
+class HeldOutConfig(Protocol):
+    """What a configuration says of held-out samples; `eval_places`: how many, 0 for all."""
+
+    data: str
+    eval_places: int
+    max_pixels: int
+    columns: str
+    views: str
+    data_workers: int
+
+
+def held_out_samples(
+    config: HeldOutConfig, source: Source, skipped: SkipCounter, refuse: Callable[[Place], str | None] | None = None
+) -> Iterator[Sample]:
+    """One sample at a time; DataError where there is none. `refuse` as in `ReadOptions`; `skipped` counts the bad."""
+    options = ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns), refuse=refuse)
+    samples = read_all(source, options, skipped=skipped, views=config.views, workers=worker_count(config))
+    with closing(samples):
+        yield from _first(samples, config.eval_places, source, skipped)
+
+
+def held_out_places(config: HeldOutConfig, source: Source, skipped: SkipCounter) -> Iterator[tuple[str, Place]]:
+    """(key, place) of the same samples; their pictures are not decoded."""
+    with closing(read_places(source, Columns.parse(config.columns), skipped, config.views)) as found:
+        yield from _first(found, config.eval_places, source, skipped)
+
+
+def _first(items: Iterator[Item], limit: int, source: Source, skipped: SkipCounter) -> Iterator[Item]:
+    empty = True
+    for item in islice(items, limit or None):
+        empty = False
+        yield item
+    if empty:
+        raise DataError(f"no usable sample in {source.spec}; skipped: {skipped}")
+
+
+def count_held_out(config: HeldOutConfig, source: Source) -> int | None:
+    """How many samples there are at most, for the time left; None where counting would mean reading everything."""
+    if config.eval_places:
+        return config.eval_places
+    if not isinstance(source, Shards) or source.remote:
+        return None
+    return source.count()

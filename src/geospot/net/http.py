@@ -26,7 +26,7 @@ def open_url(
     """A file to read from http or https; nothing is asked of the server before the first read.
 
     headers: for the URL's own host; Authorization is not sent on to another. counts: retries by reason, "retry: 503".
-    size: in bytes where a listing has told it: a file that ends earlier is then an error.
+    size: in bytes where a listing says so: a file that ends earlier is then an error.
     """
     return RemoteFile(Ranges(url, headers=headers, policy=policy, counts=counts, size=size))
 

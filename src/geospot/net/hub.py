@@ -68,7 +68,7 @@ def find_files(
     """The files behind a spec: of a path, a glob with braces, a `.txt` list of shards, or a folder (or the whole set).
 
     A folder gives all its .tar files, else its .parquet files, else those that its shards.txt lists. `revision`, of a
-    resumed run, goes before the spec's own. DataError, which names the setting `key`, the reason and the mend.
+    resumed run, goes before the spec's own. DataError, which names the setting `key`, the reason and the remedy.
     """
     try:
         uri = parse_hf_uri(spec)

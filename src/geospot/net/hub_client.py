@@ -1,4 +1,4 @@
-"""Calls of the Hugging Face hub's client, with what it lacks: a limit on waiting, patience with an outage, mends."""
+"""Calls of the Hugging Face hub's client, with what it lacks: a limit on waiting, patience with an outage, remedies."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ class Asker:
         self.spec, self.repo, self.revision, self.policy, self.counts = spec, repo, revision, policy, counts
 
     def ask(self, call: Callable[[], T]) -> T:
-        """What a call of the hub's client returns; DataError with the mend, but EntryNotFoundError as it is."""
+        """What a call of the hub's client returns; DataError with the remedy, but EntryNotFoundError as it is."""
         attempts = Attempts(f"{self.spec}: the hub at {constants.ENDPOINT}", self.policy, self.counts)
         page = f"{constants.ENDPOINT}/datasets/{self.repo}"
         while True:
@@ -59,19 +59,19 @@ class Asker:
                 with _limit_on_waiting(self.policy):
                     return call()
             except OfflineModeIsEnabled:
-                mend = "Unset HF_HUB_OFFLINE, or give a local copy of the shards"
-                raise DataError(f"{self.spec}: HF_HUB_OFFLINE is set, so the hub is not asked. {mend}") from None
+                remedy = "Unset HF_HUB_OFFLINE, or give a local copy of the shards"
+                raise DataError(f"{self.spec}: HF_HUB_OFFLINE is set, so the hub is not asked. {remedy}") from None
             except GatedRepoError:
-                mend = f"Accept its terms at {page}, then set HF_TOKEN to a token of that account (or `hf auth login`)"
-                raise DataError(f"{self.spec}: the data set is gated. {mend}") from None
+                remedy = f"Accept its terms at {page}, then set HF_TOKEN to a token of that account (or `hf auth login`)"
+                raise DataError(f"{self.spec}: the data set is gated. {remedy}") from None
             except RevisionNotFoundError:
-                mend = f"Its branches, tags and commits are at {page}/tree/main"
-                raise DataError(f"{self.spec}: there is no revision {self.revision!r}. {mend}") from None
+                remedy = f"Its branches, tags and commits are at {page}/tree/main"
+                raise DataError(f"{self.spec}: there is no revision {self.revision!r}. {remedy}") from None
             except DisabledRepoError:
                 raise DataError(f"{self.spec}: the hub has disabled this data set; {page} may say why") from None
             except RepositoryNotFoundError:
-                mend = f"Check the name at {page}; if it is private, set HF_TOKEN (or `hf auth login`)"
-                raise DataError(f"{self.spec}: the hub knows no data set {self.repo}, or hides it. {mend}") from None
+                remedy = f"Check the name at {page}; if it is private, set HF_TOKEN (or `hf auth login`)"
+                raise DataError(f"{self.spec}: the hub knows no data set {self.repo}, or hides it. {remedy}") from None
             except EntryNotFoundError:
                 raise
             except HfHubHTTPError as error:
@@ -79,8 +79,8 @@ class Asker:
             except httpx2.TransportError as error:
                 offline = isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
                 if offline and attempts.failures >= CONNECTION_RETRIES:
-                    mend = "Check the network (HTTPS_PROXY, HF_ENDPOINT), or give a local copy of the shards"
-                    raise DataError(f"{self.spec}: no connection to {constants.ENDPOINT} ({error}). {mend}") from None
+                    remedy = "Check the network (HTTPS_PROXY, HF_ENDPOINT), or give a local copy of the shards"
+                    raise DataError(f"{self.spec}: no connection to {constants.ENDPOINT} ({error}). {remedy}") from None
                 self._try_again(attempts, "no connection" if offline else "dropped", type(error).__name__)
 
     def _bear(self, attempts: Attempts, error: HfHubHTTPError) -> None:
@@ -88,9 +88,9 @@ class Asker:
         if is_passing(status):
             self._try_again(attempts, str(status), f"HTTP {status}", asked_wait_s(error.response.headers))
             return
-        mend = ". HF_TOKEN (or the login) is not valid or may not read it" if status in (401, 403) else ""
+        remedy = ". HF_TOKEN (or the login) is not valid or may not read it" if status in (401, 403) else ""
         said = error.server_message or error.response.headers.get("x-error-message") or error.response.reason_phrase
-        raise DataError(f"{self.spec}: the hub refuses with HTTP {status}: {said}{mend}") from None
+        raise DataError(f"{self.spec}: the hub refuses with HTTP {status}: {said}{remedy}") from None
 
     @staticmethod
     def _try_again(attempts: Attempts, reason: str, detail: str, asked_s: float | None = None) -> None:

@@ -11,9 +11,8 @@ import chz
 
 from geospot.asking.subject import check_model
 from geospot.config import LoopConfig, default_log_path
-from geospot.data.held_out import held_out_samples
 from geospot.data.samples import Sample, SkipCounter
-from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
+from geospot.data.sets import Sets, eval_options, held_out_samples, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
 from geospot.engine.open import open_engine
 from geospot.errors import DataError, RunError
