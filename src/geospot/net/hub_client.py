@@ -62,7 +62,7 @@ class Asker:
                 remedy = "Unset HF_HUB_OFFLINE, or give a local copy of the shards"
                 raise DataError(f"{self.spec}: HF_HUB_OFFLINE is set, so the hub is not asked. {remedy}") from None
             except GatedRepoError:
-                remedy = f"Accept its terms at {page}, then set HF_TOKEN to a token of that account (or `hf auth login`)"
+                remedy = f"Accept its terms at {page}, then set HF_TOKEN to that account's token (or `hf auth login`)"
                 raise DataError(f"{self.spec}: the data set is gated. {remedy}") from None
             except RevisionNotFoundError:
                 remedy = f"Its branches, tags and commits are at {page}/tree/main"
