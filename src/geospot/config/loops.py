@@ -10,7 +10,7 @@ from geospot.config.keys import not_negative, one_of, positive, topic
 from geospot.data.splits import CellSplit
 from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
 from geospot.models.loading import is_tiny
-from geospot.reward import CURVES, TAU_CURVES, RewardConfig
+from geospot.reward import CURVES, TAU_CURVES, TAU_SCHEDULES, RewardConfig
 from geospot.runs.sinks import SINKS, check_sinks
 
 _model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward"), topic("Sampling")
@@ -135,10 +135,10 @@ class TrainConfig(LoopConfig):
         RewardConfig.reward_curve,
         f"worth of a distance: {', '.join(CURVES)} ({', '.join(TAU_CURVES)} use tau), or module:function of your own",
     )
-    tau_schedule: Literal["geometric", "linear", "cosine", "steps", "adaptive"] = _reward(
+    tau_schedule: str = _reward(
         RewardConfig.tau_schedule,
-        "how tau moves from start to end: geometric, linear, cosine, steps (four), or adaptive: the running median "
-        "distance of the run's own answers, never rising",
+        f"how tau moves from start to end: {', '.join(TAU_SCHEDULES)}, or adaptive: the running median distance of the "
+        "run's own answers, never rising",
     )
     coord_tau_start: float = _reward(RewardConfig.coord_tau_start, "tau at the start, km")
     coord_tau: float = _reward(RewardConfig.coord_tau, "tau at the end, km")
