@@ -17,7 +17,7 @@ from made import jpeg
 from geospot import __main__ as geospot
 from geospot import config as configs
 from geospot import sft, train
-from geospot.cli import ALIASES, extra_of, help_page, parse
+from geospot.cli import ALIASES, COMMON, extra_of, help_page, parse
 from geospot.config import FORMATS, SftConfig, TrainConfig
 from geospot.config.keys import TOPICS
 from geospot.report import guess_files
@@ -52,7 +52,7 @@ def test_help_shows_an_example_and_every_key_by_topic(command, capsys, monkeypat
     assert words[: 1 + len(command.split())] == ["geospot", *command.split()]
     parse(CONFIGS[command], words[1 + len(command.split()) :], geospot.COMMANDS[command].plain)
     shown = [re.match(r"  ([a-z_]+)=", line) for line in lines]
-    assert sorted(m[1] for m in shown if m) == sorted(chz.chz_fields(CONFIGS[command]))
+    assert sorted(m[1] for m in shown if m) == sorted([*chz.chz_fields(CONFIGS[command]), *COMMON])
     headings = [line for line in lines if line in TOPICS]
     assert headings == sorted(headings, key=TOPICS.index)
 
@@ -170,7 +170,7 @@ def test_model_is_model_name_in_every_command(command):
     name = "geospot/tiny-untrained"
     for word in (f"model={name}", f"--model={name}", f"model_name={name}"):
         assert parse(CONFIGS[command], [word, *extra], geospot.COMMANDS[command].plain).model_name == name
-    assert set(ALIASES) == {"model"}
+    assert set(ALIASES) == {"model", "from"}
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_pa
     assert "holds the truth" in capsys.readouterr().out
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     geospot.main(["guess", str(tmp_path / "a.jpg"), *words, f"calibration={path}", "probability=0.5"])
-    assert "50 % probability (calibrated)" in capsys.readouterr().out
+    assert f"50 % probability, for pictures like those of {shards}/train.tar (eval)" in capsys.readouterr().out
     other = ["guess", str(tmp_path / "a.jpg"), *words[:-1], "samples=2", f"calibration={path}"]
     assert "it is of samples 3 (here 2)" in refused(capsys, geospot.main, *other)
 

@@ -57,7 +57,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(usage("data "))
         else:
             name, rest = _command(words)
-            run_command(name, config_class(name), lambda config: _run(name, config), rest, plain=COMMANDS[name].plain)
+            run_command(
+                name,
+                config_class(name),
+                lambda config: _run(name, config),
+                rest,
+                plain=COMMANDS[name].plain,
+                dry_run=lambda config: _dry_run(name, config),
+            )
 
 
 def _command(words: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -79,6 +86,12 @@ def config_class(name: str) -> type:
 def _run(name: str, config: object) -> object:
     module, _, function = COMMANDS[name].run.partition(":")
     return getattr(importlib.import_module(module), function)(config)
+
+
+def _dry_run(name: str, config: object) -> None:
+    from geospot.commands.dry_run import run
+
+    run(name, config)
 
 
 def usage(prefix: str = "") -> str:

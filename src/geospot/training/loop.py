@@ -20,6 +20,7 @@ from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
+from geospot.runs.branch import branch
 from geospot.runs.checkpoints import (
     Checkpoint,
     last_checkpoint,
@@ -28,8 +29,9 @@ from geospot.runs.checkpoints import (
     read_checkpoints,
     save_position,
 )
+from geospot.runs.config import LENGTHENED, MAY_DIFFER
 from geospot.runs.control import StopRequest
-from geospot.runs.folder import RunFolder
+from geospot.runs.folder import RunFolder, read_config
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.held_out import evaluate, logged
@@ -56,6 +58,7 @@ class Loop:
     state: dict[str, Any]  # what checkpoints keep of the loop beside weights and data
     first_step: int  # steps done before this session
     finished: bool  # all steps, and the evaluation after the last one
+    extended: bool  # it had finished with fewer steps, and `first_step` was its end
     _saved_step: int = field(init=False)
     _saved_at: float = field(init=False, default_factory=time.monotonic)
     _saving_s: float = field(init=False, default=0.0)
@@ -77,7 +80,9 @@ class Loop:
         return self.training.save_weights_and_get_sampling_client().result()
 
     def is_eval_step(self, step: int) -> bool:
-        """At the start, every `eval_every` steps and after the last one."""
+        """At the start, every `eval_every` steps and after the last one, also where a run that is extended ended."""
+        if self.extended and step == self.first_step:
+            return True
         return step % self.config.eval_every == 0 or step == self.config.max_steps
 
     def evaluate(self, step: int, sampler: "SamplingClient") -> tuple[dict[str, float], list[Evaluation]]:
@@ -137,6 +142,30 @@ def has_begun(run: Path) -> bool:
     return (run / "checkpoints.jsonl").is_file() and bool(read_checkpoints(run))
 
 
+def planned_steps(run: Path) -> int | None:
+    """The max_steps that a run was last started with; None where there is no run."""
+    return read_config(run).get("max_steps") if (run / "config.json").is_file() else None
+
+
+def begin_branch(config: LoopConfig, command: str) -> None:
+    """For from=RUN: make the run folder as a copy of that run, unless the branch has begun already."""
+    path = run_path(config, command)
+    if config.branch_from and not (path / "config.json").is_file():
+        begin = branch(config.branch_from, path, command)
+        print(f"{path} branches from {config.branch_from} after {begin.step} steps")
+
+
+def extension_text(config: LoopConfig, run: Path, done: int) -> str:
+    """What becomes of the schedules of a run that is given more steps, in words."""
+    text = f"{run}: {done} steps are done; extended to {config.max_steps}. "
+    if config.schedule_length < config.max_steps:
+        return text + f"Learning rate and reward stay as they are after step {config.schedule_length} (schedule_steps)"
+    return text + (
+        f"Learning rate and reward follow the share of the run that is done, now {done / config.schedule_length:.0%} "
+        f"of it; schedule_steps={done} lr_schedule=constant would leave both where they were"
+    )
+
+
 @contextmanager
 def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Iterator[Loop]:
     """Open everything for a configuration whose engine is settled, and close it at the end.
@@ -145,17 +174,24 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
     before pictures are made and before there is a folder.
     """
     path = run_path(config, command)
+    longer = planned_steps(path) is not None and config.max_steps > planned_steps(path)
     renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
     before = last_checkpoint(path) if has_begun(path) else None
     position = load_position(path, before.loop_state["data"]) if before else {}
     sets = open_sets(config, position.get("revisions"))
     with ExitStack() as stack:
         settings = {"command": command, **chz.asdict(config)}
-        run = stack.enter_context(RunFolder.create(path, settings, resume=config.resume, log_to=config.log_to))
+        may_differ = MAY_DIFFER | LENGTHENED if longer else MAY_DIFFER
+        run = stack.enter_context(
+            RunFolder.create(path, settings, resume=config.resume, may_differ=may_differ, log_to=config.log_to)
+        )
         last = _last_checkpoint(run)
         # An engine that is left by an error does no more than it is at.
         service = stack.enter_context(open_engine(config, checkpoint_dir=str(run.path / "checkpoints")))
-        first_step, finished = (last.step, last.final) if last else (0, False)
+        first_step, final = (last.step, last.final) if last else (0, False)
+        finished, extended = final and last.step >= config.max_steps, final and last.step < config.max_steps
+        if longer or extended:
+            print(extension_text(config, path, first_step))
         if not finished:
             run.rewind(first_step)
         training = _training_client(service, config, renderer, last.path if last else None, start_from)
@@ -184,6 +220,7 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             state=last.loop_state.get("loop", {}) if last else {"start_from": start_from},
             first_step=first_step,
             finished=finished,
+            extended=extended,
         )
 
 
