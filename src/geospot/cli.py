@@ -3,7 +3,6 @@
 Nothing heavy is imported here, so that `geospot --help` is there at once.
 """
 
-import glob
 import importlib.metadata
 import os
 import re
@@ -15,10 +14,9 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from geospot.errors import DataError, GeospotError, did_you_mean, install_extra, listed
+from geospot.errors import GeospotError, did_you_mean, install_extra, listed
 from geospot.runs.control import Stopped
 
 Config = TypeVar("Config")
@@ -58,6 +56,8 @@ def run_command(
             config, is_dry = parse_all(config_class, words, plain)
         except ValueError as error:
             fail(command, f"{error}\nSee `geospot {command} --help` for all keys.")
+        from geospot.config.paths import check_paths
+
         check_paths(config)
         _run_here(config, dry_run if is_dry and dry_run else run)
 
@@ -93,8 +93,8 @@ def reported(command: str) -> Iterator[None]:
         sys.stdout.flush()
     except (GeospotError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            raise SystemExit(1) from None
-        fail(command, str(error))
+            raise SystemExit(128 + 13) from None  # as a program that SIGPIPE ended
+        fail(command, in_words(error))
     except ModuleNotFoundError as error:
         if (extra := extra_of(error.name or "")) is None:
             raise
@@ -104,6 +104,15 @@ def reported(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"geospot {command}: interrupted; what was saved is intact", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def in_words(error: Exception) -> str:
+    """An error as a sentence, without a number of the system's: "runs/x: permission denied"."""
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:
+            return str(error.strerror)
+        return f"{os.fsdecode(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error) or type(error).__name__
 
 
 def _stdout_is_closed() -> bool:
@@ -265,42 +274,6 @@ def read_value(key: str, text: str, kind: Any) -> Any:
             what = "a whole number" if kind is int else "a number"
             raise ValueError(f"{key}={text}: must be {what}") from None
     return text
-
-
-# --- paths ---
-
-
-def check_paths(config: object) -> None:
-    """Refuse files and folders that are not there, in a moment: before torch is imported and a model loaded."""
-    for key in ("predictions", "truth", "train_truth", "calibration", "checkpoint"):
-        path = getattr(config, key, None)
-        if path and path not in ("auto", "none") and "://" not in path and not _exists(path):
-            kind = "run folder or checkpoint" if key == "checkpoint" else "file"
-            raise DataError(f"{key}={path}: no such {kind}")
-    name = getattr(config, "model_name", None)
-    if name:
-        from geospot.models.loading import is_tiny, locate
-
-        if not is_tiny(name):
-            locate(name)
-    for key in ("data", "eval_data", "against"):
-        spec = getattr(config, key, None)
-        if spec and spec not in ("bluemarble", "auto", "none", "cells") and "://" not in spec and not _is_there(spec):
-            from geospot.data.sources import open_source
-
-            open_source(spec, key=key)  # shards by {0000..0009}, or a refusal
-
-
-def _is_there(spec: str) -> bool:
-    """Whether a source is a path that exists, with or without KIND: before it, or a pattern that matches."""
-    return _exists(spec) or _exists(spec.partition(":")[2] or spec) or any(glob.iglob(os.path.expanduser(spec)))
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).expanduser().exists()
-    except (OSError, ValueError):  # too long, a NUL
-        return False
 
 
 # --- help ---

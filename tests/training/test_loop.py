@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 
 import chz
 import numpy as np
@@ -23,6 +24,7 @@ from geospot.asking.requests import Asked
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
+from geospot.engine.local.training import LocalTrainingClient
 from geospot.errors import DataError, EngineError, RunError
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.control import Stopped
@@ -607,3 +609,27 @@ def test_a_branch_without_a_change_is_the_run_it_comes_from(common):
     run_sft(SftConfig(**settings, branch_from="run/checkpoints/000002", log_path="other"))
     assert metrics("other") == metrics("run")
     assert rollouts("other") == rollouts("run")
+
+
+def test_a_demo_saves_once_a_minute_and_its_last_step_once(common, monkeypatch):
+    """Whatever the machine: a checkpoint a step was 4.8 GB written to keep 133 MB."""
+    clock, saved = [0.0], []
+    save = LocalTrainingClient.save_state
+
+    def counted(self, name, **how):
+        saved.append((int(name), clock[0]))
+        return save(self, name, **how)
+
+    def tick(self, step, values, log=RunFolder.log):
+        clock[0] += 7.0  # seconds a step
+        return log(self, step, values)
+
+    monkeypatch.setattr("geospot.training.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(LocalTrainingClient, "save_state", counted)
+    monkeypatch.setattr(RunFolder, "log", tick)
+    run_sft(SftConfig(**common | {"save_every": 0, "eval_data": "none", "batch_size": 2}, max_steps=20, log_path="run"))
+    assert [step for step, _ in saved] == [9, 18, 20]
+    last = read_checkpoints("run")[-1]
+    assert last.final
+    assert last.step == 20
+    assert Path(last.path, "optimizer.safetensors").is_file()

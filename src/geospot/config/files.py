@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from geospot.errors import did_you_mean, install_extra
+from geospot.errors import did_you_mean, install_extra, mean_path
 from geospot.runs.branch import branch_source
 from geospot.runs.folder import read_config
 
@@ -22,7 +22,7 @@ def read_values(path: str, known: Collection[str], aliases: Mapping[str, str]) -
     if place.is_dir():
         place = place / "config.json"
     if not place.is_file():
-        raise ValueError(f"config={path}: no such file")
+        raise ValueError(f"config={path}: no such file{mean_path(path)}")
     values = _parse(path, place)
     if isinstance(values, dict) and isinstance(values.get("config"), dict) and "run_id" in values:
         return {key: value for key, value in values["config"].items() if key in known and value is not None}

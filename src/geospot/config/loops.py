@@ -69,7 +69,7 @@ class LoopConfig(EngineConfig, SourceConfig):
     resume: Literal["auto", "never", "must"] = _run(
         "auto", "auto: continue a run found in log_path; never: refuse to; must: refuse to start anew"
     )
-    save_every: int = _run(1, "steps between checkpoints; 0: automatic, at most 5 % of the time")
+    save_every: int = _run(1, "steps between checkpoints; 0: automatic, once a minute at most, and 5 % of the time")
     keep_checkpoints: int = _run(2, "newest checkpoints to keep; the final one always stays")
     checkpoint_ttl_days: float = _run(
         7.0, "days that a service keeps a checkpoint other than the final one; 0: no expiry"

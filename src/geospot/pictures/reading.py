@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from geospot.errors import BadSample
+from geospot.errors import BadSample, install_extra
 from geospot.pictures.bare import decodes_in_place, png_describes_itself
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _check_head(head: bytes) -> None:
         if re.match(pattern, text, re.IGNORECASE | re.DOTALL):
             raise BadSample(reason, words)
     if is_heif(head) and not register_heif():
-        raise BadSample("HEIC needs the extra heic", "pip install 'geospot[heic]'")
+        raise BadSample("HEIC needs the extra heic", install_extra("heic"))
 
 
 def _open(file: BinaryIO, head: bytes) -> "PillowImage":

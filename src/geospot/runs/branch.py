@@ -25,18 +25,24 @@ def branch_source(path: str | Path) -> tuple[Path, int | None]:
     raise RunError(f"from={path}: neither a run folder (config.json) nor a checkpoint in one")
 
 
+def check_branch(source: str | Path, command: str) -> None:
+    """RunError where a path is no run of this command, nor a checkpoint of one."""
+    run, _ = branch_source(source)
+    if (theirs := read_document(run)["config"].get("command", command)) != command:
+        raise RunError(
+            f"from={source}: it is a run of geospot {theirs}. To train its weights by geospot {command}, say "
+            f"checkpoint={source}"
+        )
+
+
 def branch(source: str | Path, target: str | Path, command: str) -> Checkpoint:
     """Make the run folder `target` from a run of `command` (or a checkpoint of one) as it was; returns where it begins.
 
     Weights are linked where the disk allows it, and else copied. RunError where the run has no checkpoint to begin at.
     """
     run, step = branch_source(source)
+    check_branch(source, command)
     document = read_document(run)
-    if (theirs := document["config"].get("command", command)) != command:
-        raise RunError(
-            f"from={source}: it is a run of geospot {theirs}. To train its weights by geospot {command}, say "
-            f"checkpoint={source}"
-        )
     kept = [c for c in read_checkpoints(run) if c.kind == "state" and c.exists and step in (None, c.step)]
     if not kept:
         at = "no checkpoint" if step is None else f"no checkpoint of step {step}"

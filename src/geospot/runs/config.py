@@ -80,6 +80,17 @@ def plain_config(value: object, key: str = "config") -> object:
     raise TypeError(f"{key} = {value!r} is a {type(value).__name__}, which JSON cannot hold; pass chz.asdict(config)")
 
 
+def typed(value: object) -> str:
+    """A value as it would be typed: none, true, a,b."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(map(typed, value)) or "(nothing)"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {typed(part)}" for name, part in value.items())
+    return str(value)
+
+
 def differences(old: Mapping, new: Mapping) -> dict[str, tuple[object, object]]:
     """Dotted keys whose values differ between two plain configs, with the old and the new value.
 

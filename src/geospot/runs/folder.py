@@ -34,7 +34,7 @@ from geospot.files import (
     write_json_atomic,
 )
 from geospot.runs.checkpoints import Checkpoint, CheckpointKind, is_remote, last_checkpoint, read_checkpoints
-from geospot.runs.config import MAY_DIFFER, SHARED_BY_BRANCHES, differences, plain_config, refused, session_facts
+from geospot.runs.config import MAY_DIFFER, SHARED_BY_BRANCHES, differences, plain_config, refused, session_facts, typed
 from geospot.runs.rollouts import RolloutStore
 from geospot.runs.sinks import Sinks, check_sinks
 
@@ -242,7 +242,7 @@ def check_config(
     if document.get("branched_from") and not document["sessions"]:  # the first session of a branch
         may_differ = changed.keys() - SHARED_BY_BRANCHES
     if begun and (bad := refused(changed, may_differ)):
-        lines = "\n".join(f"  {key}: {changed[key][0]!r} there, {changed[key][1]!r} asked for" for key in bad)
+        lines = "\n".join(f"  {key}: {typed(changed[key][0])} there, {typed(changed[key][1])} asked for" for key in bad)
         raise RunError(
             f"{path} holds a run with another configuration:\n{lines}\n"
             f"Set these back to go on with it, use another folder (log_path=), or branch from it: from={path} "

@@ -20,9 +20,10 @@ from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
-from geospot.runs.branch import branch
+from geospot.runs.branch import branch, check_branch
 from geospot.runs.checkpoints import (
     Checkpoint,
+    is_remote,
     last_checkpoint,
     load_position,
     prune_positions,
@@ -39,7 +40,10 @@ from geospot.training.held_out import evaluate, logged
 if TYPE_CHECKING:
     from tinker import SamplingClient, ServiceClient, TrainingClient
 
-SAVING_SHARE = 0.05  # of the time, for save_every=0
+# For save_every=0. A small model is saved in a blink: by the share alone a step of two seconds would be followed by a
+# checkpoint each, and a demo of five minutes write gigabytes.
+SAVING_SHARE = 0.05  # of the time
+SAVING_APART_S = 60.0  # at least, which is what a kill may cost
 
 
 @dataclass
@@ -106,11 +110,11 @@ class Loop:
         After the last step one always is, since the evaluation behind it may fail.
         """
         every, now = self.config.save_every, time.monotonic()
-        due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
+        apart_s = max(self._saving_s / SAVING_SHARE, SAVING_APART_S)
+        due = steps_done % every == 0 if every else now - self._saved_at >= apart_s
         if not (due or final or forced or steps_done == self.config.max_steps):
             return
-        ttl = None if final else self.config.ttl_seconds
-        path = self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
+        path = self._weights_path(steps_done, final=final)
         position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
         self.run.add_checkpoint(steps_done, path, {"data": data, "loop": self.state}, final=final)
@@ -118,6 +122,23 @@ class Loop:
         prune_positions(self.run.path, {c.loop_state["data"] for c in self.run.checkpoints() if not c.pruned})
         self._saved_step, self._saved_at = steps_done, time.monotonic()
         self._saving_s = self._saved_at - now
+
+    def _weights_path(self, steps_done: int, *, final: bool) -> str:
+        """Where the weights and the optimizer after `steps_done` steps are kept; written unless they are there.
+
+        The final checkpoint is that of the last step, which was taken before the evaluation; of a service's it is taken
+        again, to stay for good.
+        """
+        before = self.run.last_checkpoint()
+        if (
+            final
+            and before is not None
+            and before.step == self._saved_step == steps_done
+            and not is_remote(before.path)
+        ):
+            return before.path
+        ttl = None if final else self.config.ttl_seconds
+        return self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
 
     def finish(self) -> list[Evaluation]:
         """After the last step: the final evaluations and checkpoint; none where somebody asked to stop before."""
@@ -149,6 +170,8 @@ def planned_steps(run: Path) -> int | None:
 
 def begin_branch(config: LoopConfig, command: str) -> None:
     """For from=RUN: make the run folder as a copy of that run, unless the branch has begun already."""
+    if config.branch_from:
+        check_branch(config.branch_from, command)
     path = run_path(config, command)
     if config.branch_from and not (path / "config.json").is_file():
         begin = branch(config.branch_from, path, command)
