@@ -17,7 +17,7 @@ from made import jpeg
 from geospot import __main__ as geospot
 from geospot import config as configs
 from geospot import sft, train
-from geospot.cli import ALIASES, extra_of, help_page, parse
+from geospot.cli import ALIASES, COMMON, extra_of, help_page, parse
 from geospot.config import FORMATS, SftConfig, TrainConfig
 from geospot.config.keys import TOPICS
 from geospot.report import guess_files
@@ -52,7 +52,7 @@ def test_help_shows_an_example_and_every_key_by_topic(command, capsys, monkeypat
     assert words[: 1 + len(command.split())] == ["geospot", *command.split()]
     parse(CONFIGS[command], words[1 + len(command.split()) :], geospot.COMMANDS[command].plain)
     shown = [re.match(r"  ([a-z_]+)=", line) for line in lines]
-    assert sorted(m[1] for m in shown if m) == sorted(chz.chz_fields(CONFIGS[command]))
+    assert sorted(m[1] for m in shown if m) == sorted([*chz.chz_fields(CONFIGS[command]), *COMMON])
     headings = [line for line in lines if line in TOPICS]
     assert headings == sorted(headings, key=TOPICS.index)
 
@@ -170,7 +170,7 @@ def test_model_is_model_name_in_every_command(command):
     name = "geospot/tiny-untrained"
     for word in (f"model={name}", f"--model={name}", f"model_name={name}"):
         assert parse(CONFIGS[command], [word, *extra], geospot.COMMANDS[command].plain).model_name == name
-    assert set(ALIASES) == {"model"}
+    assert set(ALIASES) == {"model", "from"}
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_calibrating_gives_guesses_a_radius(sft_run, shards, tiny_folder, tmp_pa
     assert "holds the truth" in capsys.readouterr().out
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     geospot.main(["guess", str(tmp_path / "a.jpg"), *words, f"calibration={path}", "probability=0.5"])
-    assert "50 % probability (calibrated)" in capsys.readouterr().out
+    assert f"50 % probability, for pictures like those of {shards}/train.tar (eval)" in capsys.readouterr().out
     other = ["guess", str(tmp_path / "a.jpg"), *words[:-1], "samples=2", f"calibration={path}"]
     assert "it is of samples 3 (here 2)" in refused(capsys, geospot.main, *other)
 
@@ -498,3 +498,72 @@ def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):
             guesser(b"nothing")
     assert (guess.country, len(again.texts)) == ("France", 2)
     assert score(guess, (guess.lat, guess.lon)).summary["geoguessr_score"] == 5000
+
+
+# --- said before the work ---
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("data inspect photos.csv out=nowhere/page.html", "out=nowhere/page.html: no such folder: nowhere"),
+        ("data inspect photos.csv out=phots/page.html", "no such folder: phots. Did you mean photos?"),
+        ("data inspect photos.csv out=photos.html", "out=photos.html: is a folder; give the name of a file in it"),
+        ("guess photos/a.jpg out=g.doc", "out=g.doc: must end in .txt, .csv, .json, .geojson, .kml"),
+        ("guess photos/a.jpg out=g.geojsn", "Did you mean .geojson?"),
+        ("eval predictions=photos.csv out=photos.csv", "out=photos.csv: is a file; give the name of a folder"),
+        ("eval predictions=photo.csv", "predictions=photo.csv: no such file. Did you mean photos.csv?"),
+        ("data inspect photo", "there is no such file or folder. Did you mean photos?"),
+        ("sft from=photos", "from=photos: neither a run folder (config.json) nor a checkpoint in one"),
+        ("sft shuffle_buffer=1 region=ture", "Did you mean true?"),
+        ("evaluate", "Did you mean eval?"),
+        ("predict a.jpg", "Did you mean guess?"),
+        ("report photos", "not a run folder"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once_with_the_remedy(line, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos.html").mkdir()
+    (tmp_path / "photos.csv").write_text("image,lat,lon\na.jpg,1,2\n")
+    (tmp_path / "photos" / "a.jpg").write_bytes(jpeg(0))
+    with pytest.raises(SystemExit) as left:
+        geospot.main(line.split())
+    assert left.value.code == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert not re.search(r"\[Errno|Traceback|\bNone\b|object at 0x", err)
+
+
+def test_an_error_of_the_system_is_a_sentence(tmp_path):
+    from geospot.cli import in_words
+
+    with pytest.raises(OSError, match="Errno") as missing:
+        (tmp_path / "x").read_bytes()
+    assert in_words(missing.value) == f"{tmp_path}/x: no such file or directory"
+    assert in_words(OSError(28, "cannot write x: the disk is full")) == "cannot write x: the disk is full"
+
+
+def test_each_data_set_has_its_own_folder(tmp_path, monkeypatch):
+    from geospot.commands.ask import own_folder
+    from geospot.config import EvalConfig
+
+    monkeypatch.chdir(tmp_path)
+
+    def folder(**given) -> str:
+        return str(own_folder(EvalConfig(**given), "runs/eval-m"))
+
+    assert folder() == folder(data="bluemarble") == "runs/eval-m"
+    assert folder(data="hf://datasets/a/b/eval/*.tar") == "runs/eval-m-eval"
+    assert folder(data="one/test.tar") == "runs/eval-m-test"
+    assert folder(data="one/test.tar", out="mine") == "mine"
+    Path("runs/eval-m-test").mkdir(parents=True)
+    Path("runs/eval-m-test/settings.json").write_text('{"data": "one/test.tar"}')
+    assert folder(data="one/test.tar") == "runs/eval-m-test"  # the same command goes on
+    assert folder(data="two/test.tar") == "runs/eval-m-test-2"
+
+
+def test_the_guesser_takes_model_name_too():
+    from geospot.asking.guesser import Guesser
+
+    assert Guesser(model_name="geospot/tiny").subject == Guesser("geospot/tiny").subject

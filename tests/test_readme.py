@@ -40,6 +40,16 @@ def test_every_command_is_shown():
     assert {command_of(line)[0] for line in COMMANDS} == set(geospot.COMMANDS)
 
 
+@pytest.fixture
+def a_folder_with_a_run(tmp_path, monkeypatch):
+    """What the commands name: a run and a configuration file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/train-tiny").mkdir(parents=True)
+    (tmp_path / "runs/train-tiny/config.json").write_text('{"run_id": "1", "config": {"command": "train"}}')
+    (tmp_path / "my.toml").write_text("max_steps = 3")
+
+
+@pytest.mark.usefixtures("a_folder_with_a_run")
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_in_the_readme_is_understood(line):
     name, words = command_of(line)
@@ -79,6 +89,7 @@ def test_every_path_that_contributing_names_exists():
         assert (ROOT / "src/geospot" / path).exists() or (ROOT / path).exists(), path
 
 
+@pytest.mark.usefixtures("a_folder_with_a_run")
 @pytest.mark.parametrize(
     "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")]
 )

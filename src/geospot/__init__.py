@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     if name == "Guesser":
-        from geospot.asking.guesser import Guesser
+        try:
+            from geospot.asking.guesser import Guesser
+        except ModuleNotFoundError as error:
+            from geospot.cli import extra_of
+            from geospot.errors import install_extra
 
+            if (extra := extra_of(error.name or "")) is None:
+                raise
+            message = f"Guesser needs {error.name}: install the extra {extra} with {install_extra(extra)}"
+            raise ModuleNotFoundError(message, name=error.name) from None
         return Guesser
     if name == "score":
         from geospot.scoring.api import score

@@ -36,10 +36,25 @@ COMMANDS = {
                             "geospot.commands.data:run_inspect", plain="data"),
     "data pack": Command("write a data set as WebDataset shards", "PackConfig", "geospot.commands.data:run_pack",
                          plain="data"),
+    "runs": Command("list the run folders: state, steps, best figure, size, checkpoint", "RunsConfig",
+                    "geospot.commands.runs:run", plain="folder"),
+    "report": Command("draw a page of any run, finished or not", "ReportConfig", "geospot.commands.report:run",
+                      plain="run"),
     "serve": Command("serve the local engine over the protocol of the Tinker SDK", "ServeConfig",
                      "geospot.commands.serve:run"),
     "export": Command("export a checkpoint as a PEFT adapter or merged weights", "ExportConfig",
                       "geospot.commands.export:run"),
+    "completion": Command("print a script for completion in bash, zsh or fish", "CompletionConfig",
+                          "geospot.commands.completion:script", plain="shell"),
+}  # fmt: skip
+
+
+# What other programs call these.
+SYNONYMS = {
+    "evaluate": "eval", "evaluation": "eval", "test": "eval", "score": "eval", "predict": "guess", "locate": "guess",
+    "infer": "guess", "finetune": "sft", "fine-tune": "sft", "supervised": "sft", "grpo": "train", "rl": "train",
+    "inspect": "data inspect", "pack": "data pack", "list": "runs", "ls": "runs", "status": "runs", "server": "serve",
+    "upload": "export", "push": "export", "diff": "compare", "calibration": "calibrate", "data show": "data inspect",
 }  # fmt: skip
 
 
@@ -57,7 +72,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(usage("data "))
         else:
             name, rest = _command(words)
-            run_command(name, config_class(name), lambda config: _run(name, config), rest, plain=COMMANDS[name].plain)
+            run_command(
+                name,
+                config_class(name),
+                lambda config: _run(name, config),
+                rest,
+                plain=COMMANDS[name].plain,
+                dry_run=lambda config: _dry_run(name, config),
+            )
 
 
 def _command(words: Sequence[str]) -> tuple[str, Sequence[str]]:
@@ -66,7 +88,7 @@ def _command(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     name = " ".join(words[:n])
     if name not in COMMANDS:
         known = [known for known in COMMANDS if n == 1 or known.startswith("data ")]
-        hint = did_you_mean(name, known)
+        hint = f". Did you mean {SYNONYMS[name]}?" if name in SYNONYMS else did_you_mean(name, known)
         fail("", f"there is no command {name!r}{hint}\nThe commands are {', '.join(known)}; see `geospot --help`")
     return name, words[n:]
 
@@ -77,8 +99,19 @@ def config_class(name: str) -> type:
 
 
 def _run(name: str, config: object) -> object:
+    if name == "completion":  # the one command that has to know the others
+        from geospot.commands.completion import script
+
+        print(script(config.shell, {known: config_class(known) for known in COMMANDS}), end="")
+        return None
     module, _, function = COMMANDS[name].run.partition(":")
     return getattr(importlib.import_module(module), function)(config)
+
+
+def _dry_run(name: str, config: object) -> None:
+    from geospot.commands.dry_run import run
+
+    run(name, config)
 
 
 def usage(prefix: str = "") -> str:

@@ -3,7 +3,6 @@
 Nothing heavy is imported here, so that `geospot --help` is there at once.
 """
 
-import glob
 import importlib.metadata
 import os
 import re
@@ -15,14 +14,19 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from geospot.errors import DataError, GeospotError, did_you_mean, install_extra, listed
+from geospot.errors import GeospotError, did_you_mean, install_extra, listed
+from geospot.runs.control import Stopped
 
 Config = TypeVar("Config")
 
-ALIASES = {"model": "model_name"}  # another way to write a key, in every command that has it
+ALIASES = {"model": "model_name", "from": "branch_from"}  # other ways to write a key, in every command that has it
+COMMON = {"config": str, "dry_run": bool}  # keys that every command has, and no configuration
+COMMON_DOCS = {
+    "config=none": "keys from a file, overridden by those given: a run folder, its config.json, or .toml, .yaml, .json",
+    "dry_run=false": "true: check and open everything, say what it will take, and write nothing",
+}
 HELP = ("-h", "--help")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _KEY = re.compile(r"([A-Za-z_][\w-]*)=(.*)", re.DOTALL)
@@ -36,8 +40,9 @@ def run_command(
     argv: Sequence[str] | None = None,
     *,
     plain: str | None = None,
+    dry_run: Callable[[Config], object] | None = None,
 ) -> None:
-    """Turn words into a configuration and call `run(config)` with it, or print the command's help.
+    """Turn words into a configuration and call `run(config)` or `dry_run(config)`, or print the command's help.
 
     plain: the key whose values may be given as plain words, without `key=`. Bad arguments, and errors that the user
     can put right, end in one message and status 2.
@@ -48,11 +53,13 @@ def run_command(
             print(help_page(command, config_class, plain))
             return
         try:
-            config = parse(config_class, words, plain)
+            config, is_dry = parse_all(config_class, words, plain)
         except ValueError as error:
             fail(command, f"{error}\nSee `geospot {command} --help` for all keys.")
+        from geospot.config.paths import check_paths
+
         check_paths(config)
-        _run_here(config, run)
+        _run_here(config, dry_run if is_dry and dry_run else run)
 
 
 def _run_here(config: Config, run: Callable[[Config], object]) -> None:
@@ -78,21 +85,35 @@ def fail(command: str, message: str) -> NoReturn:
 
 @contextmanager
 def reported(command: str) -> Iterator[None]:
-    """Ends an error that the user can put right in one message, Ctrl-C in status 130, a closed pipe in silence."""
+    """Ends an error that the user can put right in one message, Ctrl-C in status 130, a closed pipe in silence.
+
+    A loop that was asked to stop ends with the status of the signal, 130 after Ctrl-C and 143 after SIGTERM.
+    """
     try:
         yield
         sys.stdout.flush()
     except (GeospotError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _stdout_is_closed():
-            raise SystemExit(1) from None
-        fail(command, str(error))
+            raise SystemExit(128 + 13) from None  # as a program that SIGPIPE ended
+        fail(command, in_words(error))
     except ModuleNotFoundError as error:
         if (extra := extra_of(error.name or "")) is None:
             raise
         fail(command, f"the package {error.name} is missing: install the extra {extra} with {install_extra(extra)}")
+    except Stopped as stopped:  # it has said what was saved; `sft && train` must not go on
+        raise SystemExit(128 + stopped.number) from None
     except KeyboardInterrupt:
         print(f"geospot {command}: interrupted; what was saved is intact", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def in_words(error: Exception) -> str:
+    """An error as a sentence, without a number of the system's: "runs/x: permission denied"."""
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:
+            return str(error.strerror)
+        return f"{os.fsdecode(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error) or type(error).__name__
 
 
 def _stdout_is_closed() -> bool:
@@ -134,14 +155,23 @@ def parse(config_class: type[Config], words: Sequence[str], plain: str | None = 
 
     ValueError names the word, why it is refused and what is allowed.
     """
+    return parse_all(config_class, words, plain)[0]
+
+
+def parse_all(config_class: type[Config], words: Sequence[str], plain: str | None = None) -> tuple[Config, bool]:
+    """As `parse`, and whether `dry_run` was asked for. Words override the keys of `config=FILE` and of `from=RUN`."""
     fields = _fields(config_class)
     values: dict[str, Any] = {}
+    common: dict[str, Any] = {}
     plain_words: list[str] = []
     for key, text in _pairs(words, fields, plain):
         if key is None:
             plain_words.append(text)
-        else:
+        elif key in fields:
             values[key] = read_value(key, text, fields[key].final_type)
+        else:
+            common[key] = read_value(key, text, COMMON[key])
+    values = _base(fields, common.get("config"), values.get("branch_from")) | values
     if plain and plain_words:
         if typing.get_origin(fields[plain].final_type) is tuple:
             values[plain] = (*values.get(plain, ()), *plain_words)
@@ -153,7 +183,16 @@ def parse(config_class: type[Config], words: Sequence[str], plain: str | None = 
     missing = [key for key, field in fields.items() if field.metadata["default"] is ... and key not in values]
     if missing:
         raise ValueError(f"{' and '.join(missing)}: required; for example: {_example(config_class)}")
-    return config_class(**values)
+    return config_class(**values), common.get("dry_run", False)
+
+
+def _base(fields: Mapping[str, Any], file: str | None, run: str | None) -> dict[str, Any]:
+    """The values of a configuration file, over those of the run that is branched from."""
+    from geospot.config.files import as_text, branch_values, read_values
+
+    found = branch_values(run, fields) if run else {}
+    found |= read_values(file, fields, ALIASES) if file else {}
+    return {key: read_value(key, as_text(value), fields[key].final_type) for key, value in found.items()}
 
 
 def _fields(config_class: type) -> Mapping[str, Any]:
@@ -174,7 +213,8 @@ def _pairs(words: Sequence[str], fields: Mapping[str, Any], plain: str | None) -
         if word.startswith("-") and word != "-":
             name, equals, text = word.lstrip("-").partition("=")
             key = _known(name, word, fields)
-            yield key, text if equals else _value_after(word, fields[key].final_type, rest)
+            kind = fields[key].final_type if key in fields else COMMON[key]
+            yield key, text if equals else _value_after(word, kind, rest)
         elif (pair := _KEY.fullmatch(word)) and not (plain and _is_thing(word)):
             yield _known(pair[1], word, fields), pair[2]
         elif plain:
@@ -183,7 +223,7 @@ def _pairs(words: Sequence[str], fields: Mapping[str, Any], plain: str | None) -
             key = ALIASES.get(word, word).replace("-", "_")
             raise ValueError(
                 f"{word}: a value is missing; write {word}=VALUE"
-                if key in fields
+                if key in fields or key in COMMON
                 else f"{word}: not a key=value argument{did_you_mean(word, fields)}"
             )
 
@@ -196,8 +236,8 @@ def _is_thing(word: str) -> bool:
 def _known(name: str, word: str, fields: Mapping[str, Any]) -> str:
     key = name.replace("-", "_")
     key = ALIASES.get(key, key) if key not in fields else key
-    if key not in fields:
-        raise ValueError(f"{word}: there is no key {name}{did_you_mean(key, [*fields, *ALIASES])}")
+    if key not in fields and key not in COMMON:
+        raise ValueError(f"{word}: there is no key {name}{did_you_mean(key, [*fields, *ALIASES, *COMMON])}")
     return key
 
 
@@ -226,7 +266,7 @@ def read_value(key: str, text: str, kind: Any) -> Any:
         return text
     if kind is bool:
         if text.lower() not in _BOOLEANS:
-            raise ValueError(f"{key}={text}: must be true or false")
+            raise ValueError(f"{key}={text}: must be true or false{did_you_mean(text, _BOOLEANS)}")
         return _BOOLEANS[text.lower()]
     if kind in (int, float):
         try:
@@ -235,42 +275,6 @@ def read_value(key: str, text: str, kind: Any) -> Any:
             what = "a whole number" if kind is int else "a number"
             raise ValueError(f"{key}={text}: must be {what}") from None
     return text
-
-
-# --- paths ---
-
-
-def check_paths(config: object) -> None:
-    """Refuse files and folders that are not there, in a moment: before torch is imported and a model loaded."""
-    for key in ("predictions", "truth", "train_truth", "calibration", "checkpoint"):
-        path = getattr(config, key, None)
-        if path and path not in ("auto", "none") and "://" not in path and not _exists(path):
-            kind = "run folder or checkpoint" if key == "checkpoint" else "file"
-            raise DataError(f"{key}={path}: no such {kind}")
-    name = getattr(config, "model_name", None)
-    if name:
-        from geospot.models.loading import is_tiny, locate
-
-        if not is_tiny(name):
-            locate(name)
-    for key in ("data", "eval_data", "against"):
-        spec = getattr(config, key, None)
-        if spec and spec not in ("bluemarble", "auto", "none", "cells") and "://" not in spec and not _is_there(spec):
-            from geospot.data.sources import open_source
-
-            open_source(spec, key=key)  # shards by {0000..0009}, or a refusal
-
-
-def _is_there(spec: str) -> bool:
-    """Whether a source is a path that exists, with or without KIND: before it, or a pattern that matches."""
-    return _exists(spec) or _exists(spec.partition(":")[2] or spec) or any(glob.iglob(os.path.expanduser(spec)))
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).expanduser().exists()
-    except (OSError, ValueError):  # too long, a NUL
-        return False
 
 
 # --- help ---
@@ -292,6 +296,9 @@ def help_page(command: str, config_class: type, plain: str | None = None) -> str
             lines += ["", topic]
         for key, field in keys.items():
             lines += _help_lines(_with_default(key, field), field.metadata["doc"], left, width)
+    lines += ["", "Every command"]
+    for key, doc in COMMON_DOCS.items():
+        lines += _help_lines(key, doc, left, width)
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 A command shows them without a traceback. What is raised by mistake of ours is none of them.
 """
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -46,6 +47,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     folded = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
     return f". Did you mean {folded[close[0]]}?" if close else ""
+
+
+def mean_path(path: str) -> str:
+    """'. Did you mean x?' where a file or folder beside a path that is not there has nearly its name, else nothing."""
+    folder, _, name = path.rpartition("/")
+    try:
+        there = os.listdir(os.path.expanduser(folder) or ("/" if path.startswith("/") else "."))
+    except (OSError, ValueError):
+        return ""
+    close = get_close_matches(name, there, n=1, cutoff=0.6)
+    return f". Did you mean {folder + '/' if folder else ''}{close[0]}?" if close else ""
 
 
 def install_extra(extra: str) -> str:

@@ -296,6 +296,19 @@ class FolderLock:
             _LOCKED_HERE.discard(self.path)
 
 
+def is_locked(folder: str | Path) -> bool:
+    """Whether somebody writes in a folder now: holds its FolderLock."""
+    path = Path(folder).resolve() / "lock"
+    if path in _LOCKED_HERE:  # opening and closing the file here would drop this process's own lock
+        return True
+    with suppress(OSError), open(path, "r+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
 # What a file may begin with that is not what its name says -> (what it is, what to do about it).
 _FOREIGN = (
     (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer", "run git lfs pull"),

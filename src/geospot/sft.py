@@ -20,7 +20,7 @@ from geospot.scoring.judge import Evaluation
 from geospot.training.closing import closing
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import Loop, has_begun, open_loop, run_path, shown
+from geospot.training.loop import Loop, begin_branch, has_begun, open_loop, run_path, shown
 from geospot.training.optim import adam, learning_rate_at, peak_learning_rate
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def run(config: SftConfig) -> list[Evaluation]:
 
 
 def fit(config: SftConfig) -> list[Evaluation]:
-    """Train; returns the final evaluations: none if the run had finished before, or was stopped."""
+    """Train; returns the final evaluations, none if the run had finished before. Raises Stopped if asked to stop."""
     config = settle_engine(config)
+    begin_branch(config, "sft")
     begun = has_begun(run_path(config, "sft"))
     start_from = None if begun or not config.checkpoint else find_checkpoint(config.checkpoint)
-    peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
     with (
         open_loop(config, "sft", start_from) as loop,
         Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
@@ -48,34 +48,42 @@ def fit(config: SftConfig) -> list[Evaluation]:
             print(f"{loop.run.path} is complete: {loop.first_step} steps are done")
             return []
         print(estimate(loop, config))
-        for step in range(loop.first_step, config.max_steps):
-            started = time.monotonic()
-            metrics = loop.evaluate(step, loop.sampler())[0] if loop.is_eval_step(step) else {}
-            data, n_tokens = supervised_batch(loop.renderer, loop.batch(step), config)
-            rate = learning_rate_at(config, peak, step)
-            # Both requests are in flight before the first result is read.
-            forward = loop.training.forward_backward(data, "cross_entropy")
-            taken = loop.training.optim_step(adam(config, rate))
-            loss = forward.result().metrics.get("loss:sum", math.nan)  # not every server says it
-            metrics |= taken.result().metrics or {}
-            metrics |= {
-                "loss": loss,
-                "learning_rate": rate,
-                "answer_tokens": n_tokens,
-                "samples_skipped": loop.batches.position(step + 1).skipped.total(),
-                "step_seconds": time.monotonic() - started,
-            }
-            loop.run.log(step, metrics)
-            bar.advance(1, loss=loss, **shown(metrics))
-            stopping = loop.stop.requested  # looked at once: what is asked for during the save stops the next step
-            loop.save(step + 1, forced=stopping)
-            if stopping:
-                print(f"stopped after step {step}; the same command goes on from there")
-                return []
-            if step + 1 < config.max_steps and (reason := loop.guard.reason_to_stop()):
-                print(f"ended after step {step}: {reason}")
-                return loop.finish(step + 1)
-        return loop.finish()
+        evaluations = supervise(loop, config, bar)
+    loop.stop.obey()
+    return evaluations
+
+
+def supervise(loop: Loop, config: SftConfig, bar: Progress) -> list[Evaluation]:
+    """The steps that are left, and the final evaluations; none where somebody asked to stop."""
+    peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
+    for step in range(loop.first_step, config.max_steps):
+        started = time.monotonic()
+        metrics = loop.evaluate(step, loop.sampler())[0] if loop.is_eval_step(step) else {}
+        data, n_tokens = supervised_batch(loop.renderer, loop.batch(step), config)
+        rate = learning_rate_at(config, peak, step)
+        # Both requests are in flight before the first result is read.
+        forward = loop.training.forward_backward(data, "cross_entropy")
+        taken = loop.training.optim_step(adam(config, rate))
+        loss = forward.result().metrics.get("loss:sum", math.nan)  # not every server says it
+        metrics |= taken.result().metrics or {}
+        metrics |= {
+            "loss": loss,
+            "learning_rate": rate,
+            "answer_tokens": n_tokens,
+            "samples_skipped": loop.batches.position(step + 1).skipped.total(),
+            "step_seconds": time.monotonic() - started,
+        }
+        loop.run.log(step, metrics)
+        bar.advance(1, loss=loss, **shown(metrics))
+        stopping = loop.stop.requested  # looked at once: what is asked for during the save stops the next step
+        loop.save(step + 1, forced=stopping)
+        if stopping:
+            print(f"stopped after step {step}; the same command goes on from there")
+            return []
+        if step + 1 < config.max_steps and (reason := loop.guard.reason_to_stop()):
+            print(f"ended after step {step}: {reason}")
+            return loop.finish(step + 1)
+    return loop.finish()
 
 
 def supervised_batch(
@@ -103,9 +111,16 @@ def estimate(loop: Loop, config: SftConfig) -> str:
     )
 
 
+def check(config: SftConfig) -> None:
+    """What `dry_run=true` does: open everything, estimate, keep nothing."""
+    from geospot.training.dry_run import dry_run
+
+    dry_run(config, "sft", lambda c: find_checkpoint(c.checkpoint) if c.checkpoint else None, estimate)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    run_command("sft", SftConfig, run, argv)
+    run_command("sft", SftConfig, run, argv, dry_run=check)
 
 
 if __name__ == "__main__":

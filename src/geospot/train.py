@@ -33,7 +33,7 @@ from geospot.sft import fit as fit_sft
 from geospot.training.advantages import group_advantages, groups_to_learn_from
 from geospot.training.closing import closing
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import Clock, Loop, as_begun, has_begun, open_loop, run_path, shown
+from geospot.training.loop import Clock, Loop, as_begun, begin_branch, has_begun, open_loop, run_path, shown
 from geospot.training.optim import learning_rate_at, peak_learning_rate
 from geospot.training.rollout import log_rows, reward_metrics, score
 from geospot.training.update import per_token, reference_sampler, update
@@ -53,8 +53,10 @@ def run(config: TrainConfig) -> list[Evaluation]:
 
 
 def fit(config: TrainConfig) -> list[Evaluation]:
-    """Train; returns the final evaluations: none if the run had finished before, or was stopped."""
-    config = as_begun(settle_engine(config), run_path(config, "train"))
+    """Train; returns the final evaluations, none if the run had finished before. Raises Stopped if asked to stop."""
+    config = settle_engine(config)
+    begin_branch(config, "train")
+    config = as_begun(config, run_path(config, "train"))
     begun = has_begun(run_path(config, "train"))
     if not begun:
         warm_start(config)
@@ -67,7 +69,9 @@ def fit(config: TrainConfig) -> list[Evaluation]:
             print(f"{loop.run.path} is complete: {loop.first_step} steps are done")
             return []
         print(estimate(loop, config))
-        return grpo(loop, config, bar)
+        evaluations = grpo(loop, config, bar)
+    loop.stop.obey()
+    return evaluations
 
 
 def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
@@ -99,7 +103,7 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
             ahead = ask(loop, config, sampler, step + 1)
 
         # Score, and compare within the group.
-        progress = step / (config.max_steps - 1) if config.max_steps > 1 else 1.0
+        progress = min(step / (config.schedule_length - 1), 1.0) if config.schedule_length > 1 else 1.0
         weights = reward_config.at(progress, adaptive.tau_km if adaptive else None)
         parts = score(rollouts, weights, region=config.region)
         advantages_BG = group_advantages(
@@ -197,7 +201,7 @@ def start_checkpoint(config: TrainConfig) -> str | None:
 def warm_start(config: TrainConfig) -> None:
     """The short SFT run that the tiny model needs where it has none, or what is left of it.
 
-    A person who stops it stops the run behind it, too: KeyboardInterrupt.
+    A person who stops it stops the run behind it, too: Stopped.
     """
     sft = default_log_path("sft", config.model_name)
     if config.checkpoint != "auto" or not is_tiny(config.model_name):
@@ -209,8 +213,6 @@ def warm_start(config: TrainConfig) -> None:
     else:
         return
     fit_sft(SftConfig(**warm_start_settings(config) | {"log_path": sft}))
-    if not is_finished(sft):
-        raise KeyboardInterrupt
 
 
 def is_finished(run: str) -> bool:
@@ -229,9 +231,16 @@ def warm_start_settings(config: TrainConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in LoopConfig.__chz_fields__} | WARM_START
 
 
+def check(config: TrainConfig) -> None:
+    """What `dry_run=true` does: open everything, estimate, keep nothing."""
+    from geospot.training.dry_run import dry_run
+
+    dry_run(config, "train", start_checkpoint, estimate)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    run_command("train", TrainConfig, run, argv)
+    run_command("train", TrainConfig, run, argv, dry_run=check)
 
 
 if __name__ == "__main__":

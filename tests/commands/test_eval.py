@@ -252,7 +252,7 @@ def test_an_answer_is_parsed_once(shards, tiny_folder, tmp_path, monkeypatch):
 def test_answers_to_other_questions_do_not_mix(tmp_path):
     with AnswerLog(tmp_path, {"model": "a", "data": "x"}) as log:
         log.add("eval", [(0, "k", ["lone \ud800 surrogate"])])
-    with pytest.raises(RunError, match=r"model='a', and this is model='b'.*resume=never"):
+    with pytest.raises(RunError, match=r"model=a, and this is model=b.*resume=never"):
         AnswerLog(tmp_path, {"model": "b", "data": "x"})
     with AnswerLog(tmp_path, {"model": "a", "data": "x"}) as log:
         assert log.get("eval", 0, "k") == ["lone ? surrogate"]

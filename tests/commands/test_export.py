@@ -10,6 +10,7 @@ from servers.tinker import Serving
 from tinker import types
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
+from geospot import __main__ as geospot
 from geospot.asking.requests import Asked
 from geospot.cli import run_command
 from geospot.commands.export import run
@@ -125,9 +126,28 @@ def test_what_cannot_be_exported_is_refused_first(common, tmp_path, capsys):
     assert "push=nobody: must be owner/name" in capsys.readouterr().err
 
 
-def test_a_hub_that_cannot_be_reached_leaves_the_folder(common, tmp_path, monkeypatch):
+def test_a_hub_that_cannot_be_reached_leaves_the_folder(common, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     run_sft(SftConfig(**common | STEPS | {"eval_data": "none"}, log_path=str(tmp_path / "run")))
     with pytest.raises(EngineError, match=r"push=me/model: .* is whole"):
         run(ExportConfig(checkpoint=str(tmp_path / "run"), out=str(tmp_path / "out"), push="me/model"))
-    assert (tmp_path / "out" / "merged" / "model.safetensors").is_file()
+    weights = tmp_path / "out" / "merged" / "model.safetensors"
+    assert weights.is_file()
+    # The remedy works: the same command finds the export and only pushes, however often.
+    written = weights.stat().st_mtime_ns
+    words = ["export", f"checkpoint={tmp_path}/run", f"out={tmp_path}/out"]
+    with pytest.raises(SystemExit):
+        geospot.main([*words, "push=me/model"])
+    captured = capsys.readouterr()
+    assert "holds this export already" in captured.out
+    assert "then give the same command again, which only pushes" in captured.err
+    pushed = []
+    monkeypatch.setattr("geospot.commands.export.push", lambda folder, name, private: pushed.append(folder) or name)
+    geospot.main([*words, "push=me/model"])
+    assert pushed == [tmp_path / "out" / "merged"]
+    assert weights.stat().st_mtime_ns == written
+    # Another checkpoint in its place is refused.
+    run_sft(SftConfig(**common | STEPS | {"eval_data": "none", "seed": 1}, log_path=str(tmp_path / "other")))
+    with pytest.raises(SystemExit):
+        geospot.main(["export", f"checkpoint={tmp_path}/other", f"out={tmp_path}/out"])
+    assert "is not an export of this checkpoint" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
+from types import SimpleNamespace
 
 import chz
 import numpy as np
@@ -18,12 +19,15 @@ from made import jpeg, until
 from small_runs import metrics, rollouts
 from tinker import types
 
+from geospot import __main__ as geospot
 from geospot.asking.requests import Asked
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
+from geospot.engine.local.training import LocalTrainingClient
 from geospot.errors import DataError, EngineError, RunError
 from geospot.runs.checkpoints import read_checkpoints
+from geospot.runs.control import Stopped
 from geospot.runs.folder import RunFolder, read_config, read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.sft import run as run_sft
@@ -123,7 +127,7 @@ def stopped_in(step: int):
     log = RunFolder.log
 
     def stop(run, number, values):
-        if number == step and "loss" in values:
+        if number == step and not values.keys().isdisjoint({"loss", "reward"}):
             signal.raise_signal(signal.SIGINT)
         return log(run, number, values)
 
@@ -137,8 +141,9 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(common, half_t
     settings |= {"group_size": 4, "num_substeps": 2, "kl_coef": 0.01}
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "whole")))
     broken = TrainConfig(**settings, log_path=str(tmp_path / "broken"))
-    with stopped_in(step=2):
+    with stopped_in(step=2), pytest.raises(Stopped) as stopped:
         run_train(broken)
+    assert stopped.value.number == signal.SIGINT
     assert "the same command goes on" in capsys.readouterr().out
     assert read_checkpoints(tmp_path / "broken")[-1].step == len(read_metrics(tmp_path / "broken")) == 3
     run_train(broken)
@@ -429,8 +434,8 @@ def test_buffer_and_open_shards_may_change_when_a_run_is_resumed(common):
     settings = {**common, "max_steps": 4, "eval_data": "none", "save_every": 10, "log_path": "run"}
     with data_that_ends(2, DataError("no more")), pytest.raises(DataError):
         run_sft(SftConfig(**settings))
-    with pytest.raises(RunError, match="max_steps: 4 there, 8 asked for"):
-        run_sft(SftConfig(**settings | {"max_steps": 8}))
+    with pytest.raises(RunError, match="max_steps: 4 there, 3 asked for"):
+        run_sft(SftConfig(**settings | {"max_steps": 3}))  # longer it may become, see below
     run_sft(SftConfig(**settings | {"shuffle_buffer": 20, "open_shards": 2}))
     assert [row["step"] for row in read_metrics("run")] == [0, 1, 2, 3, 4]
     assert read_checkpoints("run")[-1].final
@@ -533,5 +538,98 @@ def test_an_overlapped_run_that_is_to_stop_asks_for_nothing_more(common, half_tr
     monkeypatch.setattr(Asked, "__init__", counted)
     monkeypatch.setattr(Asked, "collect", interrupted)
     settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
-    run_train(TrainConfig(**settings | {"save_every": 10}, max_steps=5, log_path="run"))
+    with pytest.raises(Stopped):
+        run_train(TrainConfig(**settings | {"save_every": 10}, max_steps=5, log_path="run"))
     assert read_checkpoints("run")[-1].step == len(asked) == 2
+
+
+# --- a run goes on ---
+
+
+def test_a_finished_run_is_extended_by_a_larger_max_steps(common, half_trained, capsys):
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "eval_every": 10, "log_path": "run"}
+    run_train(TrainConfig(**settings, max_steps=3))
+    first = metrics("run")
+    capsys.readouterr()
+    with stopped_in(step=4), pytest.raises(Stopped):
+        run_train(TrainConfig(**settings, max_steps=6))
+    out = capsys.readouterr().out
+    assert "3 steps are done; extended to 6" in out
+    assert "follow the share of the run that is done, now 50% of it" in out
+    run_train(TrainConfig(**settings, max_steps=6))  # the same command goes on
+    assert "extended" not in capsys.readouterr().out
+    rows = metrics("run")
+    assert rows[:3] == first[:3]
+    assert [row["step"] for row in rows] == list(range(7))
+    assert rows[3]["eval/median_km"] == first[3]["eval/median_km"]  # what the run ended with
+    assert rows[3]["tau_km"] == pytest.approx(2000 * (25 / 2000) ** (3 / 5))
+    assert read_checkpoints("run")[-1].final
+    assert {c.step for c in read_checkpoints("run") if c.final} == {3, 6}
+    with pytest.raises(RunError, match="max_steps: 6 there, 5 asked for"):
+        run_train(TrainConfig(**settings, max_steps=5))
+
+
+def test_an_extended_run_may_keep_its_schedules_where_they_ended(common, half_trained, capsys):
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "eval_data": "none", "log_path": "run"}
+    run_train(TrainConfig(**settings, max_steps=2))
+    longer = {"max_steps": 4, "schedule_steps": 2}
+    with pytest.raises(ValueError, match="later steps would learn nothing; set lr_schedule=constant"):
+        TrainConfig(**settings, **longer)
+    run_train(TrainConfig(**settings | {"learning_rate": 1e-4}, **longer, lr_schedule="constant"))
+    assert "stay as they are after step 2" in capsys.readouterr().out
+    rows = read_metrics("run")
+    assert [row["tau_km"] for row in rows[2:4]] == pytest.approx([25, 25])
+    assert [row["learning_rate"] for row in rows[2:4]] == pytest.approx([1e-4, 1e-4])
+
+
+def test_a_branch_begins_where_its_run_was_and_leaves_that_alone(common, half_trained, capsys):
+    settings = {**common, "checkpoint": half_trained, "group_size": 4, "max_steps": 4, "keep_checkpoints": 9}
+    run_train(TrainConfig(**settings, log_path="run"))
+    before = metrics("run"), rollouts("run"), read_checkpoints("run")
+    geospot.main(["train", "from=run/checkpoints/000002", "coord_tau=500"])
+    out = capsys.readouterr().out
+    assert "run-branch branches from run/checkpoints/000002 after 2 steps" in out
+    assert (metrics("run"), rollouts("run"), read_checkpoints("run")) == before
+    rows = metrics("run-branch")
+    assert rows[:2] == before[0][:2]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[3]["tau_km"] == pytest.approx(500)
+    assert keys("run-branch") == keys("run")  # the same pictures
+    assert read_config("run-branch")["group_size"] == 4
+    geospot.main(["train", "from=run/checkpoints/000002", "coord_tau=500"])
+    assert "4 steps are done" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        geospot.main(["sft", "from=run"])
+    assert "a run of geospot train" in capsys.readouterr().err
+
+
+def test_a_branch_without_a_change_is_the_run_it_comes_from(common):
+    settings = {**common, "max_steps": 4, "keep_checkpoints": 9}
+    run_sft(SftConfig(**settings, log_path="run"))
+    run_sft(SftConfig(**settings, branch_from="run/checkpoints/000002", log_path="other"))
+    assert metrics("other") == metrics("run")
+    assert rollouts("other") == rollouts("run")
+
+
+def test_a_demo_saves_once_a_minute_and_its_last_step_once(common, monkeypatch):
+    """Whatever the machine: a checkpoint a step was 4.8 GB written to keep 133 MB."""
+    clock, saved = [0.0], []
+    save = LocalTrainingClient.save_state
+
+    def counted(self, name, **how):
+        saved.append((int(name), clock[0]))
+        return save(self, name, **how)
+
+    def tick(self, step, values, log=RunFolder.log):
+        clock[0] += 7.0  # seconds a step
+        return log(self, step, values)
+
+    monkeypatch.setattr("geospot.training.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(LocalTrainingClient, "save_state", counted)
+    monkeypatch.setattr(RunFolder, "log", tick)
+    run_sft(SftConfig(**common | {"save_every": 0, "eval_data": "none", "batch_size": 2}, max_steps=20, log_path="run"))
+    assert [step for step, _ in saved] == [9, 18, 20]
+    last = read_checkpoints("run")[-1]
+    assert last.final
+    assert last.step == 20
+    assert Path(last.path, "optimizer.safetensors").is_file()

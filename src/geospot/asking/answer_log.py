@@ -12,6 +12,7 @@ from geospot.data.samples import Sample
 from geospot.errors import RunError
 from geospot.files import FolderLock, JsonLines, write_json_atomic
 from geospot.models.prompt import Renderer
+from geospot.runs.config import typed
 
 if TYPE_CHECKING:
     from tinker import SamplingClient
@@ -42,8 +43,8 @@ class AnswerLog:
             for key in [*before, *settings]:
                 if before.get(key) != settings.get(key):
                     raise RunError(
-                        f"out={self.folder}: holds the answers to {key}={before.get(key)!r}, and this is "
-                        f"{key}={settings.get(key)!r}; give another folder, or resume=never to ask anew"
+                        f"out={self.folder}: holds the answers to {key}={typed(before.get(key))}, and this is "
+                        f"{key}={typed(settings.get(key))}; give another folder, or resume=never to ask anew"
                     )
             return
         (self.folder / "answers.jsonl").unlink(missing_ok=True)

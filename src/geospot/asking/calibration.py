@@ -125,6 +125,11 @@ def calibrate(
     n_places = int(place.max()) + 1 if len(place) else 0
     if n_places < LEAST_PLACES:
         raise RunError(f"{n_places} places are too few to calibrate on; give {LEAST_PLACES} or more, best 500")
+    if np.isnan(distance_km).all():
+        raise RunError(
+            f"none of the {len(distance_km):,} answers could be read: there is nothing to calibrate. Look at "
+            "answers.jsonl in the folder of this calibration; an SFT run teaches a model the answer's form"
+        )
     slope, levels, quantiles = _fit(distance_km, spread_km, place)
     plain = Calibration(subject, data, len(distance_km), slope, levels, quantiles)
     return replace(

@@ -154,13 +154,14 @@ def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
 class Guesser:
     """Opens a model, or a checkpoint, on its first use; a context manager, or `close()` it.
 
-    `model`: a hub name, a folder of save_pretrained, or none (geospot/tiny, or the checkpoint's). `engine` are further
-    keys of the command line: device="cuda", dtype="bfloat16", max_pixels=..., max_tokens=..., threads=...
+    `model` (or `model_name`): a hub name, a folder of save_pretrained, or none (geospot/tiny, or the checkpoint's).
+    `engine` are further keys of the command line: device="cuda", dtype="bfloat16", max_pixels=..., threads=...
     """
 
     def __init__(
         self, model: str | None = None, *, checkpoint: str | None = None, region: bool | None = None, **engine: Any
     ):
+        model = engine.pop("model_name", model)
         self.config = GuesserConfig(model_name=model, checkpoint=checkpoint, region=region, **engine)
         self.subject = Subject.of(self.config)
         self._open = None

@@ -1,5 +1,8 @@
 """Asking a model about every picture of held-out sets: what `geospot eval` and `geospot calibrate` share."""
 
+import itertools
+import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +39,30 @@ def sources_of(config: AskConfig, checkpoint: str | None = None) -> list[tuple[s
     if unknown := [name for name in config.sets if name not in sources]:
         raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
     return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
+
+
+def own_folder(config: AskConfig, base: str) -> Path:
+    """Where the answers go: `out`, or a folder by the model's name and, of other data than bluemarble, the data's.
+
+    Each data set has its own: where that folder holds the answers to another one of the same name, the next number.
+    """
+    if config.out:
+        return Path(config.out)
+    data = config.data or "bluemarble"
+    name = re.sub(r"[^\w.-]+", "-", data.rstrip("/*").rsplit("/", 1)[-1]).strip("-.")
+    for suffix in (".tar", ".csv", ".parquet", ".jsonl", ".json", ".txt"):
+        name = name.removesuffix(suffix)
+    folder = Path(base if data == "bluemarble" else f"{base}-{name or 'data'}")
+    numbered = (folder.with_name(f"{folder.name}-{n}") if n > 1 else folder for n in itertools.count(1))
+    return next(place for place in numbered if _asked_of(place) in (None, data))
+
+
+def _asked_of(folder: Path) -> str | None:
+    """The data that a folder holds the answers about; None where it holds none."""
+    try:
+        return json.loads((folder / "settings.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def set_truths(config: AskConfig, data: str) -> Truths:

@@ -9,7 +9,7 @@ from geospot.asking.cluster import Draws
 from geospot.asking.consensus import guesses_of_draws
 from geospot.asking.likeness import picture_features
 from geospot.asking.subject import Subject
-from geospot.commands.ask import ask, question_of
+from geospot.commands.ask import ask, own_folder, question_of
 from geospot.config import CalibrateConfig
 from geospot.data.samples import Sample
 from geospot.earth.distance import haversine_km
@@ -21,7 +21,7 @@ def run(config: CalibrateConfig) -> Calibration:
     """Ask, learn, print the reliability, write the file."""
     subject = Subject.of(config)
     question = question_of(config, subject.region)
-    out = Path(config.out or f"runs/calibrate-{subject.title}-n{config.samples}")
+    out = own_folder(config, f"runs/calibrate-{subject.title}-n{config.samples}")
     keys, places, draws, features, sets = [], [], [], [], {}
 
     def keep(name: str, samples: list[Sample], answers: list[Draws]) -> None:

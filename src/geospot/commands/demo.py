@@ -18,7 +18,8 @@ from geospot.models.loading import TINY, TINY_UNTRAINED, load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table, true_minus
 from geospot.report.demo_page import Stage, write_demo_report, write_results_json
-from geospot.runs.checkpoints import find_checkpoint, read_checkpoints
+from geospot.runs.checkpoints import find_checkpoint
+from geospot.runs.control import Stopped
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
 from geospot.scoring.terminal import table_row
@@ -37,10 +38,11 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
         name: list(read_all(open_source(str(folders[name])), skipped=SkipCounter())) for name in ("eval", "eval-far")
     }
     for fit, stage in ((fit_sft, config.sft()), (fit_train, config.train())):
-        fit(stage)
-        if not read_checkpoints(stage.log_path)[-1].final:
+        try:
+            fit(stage)
+        except Stopped:
             print("The demo stopped; the same command goes on from here.")
-            return {}
+            raise
     stages = evaluate_stages(config, sets)
     elapsed_s = time.monotonic() - started
     print()

@@ -77,10 +77,10 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
     from geospot.asking.calibration import find_calibration
     from geospot.asking.consensus import guesses_of_draws
     from geospot.asking.subject import Subject
-    from geospot.commands.ask import ask, question_of
+    from geospot.commands.ask import ask, own_folder, question_of
 
     subject = Subject.of(config)
-    out = Path(config.out or f"runs/eval-{subject.title}")
+    out = own_folder(config, f"runs/eval-{subject.title}")
     calibration = find_calibration(config.calibration, subject, question_of(config, subject.region))
     answered: dict[str, tuple[list[Place], list[Guesses]]] = {}
     galleries: dict[str, Gallery] = {}

@@ -38,7 +38,7 @@ def run(config: GuessConfig) -> list[Guess]:
                     print(as_text([guess]), flush=True)
     if config.out:
         write_bytes_atomic(Path(config.out).expanduser(), FORMATS[kind](found).encode("utf-8", "replace"))
-        note(f"wrote {len(found)} guesses to {config.out}")
+        note(f"wrote the guesses for {len(found)} photo{'s' * (len(found) != 1)} to {config.out}")
     elif kind != "text":
         print(FORMATS[kind](found), end="")
     if unreadable:

@@ -21,7 +21,16 @@ from geospot.config.loops import (
     TrainConfig,
     default_log_path,
 )
-from geospot.config.tools import DemoConfig, ExportConfig, InspectConfig, PackConfig, ServeConfig
+from geospot.config.tools import (
+    CompletionConfig,
+    DemoConfig,
+    ExportConfig,
+    InspectConfig,
+    PackConfig,
+    ReportConfig,
+    RunsConfig,
+    ServeConfig,
+)
 
 __all__ = [
     "FORMATS",
@@ -31,6 +40,7 @@ __all__ = [
     "AskConfig",
     "CalibrateConfig",
     "CompareConfig",
+    "CompletionConfig",
     "DemoConfig",
     "EngineConfig",
     "EvalConfig",
@@ -40,6 +50,8 @@ __all__ = [
     "InspectConfig",
     "LoopConfig",
     "PackConfig",
+    "ReportConfig",
+    "RunsConfig",
     "ServeConfig",
     "SftConfig",
     "SourceConfig",

@@ -8,6 +8,7 @@ import chz
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.keys import fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
+from geospot.errors import did_you_mean
 from geospot.models.loading import TINY
 from geospot.scoring.references import REFERENCES
 from geospot.scoring.tables.columns import parse_columns
@@ -56,15 +57,23 @@ class GuessConfig(GuesserConfig):
     def _check_guess(self):
         not_negative(self, "seed")
         one_of("format", self.format, ("auto", *FORMATS))
+        self.chosen_format()
         fraction(self, "probability")
         _check_sampling(self)
 
     def chosen_format(self) -> str:
-        """The format, found by the ending of `out` where it is left open."""
-        if self.format != "auto":
-            return self.format
-        ending = Path(self.out).suffix.lower().lstrip(".") if self.out else "text"
-        return ending if ending in FORMATS else "text"
+        """The format, found by the ending of `out` where it is left open; ValueError for an ending that is none."""
+        if self.format != "auto" or not self.out:
+            return "text" if self.format == "auto" else self.format
+        ending = Path(self.out).suffix.lower().lstrip(".")
+        ending = "text" if ending == "txt" else ending
+        if ending not in FORMATS:
+            endings = [f".{name}" for name in ("txt", *FORMATS[1:])]
+            raise ValueError(
+                f"out={self.out}: must end in {', '.join(endings)}{did_you_mean(f'.{ending}', endings)}; or name the "
+                f"format: format={', '.join(FORMATS)}"
+            )
+        return ending
 
 
 @chz.chz

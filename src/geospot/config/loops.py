@@ -30,7 +30,12 @@ class LoopConfig(EngineConfig, SourceConfig):
     train_places: int = _data(12_288, "pictures to make for data=bluemarble")
     zoom_km: float = _data(1000.0, "side length of a bluemarble picture, km on the ground")
 
-    max_steps: int = _optim(100, "length of the run: optimizer steps (sft), rollout steps (train)")
+    max_steps: int = _optim(100, "length of the run: optimizer steps (sft), rollout steps (train); more extends a run")
+    schedule_steps: int | None = _optim(
+        None,
+        "steps over which the learning rate decays and the reward tightens; none: max_steps, so that a longer run "
+        "stretches both; after them both stay as they are",
+    )
     batch_size: int = _optim(128, "pictures per step")
     learning_rate: float | None = _optim(
         None, "peak learning rate of Adam; none: 2e-4 for sft, 4e-5 for train (tiny model: 1e-3, 3e-4)"
@@ -60,11 +65,16 @@ class LoopConfig(EngineConfig, SourceConfig):
     )
 
     log_path: str | None = _run(None, "run folder; none: runs/<command>-<model>")
+    branch_from: str | None = _run(
+        None,
+        "or from=RUN: begin a new run where RUN (or RUN/checkpoints/STEP) is, with its configuration, overridden by "
+        "the keys given; log_path then is RUN-branch",
+    )
     log_to: tuple[str, ...] = _run((), f"also log to any of {', '.join(SINKS)}")
     resume: Literal["auto", "never", "must"] = _run(
         "auto", "auto: continue a run found in log_path; never: refuse to; must: refuse to start anew"
     )
-    save_every: int = _run(1, "steps between checkpoints; 0: automatic, at most 5 % of the time")
+    save_every: int = _run(1, "steps between checkpoints; 0: automatic, once a minute at most, and 5 % of the time")
     keep_checkpoints: int = _run(2, "newest checkpoints to keep; the final one always stays")
     checkpoint_ttl_days: float = _run(
         7.0, "days that a service keeps a checkpoint other than the final one; 0: no expiry"
@@ -77,9 +87,15 @@ class LoopConfig(EngineConfig, SourceConfig):
     @chz.validate
     def _check_loop(self):
         positive(self, "max_steps", "batch_size", "learning_rate", "train_places", "zoom_km", "cell_km", "eval_every")
-        positive(self, "shuffle_buffer", "open_shards", "keep_checkpoints")
+        positive(self, "shuffle_buffer", "open_shards", "keep_checkpoints", "schedule_steps")
         not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every")
         not_negative(self, "early_stop", "seed", "holdout_km", "checkpoint_ttl_days", *PRICES)
+        if self.schedule_length < self.max_steps and self.lr_schedule != "constant":
+            raise ValueError(
+                f"schedule_steps={self.schedule_steps}, max_steps={self.max_steps}: lr_schedule={self.lr_schedule} "
+                f"reaches 0 at step {self.schedule_steps}, and later steps would learn nothing; set "
+                "lr_schedule=constant, or omit schedule_steps to stretch the schedules over the whole run"
+            )
         CellSplit(self.eval_fraction, self.cell_km, self.holdout_km if self.eval_data == "cells" else 0.0)
         for sink in self.log_to:
             one_of("log_to", sink, SINKS)
@@ -92,6 +108,11 @@ class LoopConfig(EngineConfig, SourceConfig):
     def pictures_per_step(self) -> int:
         """How many pictures a step reads."""
         return self.batch_size
+
+    @property
+    def schedule_length(self) -> int:
+        """Steps over which the learning rate decays and the reward tightens."""
+        return self.schedule_steps or self.max_steps
 
     @property
     def ttl_seconds(self) -> int | None:

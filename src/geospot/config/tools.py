@@ -143,6 +143,42 @@ class PackConfig(SourceConfig):
 
 
 @chz.chz
+class RunsConfig:
+    """List the run folders there are: state, steps, best figure, size, checkpoint.
+
+    geospot runs
+    """
+
+    folder: str = _input("runs", "folder that is searched; the key itself may be omitted")
+
+
+@chz.chz
+class ReportConfig:
+    """Draw a page of a run, finished or not: evaluations, a map, curves, the configuration.
+
+    geospot report runs/train-tiny
+    """
+
+    run: str = _input(..., "run folder; the key itself may be omitted")
+    out: str | None = _output(None, "page to write, FILE.html; none: report.html in the run folder")
+
+    @chz.validate
+    def _check_report(self):
+        if self.out is not None and not self.out.endswith((".html", ".htm")):
+            raise ValueError(f"out={self.out}: must end in .html")
+
+
+@chz.chz
+class CompletionConfig:
+    """Print a script that lets a shell complete commands, keys and values.
+
+    geospot completion bash
+    """
+
+    shell: Literal["bash", "zsh", "fish"] = _input(..., "bash, zsh or fish; the key itself may be omitted")
+
+
+@chz.chz
 class ServeConfig(EngineConfig):
     """Serve the local engine over the protocol of the Tinker SDK 0.38.
 

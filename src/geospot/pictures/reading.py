@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from geospot.errors import BadSample
+from geospot.errors import BadSample, install_extra
 from geospot.files import foreign_content
 from geospot.pictures.bare import decodes_in_place, png_describes_itself
 
@@ -147,7 +147,7 @@ def _check_head(head: bytes) -> None:
     if (foreign := foreign_content(head)) is not None:
         raise BadSample("unreadable image", f"is {foreign[0]}: {foreign[1]}")
     if is_heif(head) and not register_heif():
-        raise BadSample("HEIC needs the extra heic", "pip install 'geospot[heic]'")
+        raise BadSample("HEIC needs the extra heic", install_extra("heic"))
 
 
 def _open(file: BinaryIO, head: bytes) -> "PillowImage":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 # What may change when a run is resumed: how often things are kept and shown, where and how fast, not what a step
 # learns. `shuffle_buffer` and `open_shards` change which sample comes next, but none is lost or seen twice for it. Not
-# here: `max_steps`, on which the schedules of learning rate and reward depend.
+# here: `max_steps`, on which the schedules of learning rate and reward depend: see LENGTHENED.
 MAY_DIFFER = frozenset(
     {
         "save_every",
@@ -24,6 +24,7 @@ MAY_DIFFER = frozenset(
         "keep_checkpoints",
         "log_to",
         "log_path",
+        "branch_from",
         "resume",
         "threads",
         "max_batch_tokens",
@@ -53,6 +54,10 @@ BEFORE_THE_KEY = {
     "oversample": 1.0,
     "entropy_coef": 0.0,
 }
+# What may differ as well where a run is given more steps than before: how its learning rate and reward go on.
+LENGTHENED = frozenset({"max_steps", "schedule_steps", "learning_rate", "lr_schedule"})
+# What a branch shares with the run that it comes from, whose weights and optimizer it begins with.
+SHARED_BY_BRANCHES = frozenset({"command", "model_name", "lora_rank"})
 
 _ABSENT = "<absent>"
 _SECRET_KEY = re.compile(r"(^|[._-])(api_?key|secret|password|(access|auth|hf)_token|token)$", re.IGNORECASE)
@@ -85,13 +90,27 @@ def plain_config(value: object, key: str = "config") -> object:
     raise TypeError(f"{key} = {value!r} is a {type(value).__name__}, which JSON cannot hold; pass chz.asdict(config)")
 
 
+def typed(value: object) -> str:
+    """A value as it would be typed: none, true, a,b."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(map(typed, value)) or "(nothing)"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {typed(part)}" for name, part in value.items())
+    return str(value)
+
+
 def differences(old: Mapping, new: Mapping) -> dict[str, tuple[object, object]]:
-    """Dotted keys whose values differ between two plain configs, with the old and the new value."""
+    """Dotted keys whose values differ between two plain configs, with the old and the new value.
+
+    A key that one of them lacks, and that is null in the other, does not: a run of before there was such a key.
+    """
     flat_old, flat_new = _flat(old), _flat(new)
     return {
         key: (flat_old.get(key, _ABSENT), flat_new.get(key, _ABSENT))
         for key in [*flat_old, *(key for key in flat_new if key not in flat_old)]
-        if not _same(flat_old.get(key, _ABSENT), flat_new.get(key, _ABSENT))
+        if not _same(flat_old.get(key), flat_new.get(key))
     }
 
 

@@ -6,6 +6,14 @@ import threading
 from contextlib import suppress
 
 
+class Stopped(KeyboardInterrupt):
+    """A loop was asked to stop; it finished its step, saved, and said so. `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 class StopRequest:
     """`with StopRequest() as stop:` turns the first SIGINT or SIGTERM into `stop.requested`.
 
@@ -16,9 +24,19 @@ class StopRequest:
 
     def __init__(self, line: str = "Stopping after this step and saving; press Ctrl-C again to stop at once.") -> None:
         """`line` is what the person reads on standard error."""
-        self.requested = False
+        self.number: int | None = None  # of the signal
         self._line = line
         self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody asked."""
+        return self.number is not None
+
+    def obey(self) -> None:
+        """Raise Stopped where somebody asked: what the command behind this one waits for did not come to its end."""
+        if self.number is not None:
+            raise Stopped(self.number)
 
     def __enter__(self) -> "StopRequest":
         """Take the two signals."""
@@ -39,7 +57,7 @@ class StopRequest:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
-        self.requested = True
+        self.number = number
         # Not print(): the signal may have come in the middle of one, and buffered streams are not reentrant.
         with suppress(OSError):
             start = "\n" if os.isatty(2) else ""

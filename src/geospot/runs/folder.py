@@ -34,7 +34,15 @@ from geospot.files import (
     write_json_atomic,
 )
 from geospot.runs.checkpoints import Checkpoint, CheckpointKind, is_remote, last_checkpoint, read_checkpoints
-from geospot.runs.config import MAY_DIFFER, differences, older_values, plain_config, refused, session_facts
+from geospot.runs.config import (
+    MAY_DIFFER,
+    SHARED_BY_BRANCHES,
+    differences,
+    plain_config,
+    refused,
+    session_facts,
+    typed,
+)
 from geospot.runs.rollouts import RolloutStore
 from geospot.runs.sinks import Sinks, check_sinks
 
@@ -208,7 +216,12 @@ def read_metrics(path: str | Path) -> list[dict]:
 
 def read_config(path: str | Path) -> dict:
     """The configuration of a run folder as plain JSON."""
-    return _read_config_file(Path(path))["config"]
+    return read_document(path)["config"]
+
+
+def read_document(path: str | Path) -> dict:
+    """All of a run folder's config.json: run_id, config, sessions; RunError where it is none."""
+    return _read_config_file(Path(path))
 
 
 def _check_place(path: Path, resume: Resume) -> bool:
@@ -228,20 +241,32 @@ def _check_place(path: Path, resume: Resume) -> bool:
 _LOGS = ("metrics.jsonl", "checkpoints.jsonl")
 
 
+def check_config(
+    path: Path, config: Mapping[str, object], may_differ: Collection[str]
+) -> dict[str, tuple[object, object]]:
+    """The keys in which a run folder's configuration differs; RunError where one may not."""
+    document = _read_config_file(path)
+    asked = plain_config(dict(config))
+    changed = differences(older_values(document["config"], asked) | document["config"], asked)
+    begun = any((path / name).is_file() and (path / name).stat().st_size for name in _LOGS)
+    if document.get("branched_from") and not document["sessions"]:  # the first session of a branch
+        may_differ = changed.keys() - SHARED_BY_BRANCHES
+    if begun and (bad := refused(changed, may_differ)):
+        lines = "\n".join(f"  {key}: {typed(changed[key][0])} there, {typed(changed[key][1])} asked for" for key in bad)
+        raise RunError(
+            f"{path} holds a run with another configuration:\n{lines}\n"
+            f"Set these back to go on with it, use another folder (log_path=), or branch from it: from={path} "
+            "log_path=NEW. Free to differ: " + ", ".join(sorted(may_differ))
+        )
+    return changed
+
+
 def _write_config(path: Path, config: dict, may_differ: Collection[str], command: list[str] | None) -> tuple[str, dict]:
     """Check against the config there, if any, and write the file with this session added; returns id and config."""
     session = session_facts(command)
     if (path / "config.json").exists():
         document = _read_config_file(path)
-        changed = differences(older_values(document["config"], config) | document["config"], config)
-        begun = any((path / name).is_file() and (path / name).stat().st_size for name in _LOGS)
-        if begun and (bad := refused(changed, may_differ)):
-            lines = "\n".join(f"  {key}: {changed[key][0]!r} there, {changed[key][1]!r} asked for" for key in bad)
-            raise RunError(
-                f"{path} holds a run with another configuration:\n{lines}\n"
-                f"Set these back to go on with it, or use another folder. Free to differ: "
-                + ", ".join(sorted(may_differ))
-            )
+        changed = check_config(path, config, may_differ)
         session["changed"] = {key: list(values) for key, values in changed.items()}
         document |= {"config": config, "sessions": [*document["sessions"], session]}
     else:

@@ -19,15 +19,17 @@ from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
+from geospot.runs.branch import branch, check_branch
 from geospot.runs.checkpoints import (
     Checkpoint,
+    is_remote,
     last_checkpoint,
     load_position,
     prune_positions,
     read_checkpoints,
     save_position,
 )
-from geospot.runs.config import older_values
+from geospot.runs.config import LENGTHENED, MAY_DIFFER, older_values
 from geospot.runs.control import StopRequest
 from geospot.runs.folder import RunFolder, read_config
 from geospot.scoring.judge import Evaluation
@@ -39,7 +41,10 @@ if TYPE_CHECKING:
     from tinker import SamplingClient, ServiceClient, TrainingClient
 
 AnyLoopConfig = TypeVar("AnyLoopConfig", bound=LoopConfig)
-SAVING_SHARE = 0.05  # of the time, for save_every=0
+# For save_every=0. A small model is saved in a blink: by the share alone a step of two seconds would be followed by a
+# checkpoint each, and a demo of five minutes write gigabytes.
+SAVING_SHARE = 0.05  # of the time
+SAVING_APART_S = 60.0  # at least, which is what a kill may cost
 
 
 @dataclass
@@ -58,6 +63,7 @@ class Loop:
     state: dict[str, Any]  # what checkpoints keep of the loop beside weights and data
     first_step: int  # steps done before this session
     finished: bool  # all steps, and the evaluation after the last one
+    extended: bool  # it had finished with fewer steps, and `first_step` was its end
     guard: Guard = field(init=False)
     _constant_km: dict[str, float] = field(init=False, default_factory=dict)
     _saved_step: int = field(init=False)
@@ -82,7 +88,9 @@ class Loop:
         return self.training.save_weights_and_get_sampling_client().result()
 
     def is_eval_step(self, step: int) -> bool:
-        """At the start, every `eval_every` steps and after the last one."""
+        """At the start, every `eval_every` steps and after the last one, also where a run that is extended ended."""
+        if self.extended and step == self.first_step:
+            return True
         return step % self.config.eval_every == 0 or step == self.config.max_steps
 
     def evaluate(self, step: int, sampler: "SamplingClient") -> tuple[dict[str, float], list[Evaluation]]:
@@ -114,11 +122,11 @@ class Loop:
         After the last step one always is, since the evaluation behind it may fail.
         """
         every, now = self.config.save_every, time.monotonic()
-        due = steps_done % every == 0 if every else self._saving_s <= SAVING_SHARE * (now - self._saved_at)
+        apart_s = max(self._saving_s / SAVING_SHARE, SAVING_APART_S)
+        due = steps_done % every == 0 if every else now - self._saved_at >= apart_s
         if not (due or final or forced or steps_done == self.config.max_steps):
             return
-        ttl = None if final else self.config.ttl_seconds
-        path = self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
+        path = self._weights_path(steps_done, final=final)
         position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
         self.run.add_checkpoint(steps_done, path, {"data": data, "loop": self.state}, final=final)
@@ -127,11 +135,31 @@ class Loop:
         self._saved_step, self._saved_at = steps_done, time.monotonic()
         self._saving_s = self._saved_at - now
 
+    def _weights_path(self, steps_done: int, *, final: bool) -> str:
+        """Where the weights and the optimizer after `steps_done` steps are kept; written unless they are there.
+
+        The final checkpoint is that of the last step, which was taken before the evaluation; of a service's it is taken
+        again, to stay for good.
+        """
+        before = self.run.last_checkpoint()
+        if (
+            final
+            and before is not None
+            and before.step == self._saved_step == steps_done
+            and not is_remote(before.path)
+        ):
+            return before.path
+        ttl = None if final else self.config.ttl_seconds
+        return self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
+
     def finish(self, steps: int | None = None) -> list[Evaluation]:
-        """After the last step, or the first `steps`: the final evaluations and checkpoint; none for a stop request."""
+        """After the last step, or early after `steps`: the last evaluations and checkpoint; none for a stop request."""
         if self.stop.requested:
             return []
-        steps = self.config.max_steps if steps is None else steps
+        if steps is None:
+            steps = self.config.max_steps
+        else:
+            self.state["ended"] = True  # the same command leaves it so
         metrics, evaluations = self.evaluate(steps, self.sampler())
         self.run.log(steps, metrics)
         self.save(steps, final=True)
@@ -148,6 +176,37 @@ def run_path(config: LoopConfig, command: str) -> Path:
 def has_begun(run: Path) -> bool:
     """Whether there is a checkpoint in a run folder: one that goes on needs no other weights."""
     return (run / "checkpoints.jsonl").is_file() and bool(read_checkpoints(run))
+
+
+def planned_steps(run: Path) -> int | None:
+    """The max_steps that a run was last started with; None where there is no run."""
+    return read_config(run).get("max_steps") if (run / "config.json").is_file() else None
+
+
+def begin_branch(config: LoopConfig, command: str) -> None:
+    """For from=RUN: make the run folder as a copy of that run, unless the branch has begun already."""
+    if config.branch_from:
+        check_branch(config.branch_from, command)
+    path = run_path(config, command)
+    if config.branch_from and not (path / "config.json").is_file():
+        begin = branch(config.branch_from, path, command)
+        print(f"{path} branches from {config.branch_from} after {begin.step} steps")
+
+
+def stops_early(config: LoopConfig) -> bool:
+    """Whether a run may end before `max_steps`."""
+    return bool(config.early_stop) or config.on_collapse == "stop"
+
+
+def extension_text(config: LoopConfig, run: Path, done: int) -> str:
+    """What becomes of the schedules of a run that is given more steps, in words."""
+    text = f"{run}: {done} steps are done; extended to {config.max_steps}. "
+    if config.schedule_length < config.max_steps:
+        return text + f"Learning rate and reward stay as they are after step {config.schedule_length} (schedule_steps)"
+    return text + (
+        f"Learning rate and reward follow the share of the run that is done, now {done / config.schedule_length:.0%} "
+        f"of it; schedule_steps={done} lr_schedule=constant would leave both where they were"
+    )
 
 
 def as_begun(config: AnyLoopConfig, run: Path) -> AnyLoopConfig:
@@ -174,17 +233,26 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
     before pictures are made and before there is a folder.
     """
     path = run_path(config, command)
+    longer = planned_steps(path) is not None and config.max_steps > planned_steps(path)
     renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
     before = last_checkpoint(path) if has_begun(path) else None
     position = load_position(path, before.loop_state["data"]) if before else {}
     sets = open_sets(config, position.get("revisions"))
     with ExitStack() as stack:
         settings = {"command": command, **chz.asdict(config)}
-        run = stack.enter_context(RunFolder.create(path, settings, resume=config.resume, log_to=config.log_to))
+        may_differ = MAY_DIFFER | LENGTHENED if longer else MAY_DIFFER
+        run = stack.enter_context(
+            RunFolder.create(path, settings, resume=config.resume, may_differ=may_differ, log_to=config.log_to)
+        )
         last = _last_checkpoint(run)
         # An engine that is left by an error does no more than it is at.
         service = stack.enter_context(open_engine(config, checkpoint_dir=str(run.path / "checkpoints")))
-        first_step, finished = (last.step, last.final) if last else (0, False)
+        first_step, final = (last.step, last.final) if last else (0, False)
+        ended = final and bool(last.loop_state["loop"].pop("ended", None)) and not longer and stops_early(config)
+        finished = ended or (final and last.step >= config.max_steps)
+        extended = final and not finished
+        if longer or extended:
+            print(extension_text(config, path, first_step))
         if not finished:
             run.rewind(first_step)
         training = _training_client(service, config, renderer, last.path if last else None, start_from)
@@ -213,6 +281,7 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             state=last.loop_state.get("loop", {}) if last else {"start_from": start_from},
             first_step=first_step,
             finished=finished,
+            extended=extended,
         )
 
 

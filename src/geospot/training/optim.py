@@ -18,11 +18,12 @@ def peak_learning_rate(config: LoopConfig, *, tiny: float, otherwise: float) -> 
 
 
 def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:
-    """The rate of a step: a linear rise over `warmup_steps`, then the schedule, which reaches 0 after the last step."""
-    warmup = min(config.warmup_steps, config.max_steps // 2)
+    """The rate of a step: a linear rise over `warmup_steps`, then the schedule, which reaches 0 at its end."""
+    length = config.schedule_length
+    warmup = min(config.warmup_steps, length // 2)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    left = 1 - (step - warmup) / (config.max_steps - warmup)
+    left = max(0.0, 1 - (step - warmup) / (length - warmup))
     shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
     return peak * shape[config.lr_schedule]
 

@@ -95,8 +95,9 @@ def _check_path(path: str, spec: str, key: str) -> None:
 
 def _refusal(spec: str, key: str, reason: str) -> DataError:
     examples = "\n".join(f"  {kind:<10} {_module(kind).EXAMPLE}" for kind in KINDS)
+    end = "" if reason.endswith("?") else "."
     return DataError(
-        f"{key}={_shown(spec)}: {reason}. Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
+        f"{key}={_shown(spec)}: {reason}{end} Give one of\n{examples}\nor name the kind by hand: {key}=KIND:PATH"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from geospot.errors import mean_path
 from geospot.pictures import is_picture
 
 _LOOK_AT = 2000  # entries of a folder
@@ -61,7 +62,7 @@ def describe(spec: str) -> str:
     if path is None:
         parent = Path(spec).expanduser().parent
         known = "" if parent.is_dir() else f" (nor is there a folder {parent})"
-        return f"there is no such file or folder{known}"
+        return f"there is no such file or folder{known}{mean_path(spec)}"
     if path.is_file():
         return f"no kind reads a file called {path.name}"
     if not path.is_dir():
