@@ -15,7 +15,8 @@ from geospot.scoring.tables.columns import parse_columns
 _input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data"), topic("Sampling")
 _eval, _output = topic("Evaluation"), topic("Output")
 
-FORMATS = ("text", "csv", "json", "geojson", "kml")
+FORMATS = ("text", "csv", "json", "geojson", "kml", "html")
+_ENDINGS = {"": "text", "txt": "text", "htm": "html"} | {name: name for name in FORMATS if name != "text"}
 _COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
 _SCALE = "scale of the GeoGuessr score: world, map (bounds of the truths) or a map's diagonal, km"
 _REFERENCES = f"baseline rows to add: any of {', '.join(REFERENCES)}, or all"
@@ -46,8 +47,8 @@ class GuessConfig(GuesserConfig):
     probability: float = _output(0.9, "probability that the radius contains the true place")
     calibration: str = _output("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
     coarse: bool = _output(False, "report country and region only, no coordinates")
-    format: Literal["auto", "text", "csv", "json", "geojson", "kml"] = _output(
-        "auto", "text, csv, json, geojson or kml; auto: from the suffix of out, else text"
+    format: Literal["auto", "text", "csv", "json", "geojson", "kml", "html"] = _output(
+        "auto", "text, csv, json, geojson, kml or html (a page with maps); auto: from the suffix of out, else text"
     )
     out: str | None = _output(None, "file to write; none: print")
 
@@ -57,13 +58,21 @@ class GuessConfig(GuesserConfig):
         one_of("format", self.format, ("auto", *FORMATS))
         fraction(self, "probability")
         _check_sampling(self)
+        if self.chosen_format() == "html" and self.out is None:
+            raise ValueError("format=html needs a file to write the page to: add out=map.html")
 
     def chosen_format(self) -> str:
-        """The format, found by the ending of `out` where it is left open."""
+        """The format, found by the suffix of `out` where it is left open; ValueError where that says none."""
         if self.format != "auto":
             return self.format
-        ending = Path(self.out).suffix.lower().lstrip(".") if self.out else "text"
-        return ending if ending in FORMATS else "text"
+        suffix = Path(self.out).suffix.lower() if self.out else ""
+        if suffix.lstrip(".") not in _ENDINGS:
+            endings = ", ".join(f".{name}" for name in _ENDINGS if name)
+            raise ValueError(
+                f"out={self.out!r}: {suffix!r} is no format that guesses can be written in; use {endings}, or add "
+                f"format= (one of {', '.join(FORMATS)})"
+            )
+        return _ENDINGS[suffix.lstrip(".")]
 
 
 @chz.chz
