@@ -222,7 +222,7 @@ def test_map_draws_every_stage_and_marks_failures():
     one, two = page.split('<g class="stage stage-1">')
     assert one.count('class="guess"') == 2
     assert one.count('class="truth none"') == 1
-    assert '<g class="pair d3"><title>2,224 km: truth 0.00° N, 0.00° E, guess 0.00° N, 20.00° E</title>' in one
+    assert '<g class="pair d3"><title>2,224 km apart\ntruth 0.00° N, 0.00° E\nguess 0.00° N, 20.00° E</title>' in one
     assert 'class="guess" d="M20000 9000h0"' in one  # (0, 20): hundredths of a degree from 180 W and 90 N
     crossing = re.search(r'class="line" d="(M35900 7000l[^"]*)"', one).group(1)
     assert crossing.count("M") == 2  # cut at the date line

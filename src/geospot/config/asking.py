@@ -8,7 +8,6 @@ import chz
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.keys import fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
-from geospot.errors import did_you_mean
 from geospot.models.loading import TINY
 from geospot.scoring.references import REFERENCES
 from geospot.scoring.tables.columns import parse_columns
@@ -16,7 +15,8 @@ from geospot.scoring.tables.columns import parse_columns
 _input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data"), topic("Sampling")
 _eval, _output = topic("Evaluation"), topic("Output")
 
-FORMATS = ("text", "csv", "json", "geojson", "kml")
+FORMATS = ("text", "csv", "json", "geojson", "kml", "html")
+_ENDINGS = {"": "text", "txt": "text", "htm": "html"} | {name: name for name in FORMATS if name != "text"}
 _COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
 _SCALE = "scale of the GeoGuessr score: world, map (bounds of the truths) or a map's diagonal, km"
 _REFERENCES = f"baseline rows to add: any of {', '.join(REFERENCES)}, or all"
@@ -48,8 +48,8 @@ class GuessConfig(GuesserConfig):
     probability: float = _output(0.9, "probability that the radius contains the true place")
     calibration: str = _output("auto", "calibration of the radius: auto (the model's own, if any), none, or a file")
     coarse: bool = _output(False, "report country and region only, no coordinates")
-    format: Literal["auto", "text", "csv", "json", "geojson", "kml"] = _output(
-        "auto", "text, csv, json, geojson or kml; auto: from the suffix of out, else text"
+    format: Literal["auto", "text", "csv", "json", "geojson", "kml", "html"] = _output(
+        "auto", "text, csv, json, geojson, kml or html (a page with maps); auto: from the suffix of out, else text"
     )
     out: str | None = _output(None, "file to write; none: print")
 
@@ -60,20 +60,21 @@ class GuessConfig(GuesserConfig):
         self.chosen_format()
         fraction(self, "probability")
         _check_sampling(self)
+        if self.chosen_format() == "html" and self.out is None:
+            raise ValueError("format=html needs a file to write the page to: add out=map.html")
 
     def chosen_format(self) -> str:
-        """The format, found by the ending of `out` where it is left open; ValueError for an ending that is none."""
-        if self.format != "auto" or not self.out:
-            return "text" if self.format == "auto" else self.format
-        ending = Path(self.out).suffix.lower().lstrip(".")
-        ending = "text" if ending == "txt" else ending
-        if ending not in FORMATS:
-            endings = [f".{name}" for name in ("txt", *FORMATS[1:])]
+        """The format, found by the suffix of `out` where it is left open; ValueError where that says none."""
+        if self.format != "auto":
+            return self.format
+        suffix = Path(self.out).suffix.lower() if self.out else ""
+        if suffix.lstrip(".") not in _ENDINGS:
+            endings = [f".{name}" for name in _ENDINGS if name]
             raise ValueError(
-                f"out={self.out}: must end in {', '.join(endings)}{did_you_mean(f'.{ending}', endings)}; or name the "
-                f"format: format={', '.join(FORMATS)}"
+                f"out={self.out}: must end in {', '.join(endings)}{did_you_mean(suffix, endings)}; or name the format: "
+                f"format={', '.join(FORMATS)}"
             )
-        return ending
+        return _ENDINGS[suffix.lstrip(".")]
 
 
 @chz.chz

@@ -1,8 +1,6 @@
 """What the demo writes: results.json for machines, report.html for people."""
 
 import platform
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from geospot.data.samples import Sample
 from geospot.earth.spot import truth_text
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
+from geospot.report.page import command_line
 from geospot.report.summary import result_sentence
 from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
@@ -124,7 +123,7 @@ def write_demo_report(
         examples=cards,
         configuration=configuration,
         versions=versions(),
-        command=shlex.join(["geospot", *(sys.argv[1:] if sys.argv[1:2] == ["demo"] else ["demo", *sys.argv[1:]])]),
+        command=command_line(),
         notes=notes,
         lead=LEAD.format(n=len(last.predictions)) + result_sentence(last.predictions, last.summary, "the model’s"),
         opening=next((replace(card, tag="a typical picture") for card in cards if card.tag == "median"), None),

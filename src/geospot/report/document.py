@@ -103,7 +103,7 @@ def example_html(example: Example) -> str:
 
 def _pictures(example: Example) -> str:
     images = "".join(
-        f'<img src="{_data_uri(picture)}" alt="{escape(example.tag)} example, view {i + 1}" loading="lazy">'
+        f'<img src="{data_uri(picture)}" alt="{escape(example.tag)} example, view {i + 1}">'
         for i, picture in enumerate(example.pictures)
     )
     return f'<div class="pictures{" several" if len(example.pictures) > 1 else ""}">{images}</div>'
@@ -140,7 +140,8 @@ def opening_html(example: Example) -> str:
     )
 
 
-def _data_uri(picture: bytes) -> str:
+def data_uri(picture: bytes) -> str:
+    """A JPEG or PNG as an address that holds the picture itself; ValueError for anything else."""
     for magic, media_type in MAGIC:
         if picture.startswith(magic):
             return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
@@ -172,7 +173,7 @@ def write_report(
     The same arguments give the same bytes. The file is replaced whole or not at all.
     """
     results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
-    facts = _pairs("Configuration", configuration) + _pairs("Versions", versions)
+    facts = pairs_html("Configuration", configuration) + pairs_html("Versions", versions)
     command_box = f'<h3>Command</h3><pre class="command">{escape(command)}</pre>'
     all_sections = (
         ("Results", results),
@@ -198,10 +199,20 @@ def _grid(name: str, items: Iterable[str]) -> str:
     return f'<div class="{name}">{content}</div>' if content else ""
 
 
-def _pairs(heading: str, pairs: Mapping[str, object] | None) -> str:
+def pairs_html(heading: str, pairs: Mapping[str, object] | None) -> str:
+    """Names and values below a heading; None values are left out."""
     if not pairs:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in pairs.items() if v is not None
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(_value(value))}</td></tr>'
+        for name, value in pairs.items()
+        if value is not None
     )
     return f'<div><h3>{heading}</h3><div class="scroll" tabindex="0"><table class="pairs">{rows}</table></div></div>'
+
+
+def _value(value: object) -> object:
+    """A setting as it is written on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else value

@@ -1,7 +1,5 @@
 """Evaluations as text, metrics.json, report.html and figures: the same for one model, for several, and for files."""
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from geospot.report.document import write_report
 from geospot.report.gallery import Gallery
 from geospot.report.maps import CountryValue, country_map_html
 from geospot.report.metric_tables import Row, Table, confusion_html, group_html, reliability_html
-from geospot.report.page import escape, kilometres, points
+from geospot.report.page import command_line, escape, kilometres, points
 from geospot.report.summary import evaluation_lead
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.judge import Evaluation
@@ -60,7 +58,7 @@ def report_evaluations(
     notes = published_notes(data) if "published" in wanted else []
     if notes:
         print("\n".join(notes))
-    command = shlex.join(["geospot", *sys.argv[1:]])
+    command = command_line()
     write_metrics(out / "metrics.json", facts, command=command, scale=scale, **about)
     written = ["metrics.json", "predictions.jsonl"]
     if pages:

@@ -13,7 +13,7 @@ from geospot.data.inspect import Inspection
 from geospot.data.records import Record
 from geospot.earth.truth import LEVELS
 from geospot.report.document import preview
-from geospot.report.maps import dots_map_html
+from geospot.report.maps import dots_map_html, pair_map_html
 from geospot.report.page import coordinates, escape, write_page
 from geospot.scoring.breakdown import country_title
 
@@ -258,7 +258,33 @@ def write_dataset_page(path: str | Path, found: Inspection, parts: Sequence[Sect
     contents.append(("Findings", f'<div class="found">{tables}</div>'))
     if cards:
         contents.append(("Contact sheet", f'<div class="sheet">{"".join(map(_card_html, cards))}</div>'))
-    return write_page(path, title=found.source.spec, sections=contents, kicker="geospot data inspect")
+    return write_page(
+        path, title=found.source.spec, sections=contents, kicker="geospot data inspect", lead=_lead(found),
+        top=_opening(cards[0]) if cards else "",
+    )  # fmt: skip
+
+
+def _lead(found: Inspection) -> str:
+    """What the set is, for a reader who has not seen it."""
+    skipped = sum(found.skipped.values())
+    lost = f" {skipped:,} were skipped as bad." if skipped else ""
+    if not found.places:
+        return f"No place was found in this data set.{lost}"
+    named = [(code, n) for code, n in found.countries.most_common() if code not in ("", "?")]
+    where = f" in {len(named)} {'country' if len(named) == 1 else 'countries'}" if named else ""
+    most = f" Most are in {country_name(named[0][0])}: {_share(named[0][1], found.places)}." if len(named) > 1 else ""
+    one = "picture" if found.pictures == 1 else "pictures"
+    return f"{found.pictures:,} {one} of {found.places:,} places{where}.{most}{lost}"
+
+
+def _opening(card: Card) -> str:
+    """One picture of the set beside the map of where it was taken."""
+    where = pair_map_html((card.lat, card.lon), None, float("nan"))
+    return (
+        f'<div class="opening">{_thumbnails(card)}<div class="words"><p class="tag">one of its places</p>'
+        f"<p><b>{escape(card.words or 'no label')}</b>, {coordinates(card.lat, card.lon)}</p></div>"
+        f'<div class="where">{where}</div></div>'
+    )
 
 
 def _map(found: Inspection) -> str:
@@ -286,14 +312,17 @@ def _section_html(part: Section, heading: bool = True) -> str:
     )
 
 
-def _card_html(card: Card) -> str:
+def _thumbnails(card: Card) -> str:
     pictures = "".join(
-        f'<img src="data:image/jpeg;base64,{base64.b64encode(t).decode()}" alt="view {i + 1}" loading="lazy">'
+        f'<img src="data:image/jpeg;base64,{base64.b64encode(t).decode()}" alt="view {i + 1}">'
         for i, t in enumerate(card.thumbnails)
     )
-    several = " several" if len(card.thumbnails) > 1 else ""
+    return f'<div class="pictures{" several" if len(card.thumbnails) > 1 else ""}">{pictures}</div>'
+
+
+def _card_html(card: Card) -> str:
     return (
-        f'<article class="card"><div class="pictures{several}">{pictures}</div><div class="words">'
+        f'<article class="card">{_thumbnails(card)}<div class="words">'
         f"<b>{escape(card.words or 'no label')}</b>"
         f'<span class="muted">{coordinates(card.lat, card.lon)}</span><span class="muted">{escape(card.key, 80)}</span>'
         "</div></article>"

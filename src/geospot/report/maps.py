@@ -27,6 +27,7 @@ from geospot.scoring.metrics import Predictions
 # A world map shows at least these latitudes and more where a line or a dot needs it; Antarctica is mostly empty.
 SHOWN_LAT = (-58.0, 84.0)
 LEAST_DEG = 24.0  # the width of a map around two places, at least: narrower, no coast tells where it is
+FEW_DOTS = 300  # may be large without hiding each other
 ASPECT = 1.5  # of that map, width over height
 
 
@@ -96,8 +97,10 @@ def dots_map_html(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     """One map with one dot per point; `groups` are (name, lat, lon), in shades from light to dark where several."""
     lats = np.concatenate([lat for _, lat, _ in groups])
     shade = ["place"] if len(groups) == 1 else [f"n{min(i, 4)}" for i in range(len(groups))]
+    few = " few" if len(lats) <= FEW_DOTS else ""
     dots = "".join(
-        f'<path class="dots {shade[i]}" d="{"".join(map(dot, lat, lon))}"/>' for i, (_, lat, lon) in enumerate(groups)
+        f'<path class="dots {shade[i]}{few}" d="{"".join(map(dot, lat, lon))}"/>'
+        for i, (_, lat, lon) in enumerate(groups)
     )
     names = "".join(
         f'<li class="{shade[i]}"><i class="dot"></i>{escape(name)}</li>' for i, (name, *_) in enumerate(groups)
@@ -110,9 +113,7 @@ def pair_map_html(truth: tuple[float, float], guess: tuple[float, float] | None,
     """The surroundings of one place with the guess for it, if there is one, and the line between; (lat, lon)."""
     points = np.array([truth]) if guess is None else great_circle(*truth, *guess)
     box = near_box(np.concatenate(split_at_date_line(points)))
-    title = f"truth {coordinates(*truth)}"
-    if guess is not None:
-        title = f"{kilometres(distance_km)} km: {title}, guess {coordinates(*guess)}"
+    title = f"truth {coordinates(*truth)}" if guess is None else _joined(truth, guess, distance_km)
     drawn = frame_html(_pair_svg(truth, guess, distance_km, title), box, f"Map: {title}")
     return f'<div class="map">{drawn}</div>'
 
@@ -129,7 +130,7 @@ def _stage_svg(predictions: Predictions, shown: np.ndarray) -> tuple[str, list[f
             continue
         guess = float(predictions.lat[i]), float(predictions.lon[i])
         lats += great_circle(*truth, *guess)[:, 0].tolist()
-        title = f"{kilometres(distance_km[i])} km: truth {coordinates(*truth)}, guess {coordinates(*guess)}"
+        title = _joined(truth, guess, distance_km[i])
         pairs.append(_pair_svg(truth, guess, distance_km[i], title))
     return "".join(pairs), lats
 
@@ -145,6 +146,10 @@ def _pair_svg(truth: tuple[float, float], guess: tuple[float, float] | None, dis
         f'<path class="reach" d="{line}{dot(*truth)}{at}"/>{ring(*truth)}<path class="rim" d="{at}"/>'
         f'<path class="guess" d="{at}"/></g>'
     )
+
+
+def _joined(truth: tuple[float, float], guess: tuple[float, float], distance_km: float) -> str:
+    return f"{kilometres(distance_km)} km apart\ntruth {coordinates(*truth)}\nguess {coordinates(*guess)}"
 
 
 def _caption(predictions: Predictions, shown: np.ndarray) -> str:

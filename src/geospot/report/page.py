@@ -5,6 +5,8 @@ import hashlib
 import html
 import math
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -57,6 +59,15 @@ def coordinates(lat: float, lon: float) -> str:
 def distance_class(distance_km: float) -> str:
     """The style class of a distance, d0 (street level) to d4 (another continent)."""
     return f"d{sum(distance_km > bound for bound in DISTANCE_BOUNDS_KM)}"
+
+
+def command_line() -> str:
+    """The command of this process as a person would type it."""
+    program = Path(sys.argv[0])
+    # `python -m geospot.sft` runs a file of the package, and `geospot` or `python -m geospot` finds the command.
+    in_package = program.parent.name == "geospot" and program.suffix == ".py"
+    words = [program.stem] if in_package and program.stem != "__main__" else []
+    return shlex.join(["geospot", *words, *sys.argv[1:]])
 
 
 def write_page(

@@ -38,6 +38,7 @@ from geospot.runs.config import (
     MAY_DIFFER,
     SHARED_BY_BRANCHES,
     differences,
+    older_values,
     plain_config,
     refused,
     session_facts,

@@ -16,16 +16,17 @@ GEO_COUNTRY = "geo_country_acc"
 def table_row(title: str, name: str, summary: Mapping, intervals: Mapping) -> dict:
     """The main metrics of one evaluation as the cells of one line."""
     low, high = intervals.get("median_km", (NAN, NAN))
-    cells = {title: name, "median km": f"{summary['median_km']:.0f}", "95 % interval": f"{low:.0f} to {high:.0f}"}
-    if high - low < 0.5:  # 20,015 to 20,015 says nothing
-        cells["95 % interval"] = "–"
+    cells = {title: name, "failed": f"{100 * summary['failure_rate']:.1f}%"}
+    says_nothing = high - low < 0.5  # 20,015 to 20,015
+    cells |= {"median km": f"{summary['median_km']:.0f}"}
+    cells["95 % interval"] = "–" if says_nothing else f"{low:.0f} to {high:.0f}"
     cells |= {"mean km": f"{summary['mean_km']:.0f}", "score": f"{summary['geoguessr_score']:.0f}"}
     for radius in RADII[1:]:
         cells[f"<{radius}km"] = f"{100 * summary[f'acc_{radius}km']:.1f}%"
     for key in ("text_country_acc", "text_region_acc", "text_city_acc"):
         share = summary[key]
         cells[TITLES[key]] = "–" if share != share else f"{100 * share:.1f}%"  # no answer of them all names one
-    return _stepped_back(cells | {"failed": f"{100 * summary['failure_rate']:.1f}%"}, summary)
+    return _stepped_back(cells, summary)
 
 
 def _stepped_back(cells: dict, summary: Mapping) -> dict:
