@@ -16,6 +16,7 @@ from geospot.answer.columns import coordinate_columns
 from geospot.data.fields import Columns
 from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.arrow import ArrowTable, load_pyarrow, read_errors
+from geospot.data.sources.listing import check_file
 from geospot.data.sources.rows import MAX_HEADINGS, coordinates_mend, merge_headings, record_key
 from geospot.data.sources.webdataset import WEB, RemoteFiles
 from geospot.data.stored import StoredFile
@@ -55,6 +56,7 @@ def _opened(stored: HubFile, remote: RemoteFiles) -> "Iterator[pyarrow.parquet.P
             opened = held.enter_context(remote.open(stored.url, stored.size))
             file = held.enter_context(pyarrow.PythonFile(opened, mode="r"))
         else:
+            check_file(stored.url)
             file = held.enter_context(pyarrow.OSFile(stored.url, "r"))
         yield pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
