@@ -28,6 +28,7 @@ from geospot.answer import Answer, format_answer, parse_answer
 from geospot.earth.distance import haversine_km
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
+from geospot.files import write_bytes_atomic
 from geospot.progress import Progress, table
 from geospot.reward import RewardConfig, reward_parts
 
@@ -187,41 +188,64 @@ def timings() -> list[dict[str, object]]:
     return rows
 
 
+def kept(out: Path | None, seed: int) -> tuple[list[dict], int]:
+    """What an earlier call with the same seed has written to `out`: its sums as one part, and the chunks done."""
+    if out is None or not out.is_file():
+        return [], 0
+    facts = json.loads(out.read_text())
+    if facts.get("seed") != seed or "sums" not in facts or facts["geospot"] != __version__:
+        return [], 0
+    return [facts["sums"]], facts["sums"]["answers"] // CHUNK
+
+
+def summed(parts: list[dict]) -> dict:
+    """Several parts as one."""
+    keys = ("answers", "raised", "read", "parse_s", "above", "honest_above", "mean", "honest")
+    total = {key: sum((part[key] for part in parts[1:]), parts[0][key]) for key in keys}
+    return total | {"share": max(part["share"] for part in parts)}
+
+
+def facts_of(sums: dict, seed: int, asked: int, lengths: list[dict[str, object]]) -> dict[str, object]:
+    """What is recorded; "sums" is what a later call goes on from."""
+    n = sums["answers"]
+    return {
+        "benchmark": "reliability_answers", "date": time.strftime("%Y-%m-%d"), "device": f"{os.cpu_count()} cores",
+        "geospot": __version__, "seed": seed, "asked": asked, "answers": n, "read": sums["read"],
+        "raised": len(sums["raised"]), "above_honest": len(sums["above"]), "honest_above": sums["honest_above"],
+        "most_of_honest": sums["share"], "mean_reward": sums["mean"] / n, "mean_honest": sums["honest"] / n,
+        "parse_us": 1e6 * sums["parse_s"] / n, "lengths": lengths,
+        "last_doubling_most": max((row["last doubling"] for row in lengths), default=None), "sums": sums,
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--answers", type=int, default=1_000_000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="written as it goes; the same command goes on from it")
     arguments = parser.parse_args()
-    sizes = [min(CHUNK, arguments.answers - start) for start in range(0, arguments.answers, CHUNK)]
-    jobs = range(len(sizes)), sizes, [arguments.seed] * len(sizes)
-    start, done = time.perf_counter(), []
-    with Progress("mutated answers", total=arguments.answers) as bar, ProcessPoolExecutor(arguments.workers) as pool:
+    parts, first = kept(arguments.out, arguments.seed)
+    numbers = range(first, -(-arguments.answers // CHUNK))
+    jobs = numbers, [CHUNK] * len(numbers), [arguments.seed] * len(numbers)
+    bar = Progress("mutated answers", total=arguments.answers, initial=first * CHUNK)
+    with bar, ProcessPoolExecutor(arguments.workers) as pool:
         for part in pool.map(chunk_of, *jobs) if arguments.workers > 1 else map(chunk_of, *jobs):
-            done.append(part)
+            parts = [summed([*parts, part])]
             bar.advance(part["answers"])
-    total = {
-        key: sum(part[key] for part in done) for key in ("answers", "read", "parse_s", "mean", "honest", "honest_above")
-    }
-    raised, above = ([item for part in done for item in part[key]] for key in ("raised", "above"))
+            write(arguments.out, facts_of(parts[0], arguments.seed, arguments.answers, []))
     lengths = timings()
-    facts = {
-        "benchmark": "reliability_answers", "date": time.strftime("%Y-%m-%d"), "device": f"{os.cpu_count()} cores",
-        "geospot": __version__, "seed": arguments.seed, "answers": total["answers"], "read": total["read"],
-        "raised": len(raised), "above_honest": len(above),
-        "honest_above": total["honest_above"], "most_of_honest": max(part["share"] for part in done),
-        "mean_reward": total["mean"] / total["answers"], "mean_honest": total["honest"] / total["answers"],
-        "parse_us": 1e6 * total["parse_s"] / total["answers"], "seconds": round(time.perf_counter() - start, 1),
-        "last_doubling_most": max(row["last doubling"] for row in lengths), "lengths": lengths,
-        "examples": (raised + above)[:20],
-    }  # fmt: skip
-    print(table([{key: facts[key] for key in list(facts)[5:14]}]))
+    facts = facts_of(parts[0], arguments.seed, arguments.answers, lengths)
+    print(table([{key: facts[key] for key in list(facts)[6:15]}]))
     print(table(lengths))
     print("Seconds of CPU by length; a doubling that takes 2 times as long is linear.")
     print(json.dumps(facts))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(facts, indent=1) + "\n")
+    write(arguments.out, facts)
+
+
+def write(out: Path | None, facts: dict[str, object]) -> None:
+    if out:
+        write_bytes_atomic(out, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -24,9 +24,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
+import chz
 from made import jpeg
 
 import geospot.train
@@ -39,6 +41,7 @@ from geospot.data.tar import write_shard
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.progress import Progress, table
+from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import RunFolder, read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.sft import run as run_sft
@@ -47,18 +50,23 @@ CITIES = (("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("C
 STEPS, MOST_KILLS = 8, 9  # of a run, before it may end
 PHASES = ("between", "opening", "loading", "rewinding", "evaluating", "sampling", "updating", "logging", "saving",
           "pruning")  # fmt: skip
-AIMED = (*PHASES[1:], "opening", "saving", "saving", "pruning", "updating", "evaluating")
+AIMED = (*PHASES[1:], "saving", "saving", "pruning", "updating", "updating", "evaluating")
+LEARNS = 0.15, 0.85  # rewards at which answers differ, so that a step moves the weights
 TIMES = ("time/", "step_seconds")
 
 
 class Board:
-    """What a child says of itself in shared memory: its phase, and how often it entered each."""
+    """What a child says of itself in shared memory: its phase, how often it entered each and for how many seconds."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self._seconds = memoryview(self._memory)[64 : 64 + 8 * len(PHASES)].cast("d")
 
     def reset(self) -> None:
-        self._memory[: len(PHASES) + 1] = bytes(len(PHASES) + 1)
+        self._memory[: 64 + 8 * len(PHASES)] = bytes(64 + 8 * len(PHASES))
+
+    def mean_s(self) -> dict[str, float]:
+        return {name: self._seconds[i] / max(self.entered(name), 1) for i, name in enumerate(PHASES)}
 
     @property
     def phase(self) -> str:
@@ -72,10 +80,12 @@ class Board:
         index, before = PHASES.index(phase), self._memory[0]
         self._memory[0] = index
         self._memory[1 + index] = min(self._memory[1 + index] + 1, 255)
+        begun = time.monotonic()
         try:
             yield
         finally:
             self._memory[0] = before
+            self._seconds[index] += time.monotonic() - begun
 
     def watch(self, owner: object, name: str, phase: str) -> None:
         """Have a function say when it runs."""
@@ -111,9 +121,17 @@ def prepare(work: Path) -> str:
             city, country, lat, lon = CITIES[i % 3]
             samples.append(Sample(f"{split}-{i:03d}", (jpeg(i % 3),), Place(lat, lon, city, None, country)))
         write_shard(work / f"{split}.tar", samples)
-    run_sft(SftConfig(**common(work), batch_size=12, max_steps=60, eval_every=60, learning_rate=2e-3,
-                      log_path=str(work / "sft")))  # fmt: skip
-    return str(work / "sft")
+    run_sft(SftConfig(
+        **common(work) | {"save_every": 4}, batch_size=12, max_steps=60, eval_every=60, learning_rate=2e-3,
+        keep_checkpoints=20, log_path=str(work / "sft"),
+    ))  # fmt: skip
+    for checkpoint in read_checkpoints(work / "sft"):
+        config = configuration(work, checkpoint.path, f"try{checkpoint.step}", 0)
+        finish(start(chz.replace(config, max_steps=2, eval_data="none"), work / "tries.log"))
+        steps = [row for row in read_metrics(config.log_path) if "reward" in row]
+        if steps and all(LEARNS[0] < row["reward"] < LEARNS[1] for row in steps):
+            return checkpoint.path
+    raise SystemExit("no checkpoint of the SFT run is one whose answers differ")
 
 
 def common(work: Path) -> dict:
@@ -173,17 +191,20 @@ def kill(pid: int, board: Board, aim: tuple[str, int, float] | float) -> bool:
     return True
 
 
-def draw_aim(rng: random.Random, session_s: float) -> tuple[str, int, float] | float:
-    """Every third time any moment of a session, else one in a phase; of the first second where it opens."""
-    if rng.random() < 0.34:
+def draw_aim(
+    rng: random.Random, session_s: float, mean_s: dict[str, float], resumes: bool
+) -> tuple[str, int, float] | float:
+    """Every fourth time any moment of a session, or of the first second of a resume; else one within a phase."""
+    if rng.random() < 0.25:
         return rng.random() * session_s
+    if resumes and rng.random() < 0.2:
+        return "opening", 1, rng.random()
     phase = rng.choice(AIMED)
-    longest = {"opening": 1.0, "loading": 0.5, "evaluating": 1.0, "sampling": 0.4, "updating": 0.4}.get(phase, 0.06)
     entries = 1 if phase in PHASES[1:4] else rng.randint(1, 3)
-    return phase, entries, rng.random() ** 2 * longest
+    return phase, entries, rng.random() * mean_s[phase]
 
 
-def contents(folder: Path) -> dict[str, object]:
+def contents(folder: Path) -> dict[str, Any]:
     """All that a run saved, but what the clock says."""
     rows = [{k: v for k, v in row.items() if not k.startswith(TIMES)} for row in read_metrics(folder)]
     lines = [json.loads(line) for line in (folder / "checkpoints.jsonl").read_text().splitlines()]
@@ -203,12 +224,13 @@ def campaign(kills: int, seed: int, work: Path) -> dict[str, object]:
     checkpoint = prepare(work)
     Gazetteer.load()
     watch_everything(board)
-    wholes, session_s = [], 0.0
+    wholes: list[dict[str, Any]] = []
     for name in ("whole", "again"):  # two of them: is the unbroken run one that can be told from others?
+        board.reset()
         begun = time.monotonic()
         if code := finish(start(configuration(work, checkpoint, name, seed), log)):
             raise SystemExit(f"the unbroken run ended with {code}: {log.read_text()[-2000:]}")
-        session_s = time.monotonic() - begun
+        session_s, mean_s = time.monotonic() - begun, board.mean_s()
         wholes.append(contents(work / name))
     if wholes[0] != wholes[1]:
         raise SystemExit("two unbroken runs differ: " + ", ".join(k for k in wholes[0] if wholes[0][k] != wholes[1][k]))
@@ -219,7 +241,11 @@ def campaign(kills: int, seed: int, work: Path) -> dict[str, object]:
             while True:
                 board.reset()
                 pid = start(configuration(work, checkpoint, folder.name, seed), log)
-                if here < MOST_KILLS and killed < kills and kill(pid, board, draw_aim(rng, session_s)):
+                if (
+                    here < MOST_KILLS
+                    and killed < kills
+                    and kill(pid, board, draw_aim(rng, session_s, mean_s, here > 0))
+                ):
                     phases[board.phase] += 1
                     finish(pid)
                     metrics = folder / "metrics.jsonl"
@@ -234,11 +260,11 @@ def campaign(kills: int, seed: int, work: Path) -> dict[str, object]:
                 failures += [f"{folder.name}: {k} differ after {here} kills" for k in got if got[k] != wholes[0][k]]
                 break
             shutil.rmtree(folder, ignore_errors=not failures)
-    rewards = [row["reward"] for row in wholes[0]["metrics"] if "reward" in row]
+    steps = [row for row in wholes[0]["metrics"] if "reward" in row]
     return {
         "kills": killed, "after_a_logged_step": learned, "runs": runs, "phases": dict(phases.most_common()),
-        "rewards": [round(r, 3) for r in rewards],
-        "weights_moved": len({h for n, h in wholes[0]["files"].items() if n.startswith("checkpoints")}) > 1,
+        "rewards": [round(row["reward"], 3) for row in steps],
+        "gradient_norms": [round(row["grad_norm"], 3) for row in steps],
         "answers": len(wholes[0]["rollouts"]), "files": len(wholes[0]["files"]), "failures": failures,
     }  # fmt: skip
 

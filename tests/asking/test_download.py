@@ -210,7 +210,7 @@ def test_redirects_end(server):
     [
         *["http://[::1", "http://", "https:///a.jpg", "http://host:99999/a.jpg", "http://host:port/a.jpg"],
         *["http://ho st/a.jpg", "http://a..b/c.jpg", "http://\u2100.com/a.jpg", "http://" + "a" * 70],
-        *["http://name:password@example.com/a.jpg", "HTTP://\x00/a.jpg"],
+        *["http://name:password@example.com/a.jpg", "HTTP://\x00/a.jpg", "http://a/\udcff.jpg"],
     ],
 )
 def test_a_bad_address_is_one_sentence(bad, tmp_path):

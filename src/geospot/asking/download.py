@@ -64,6 +64,7 @@ def valid_address(address: str) -> str:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
         name = host if ":" in host else host.encode("idna").decode("ascii")
+        path, query = quote(parts.path, _IN_URL), quote(parts.query, _IN_URL)
     except ValueError as error:  # UnicodeError is one
         raise PhotoError(f"is not a valid web address ({error})") from None
     if not is_address(address) or not re.fullmatch(r"[\w.:%-]+", name):
@@ -72,7 +73,7 @@ def valid_address(address: str) -> str:
         raise PhotoError("has a user name or a password in its address, which is not supported; download it first")
     place = f"[{name}]" if ":" in name else name
     place += "" if port is None else f":{port}"
-    return urlunsplit((parts.scheme, place, quote(parts.path, _IN_URL), quote(parts.query, _IN_URL), ""))
+    return urlunsplit((parts.scheme, place, path, query, ""))
 
 
 def is_public(address: str) -> bool:

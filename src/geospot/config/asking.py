@@ -8,6 +8,7 @@ import chz
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.keys import fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
+from geospot.errors import did_you_mean
 from geospot.models.loading import TINY
 from geospot.scoring.references import REFERENCES
 from geospot.scoring.tables.columns import parse_columns

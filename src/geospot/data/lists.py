@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from geospot.errors import DataError
+from geospot.files import foreign_content
 from geospot.net.http import open_url
 from geospot.net.hub import HubFile, Lines, hub_headers
 from geospot.net.patterns import expand_braces, parse_list
@@ -35,6 +36,8 @@ def read_list(
     spec = f"{key}={without_secrets(source) if on_web else source!r}"
     try:
         text = _read(source, policy, counts) if on_web else Path(source).expanduser().read_bytes()
+        if (foreign := foreign_content(text[:512])) is not None:
+            raise ValueError(f"it is {foreign[0]}: {foreign[1]}")
         lines = parse_list(text.decode())
     except (OSError, ValueError) as error:
         raise DataError(f"{spec}: cannot be read: {error}") from None

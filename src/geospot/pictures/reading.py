@@ -55,13 +55,14 @@ def is_picture(name: str) -> bool:
 
 
 @contextmanager
-def open_file(path: str | Path) -> Iterator[BinaryIO]:
+def open_file(path: str | Path, most: int | None = MAX_FILE_BYTES) -> Iterator[BinaryIO]:
     """A regular file, for reading. BadSample for a FIFO, a socket, a device, a folder or a loop of links, at once.
 
+    most: bytes; a larger file is refused.
     FileNotFoundError where there is nothing, another OSError where it may not be read.
     """
     try:
-        _check_regular(os.stat(path))
+        _check_regular(os.stat(path), most)
         # Where a FIFO took the file's place in between, a plain open would wait for its writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
@@ -69,15 +70,15 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
             raise BadSample("not a regular file", "is a loop of links") from None
         raise
     with os.fdopen(handle, "rb") as file:
-        _check_regular(os.fstat(handle))
+        _check_regular(os.fstat(handle), most)
         yield file
 
 
-def _check_regular(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result, most: int | None) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise BadSample("not a regular file", f"is {kind}")
-    if status.st_size > MAX_FILE_BYTES:
+    if most is not None and status.st_size > most:
         raise BadSample("picture too large", f"a file of {status.st_size / 2**20:,.0f} MiB")
 
 

@@ -207,7 +207,7 @@ def test_mp16_a_missing_piece_is_an_error(tmp_path, gone, says):
 def test_mp16_a_packed_tar_is_an_error(tmp_path):
     folder = mp16_set(tmp_path / "mp16", pieces=1)
     (folder / "mp-16-images.tar").write_bytes(b"\x1f\x8b" + bytes(2000))
-    with pytest.raises(DataError, match="does not begin as a tar does"):
+    with pytest.raises(DataError, match="is packed by gzip: unpack it with gunzip"):
         open_source(f"mp16:{folder}")
 
 

@@ -131,11 +131,12 @@ def test_a_file_whose_name_has_a_colon(tmp_path, monkeypatch):
 # -- a column `place`: the headings of a panorama are one place
 
 
-def headings(folder: Path, kind: str) -> str:
+def headings(folder: Path, kind: str, wobble: float = 0.0) -> str:
     """Three places of four, of one and of four headings, row by row; and a row of no place."""
     rows = []
     for place, n in (("p1", 4), ("p2", 1), ("p3", 4), ("", 1)):
-        rows += [{"id": f"{place}-{i}", "place_id": place, "lat": 1.5, "lon": len(rows) + 0.5} for i in range(n)]
+        lon = len(rows) + 0.5
+        rows += [{"id": f"{place}-{i}", "place_id": place, "lat": 1.5, "lon": lon + wobble * i} for i in range(n)]
     if kind == "shuffled":
         rows = rows[::2] + rows[1::2]
     for i, row in enumerate(rows):
@@ -184,3 +185,10 @@ def test_a_place_that_misses_a_heading_is_counted(tmp_path):
     first, *_ = source.read(0)
     assert first.reason == "picture file missing"
     assert "row 3: " in first.detail
+
+
+@pytest.mark.parametrize("kind", ["csv", "shuffled", "json", "parquet", "pictures"])
+def test_headings_whose_coordinates_differ_in_their_last_digits_are_one_place(tmp_path, kind):
+    source = open_source(headings(tmp_path, kind, wobble=1e-6))
+    records = [item for part in range(len(source.parts)) for item in source.read(part)]
+    assert {r.key: len(r.pictures) for r in records} == {"p1": 4, "p2-0": 1, "p3": 4, "-0": 1}

@@ -117,7 +117,9 @@ def picture_folders(folder: Path) -> Iterator[Path]:
 
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        found = islice((e.name for e in entries if e.is_dir() and not e.name.startswith(".")), 50 * _MAX_FOLDERS)
+        found = islice(
+            (e.name for e in entries if os.path.isdir(e.path) and not e.name.startswith(".")), 50 * _MAX_FOLDERS
+        )
         return [folder / name for name in sorted(found)[:_MAX_FOLDERS]]
 
 

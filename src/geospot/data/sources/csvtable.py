@@ -20,8 +20,9 @@ from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip
 from geospot.data.sources.arrow import ArrowTable, load_pyarrow, too_long
 from geospot.data.sources.kept import file_facts, kept_folder
-from geospot.errors import DataError
+from geospot.errors import BadSample, DataError
 from geospot.files import foreign_content
+from geospot.pictures import open_file
 from geospot.progress import Progress
 
 if TYPE_CHECKING:
@@ -85,10 +86,12 @@ class _Tap(io.RawIOBase):
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The file, unpacked if it is a gzip; DataError where that cannot be done."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path, most=None) as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             yield gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[misc]
+    except BadSample as error:
+        raise DataError(f"{path} {error.detail}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

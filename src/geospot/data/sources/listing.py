@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from geospot.errors import mean_path
-from geospot.pictures import is_picture
+from geospot.errors import BadSample, mean_path
+from geospot.files import foreign_content
+from geospot.pictures import is_picture, open_file
 
 _LOOK_AT = 2000  # entries of a folder
 
@@ -28,6 +29,17 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(suffixes) and not e.name.startswith(".")]
     return sorted(folder / name for name in names if (folder / name).is_file())
+
+
+def check_file(path: str | Path, but: str = "") -> None:
+    """BadSample, a ValueError, where a path is no regular file, or holds a pointer, a page or a packed file instead.
+
+    Opening a FIFO would wait for its writer for ever. but: what `foreign_content` may call it.
+    """
+    with open_file(path, most=None) as file:
+        foreign = foreign_content(file.read(512))
+    if foreign is not None and foreign[0] != but:
+        raise BadSample("unreadable file", f"{path} is {foreign[0]}: {foreign[1]}")
 
 
 def pictures_under(folder: Path) -> Iterator[str]:
@@ -71,5 +83,7 @@ def describe(spec: str) -> str:
         looked = list(islice(entries, _LOOK_AT))
     if not looked:
         return f"the folder {path} is empty"
-    kinds = Counter("folders" if e.is_dir() else os.path.splitext(e.name)[1].lower() or "no suffix" for e in looked)
+    kinds = Counter(
+        "folders" if os.path.isdir(e.path) else os.path.splitext(e.name)[1].lower() or "no suffix" for e in looked
+    )
     return f"the folder {path} holds " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6))

@@ -18,10 +18,11 @@ from geospot.data.sources.arrow import ArrowTable
 from geospot.data.sources.csvtable import SUFFIXES, open_csv, read_columns
 from geospot.data.sources.kept import find_sorted, kept_index, text_hash
 from geospot.data.sources.listing import files_in, local_path
-from geospot.data.sources.pieces import Pieces, find_pieces
+from geospot.data.sources.pieces import PIECE_NAME, Pieces, find_pieces
 from geospot.data.sources.rows import check_columns, coordinates_mend, has_coordinates
 from geospot.data.tar import BLOCK, read_members
 from geospot.errors import DataError
+from geospot.files import foreign_content
 from geospot.pictures import is_picture
 
 EXAMPLE = "a folder with MP16-Pro's CSV (IMG_ID, LAT, LON, ...) and its tar, whole or in pieces (.tar.aa, .tar.00, ...)"
@@ -81,6 +82,8 @@ class TarWithTable(Source):
         with self._open() as file:
             self.size = file.raw.size
             head = file.read(BLOCK)
+        if (foreign := foreign_content(head)) is not None:
+            raise DataError(f"{paths[0]} is {foreign[0]}: {foreign[1]}")
         if not _is_header(head):
             raise DataError(f"{paths[0]} does not begin as a tar does; if it is packed, unpack it first")
         self.parts = [f"{name} bytes {at}-{min(at + PART_BYTES, self.size)}" for at in range(0, self.size, PART_BYTES)]
@@ -186,6 +189,8 @@ def matches(spec: str, columns: Columns = USUAL) -> bool:
 
 def _holds_pictures_alone(path: Path) -> bool:
     with open(path, "rb") as file:
+        if foreign_content(file.read(BLOCK)) is not None:
+            return PIECE_NAME.fullmatch(path.name) is not None  # opening says what it is
         members = read_members(file, path.name)
         first = [item[0] for _, item in zip(range(4), members, strict=False) if not isinstance(item, Skip)]
     return bool(first) and all(map(is_picture, first))

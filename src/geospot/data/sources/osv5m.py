@@ -52,7 +52,8 @@ def open_source(spec: str, columns: Columns, revision: str | None) -> Source:
     table = open_csv(path, columns)
     stems = PictureStems(root / "images" / split)
     if not len(stems):
-        raise DataError(f"{root / 'images' / split} holds no picture, nor a zip of pictures")
+        why = "".join(f"; {reason}" for reason in stems.unreadable[:1])
+        raise DataError(f"{root / 'images' / split} holds no picture, nor a zip of pictures{why}")
     if len(stems) < 0.99 * table.rows:
         warnings.warn(
             f"{stems.folder} holds {len(stems)} pictures for the {table.rows} rows of {path.name}", stacklevel=2

@@ -16,7 +16,8 @@ from geospot.answer.spellings import coordinate_columns
 from geospot.data.fields import Columns
 from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.arrow import ArrowTable, load_pyarrow, read_errors
-from geospot.data.sources.rows import MAX_HEADINGS, coordinates_mend, merge_headings, record_key
+from geospot.data.sources.listing import check_file
+from geospot.data.sources.rows import MAX_HEADINGS, coordinates_mend, merge_headings, of_place, record_key
 from geospot.data.sources.webdataset import WEB, RemoteFiles
 from geospot.data.stored import StoredFile
 from geospot.errors import DataError
@@ -55,6 +56,7 @@ def _opened(stored: HubFile, remote: RemoteFiles) -> "Iterator[pyarrow.parquet.P
             opened = held.enter_context(remote.open(stored.url, stored.size))
             file = held.enter_context(pyarrow.PythonFile(opened, mode="r"))
         else:
+            check_file(stored.url)
             file = held.enter_context(pyarrow.OSFile(stored.url, "r"))
         yield pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
@@ -135,7 +137,7 @@ class ParquetPictures(Source):
         def place(numbered: tuple[int, Mapping]) -> object:
             row, fields = numbered
             told = tuple(fields[key] for key in keys) if None not in keys else (None,)
-            return row if told[0] in (None, "") else told
+            return row if told[0] in (None, "") else of_place(told)
 
         return place
 

@@ -102,6 +102,7 @@ def takeout_names(picture: str) -> Iterator[str]:
         whole = base + _TAKEOUT
         for length in range(len(whole), min(len(base), _TAKEOUT_STEM) - 1, -1):
             yield f"{whole[:length]}{number}.json"
+    yield picture.rpartition(".")[0] + ".json"  # the oldest, of which only those with `geoData` count
 
 
 def _takeout_json(path: Path) -> Path | None:

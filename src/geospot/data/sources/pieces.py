@@ -10,7 +10,7 @@ from pathlib import Path
 
 from geospot.errors import DataError
 
-_PIECE = re.compile(r"(?P<base>.+\.tar)[._-]?(?:part)?[._-]?(?P<number>[a-z]{2,4}|\d+)", re.IGNORECASE)
+PIECE_NAME = re.compile(r"(?P<base>.+\.tar)[._-]?(?:part)?[._-]?(?P<number>[a-z]{2,4}|\d+)", re.IGNORECASE)
 _PACKED = (
     "gz",
     "bz",
@@ -37,8 +37,8 @@ def find_pieces(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[tuple[int, Path]]] = {}
     with os.scandir(folder) as entries:
         for name in sorted(entry.name for entry in entries):
-            match = _PIECE.fullmatch(name)
-            if match and match["number"].lower() not in _PACKED:
+            match = PIECE_NAME.fullmatch(name)
+            if match and match["number"].lower() not in _PACKED and (folder / name).is_file():
                 found.setdefault(match["base"], []).append((_number(match["number"]), folder / name))
     for base, pieces in found.items():
         pieces.sort()

@@ -84,14 +84,14 @@ class TableSource(BlockSource):
 def _rows_by_place(table: Table, columns: Columns) -> tuple[np.ndarray, np.ndarray] | None:
     """(rows, edges): the rows of place i are rows[edges[i] : edges[i + 1]], places in the order of their first rows.
 
-    Rows are of one place where `place` and coordinates agree; more than MAX_HEADINGS are none (a city's name over many
-    photos). None where every row is a place of its own. Memory: 16 bytes a row.
+    Rows are of one place where `place` and coordinates agree, decimals to some ten metres; more than MAX_HEADINGS are
+    none (a city's name over many photos). None where every row is a place of its own. Memory: 16 bytes a row.
     """
     names = [columns.find(name, table.columns) for name in ("place", "lat", "lon")]
     if None in names:
         return None
     values = table.values(*map(str, names))
-    keys = (hash(v if v[0] not in (None, "") else (row,)) for row, v in enumerate(map(_hashable, values)))
+    keys = (hash(of_place(v) if v[0] not in (None, "") else (row,)) for row, v in enumerate(map(_hashable, values)))
     _, of, counts = np.unique(np.fromiter(keys, np.int64, table.rows), return_inverse=True, return_counts=True)
     of = np.where(counts[of] > MAX_HEADINGS, len(counts) + np.arange(table.rows), of)
     _, first, of, counts = np.unique(of, return_index=True, return_inverse=True, return_counts=True)
@@ -101,6 +101,14 @@ def _rows_by_place(table: Table, columns: Columns) -> tuple[np.ndarray, np.ndarr
     rank = np.empty_like(by_first)
     rank[by_first] = np.arange(len(first))
     return np.argsort(rank[of], kind="stable"), np.concatenate([[0], np.cumsum(counts[by_first])])
+
+
+def of_place(values: tuple) -> tuple:
+    """What the rows of one place share, of (place, lat, lon)."""
+    try:  # the headings of a panorama may differ in their last digits
+        return values[0], round(float(values[1]), 4), round(float(values[2]), 4)
+    except (TypeError, ValueError):
+        return values
 
 
 def _hashable(values: tuple) -> tuple:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from geospot.data.sources.kept import file_facts, find_sorted, kept_index, text_hash
+from geospot.data.sources.listing import check_file
 from geospot.data.stored import DEFLATED, STORED, StoredFile, ZipMember
 from geospot.errors import DataError
 from geospot.pictures import PICTURE_SUFFIXES, is_picture
@@ -59,7 +60,7 @@ class PictureStems:
             for i, path in enumerate(self._zips):
                 try:
                     chunks.append(_columns(_zip_entries(path, i)))
-                except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+                except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
                     unreadable.append(f"{path}: {error}")
                 bar.advance(1)
             for i, path in enumerate(self._folders, len(self._zips)):
@@ -77,6 +78,7 @@ def _columns(entries: list[tuple]) -> dict[str, np.ndarray]:
 
 def _zip_entries(path: Path, container: int) -> list[tuple]:
     entries = []
+    check_file(path, "a zip archive")
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = info.filename.rpartition("/")[2]

@@ -15,6 +15,7 @@ from geospot.data.sources.listing import some_pictures
 from geospot.data.sources.rows import coordinates_mend
 from geospot.data.tar import read_group, read_groups
 from geospot.errors import DataError
+from geospot.files import foreign_content
 from geospot.net.patterns import expand_braces, parse_list
 from geospot.net.retry import PATIENT, FileChanged, RemoteError, RetryPolicy
 
@@ -89,7 +90,8 @@ def find_shards(spec: str) -> list[Shard]:
 
 def _listed(path: Path) -> list:
     try:
-        lines = parse_list(path.read_text())
+        text = path.read_bytes()
+        lines = [] if foreign_content(text[:512]) else parse_list(text.decode())
     except (OSError, ValueError):
         lines = []
     if lines and not any("://" in line for line in lines):
