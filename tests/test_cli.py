@@ -347,7 +347,7 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(words, unbuffered):
 # Packages of the extras; the light install has none of them.
 EXTRAS = (
     "torch transformers peft tinker huggingface_hub httpx httpx2 fsspec PIL pillow_heif rich mpl_toolkits "
-    "pyarrow matplotlib starlette uvicorn wandb tensorboard trackio pydantic safetensors"
+    "pyarrow matplotlib starlette uvicorn wandb tensorboard trackio pydantic safetensors yaml"
 )
 LIGHT = f"""
 import sys
@@ -539,7 +539,7 @@ def test_an_error_of_the_system_is_a_sentence(tmp_path):
     from geospot.cli import in_words
 
     with pytest.raises(OSError, match="Errno") as missing:
-        open(tmp_path / "x")
+        (tmp_path / "x").read_bytes()
     assert in_words(missing.value) == f"{tmp_path}/x: no such file or directory"
     assert in_words(OSError(28, "cannot write x: the disk is full")) == "cannot write x: the disk is full"
 
@@ -561,6 +561,16 @@ def test_each_data_set_has_its_own_folder(tmp_path, monkeypatch):
     Path("runs/eval-m-test/settings.json").write_text('{"data": "one/test.tar"}')
     assert folder(data="one/test.tar") == "runs/eval-m-test"  # the same command goes on
     assert folder(data="two/test.tar") == "runs/eval-m-test-2"
+
+
+def test_the_light_install_names_the_extra_that_is_missing(tmp_path):
+    (tmp_path / "my.yaml").write_text("max_steps: 3")
+    (tmp_path / "my.toml").write_text("max_step = 3")
+    results = run_light(["sft config=my.yaml", "sft config=my.toml"], tmp_path)
+    assert {status for status, _ in results.values()} == {"2"}
+    ask = LIGHT.partition("from geospot.__main__")[0] + "from geospot import Guesser; Guesser()"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=120)
+    assert re.search(r"ModuleNotFoundError: Guesser needs \w+: install the extra train with ", done.stderr)
 
 
 def test_the_guesser_takes_model_name_too():
