@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from geospot.errors import ModelError
+from geospot.errors import ModelError, did_you_mean, mean_path
 
 TINY = "geospot/tiny"
 TINY_UNTRAINED = "geospot/tiny-untrained"
@@ -52,6 +52,9 @@ def locate(model_name: str) -> str:
     if model_name == TINY_UNTRAINED:
         return _untrained().name
     folder = Path(model_name).expanduser()
+    if model_name.startswith("geospot/") and not folder.exists():
+        hint = did_you_mean(model_name, (TINY, TINY_UNTRAINED))
+        raise ModelError(f"model_name={model_name}: there is no such built-in model{hint}")
     looks_local = folder.exists() or model_name.startswith((".", "/", "~")) or model_name.count("/") != 1
     if looks_local:
         _check_folder(folder, model_name)
@@ -72,7 +75,7 @@ def _untrained() -> tempfile.TemporaryDirectory:
 def _check_folder(folder: Path, model_name: str) -> None:
     if not folder.is_dir():
         raise ModelError(
-            f"model_name={model_name!r}: no such folder, and not a hub name (owner/name). "
+            f"model_name={model_name!r}: no such folder, and not a hub name (owner/name){mean_path(model_name) or '.'} "
             f"The built-in models are {TINY} and {TINY_UNTRAINED}"
         )
     have = {path.name for path in folder.iterdir()}

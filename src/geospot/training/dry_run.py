@@ -12,7 +12,8 @@ from geospot.answer import prompt_text
 from geospot.asking.requests import Asked
 from geospot.config import LoopConfig, SftConfig, TrainConfig
 from geospot.engine import settle_engine
-from geospot.runs.checkpoints import last_checkpoint
+from geospot.runs.branch import check_branch
+from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
 from geospot.runs.config import LENGTHENED, MAY_DIFFER
 from geospot.runs.folder import check_config
 from geospot.training.datums import supervised_datum
@@ -30,7 +31,12 @@ def dry_run(
     """Open the data, the model and the engine as the run would, in a folder that is deleted; say what it will take."""
     path, config = run_path(config, command), settle_engine(config)
     done = run_state(config, path, command)
-    start = None if has_begun(path) else start_checkpoint(config)
+    if config.branch_from and not has_begun(path):
+        check_branch(config.branch_from, command)
+        start = find_checkpoint(config.branch_from)
+        print(f"branch      begins with the weights in {start}")
+    else:
+        start = None if has_begun(path) else start_checkpoint(config)
     with tempfile.TemporaryDirectory(prefix="geospot-dry-run-") as scratch:
         alone = chz.replace(config, log_path=str(Path(scratch) / "run"), log_to=(), resume="auto", branch_from=None)
         with open_loop(alone, command, start) as loop:
