@@ -64,11 +64,11 @@ class Loop:
     finished: bool  # all steps, and the evaluation after the last one
     extended: bool  # it had finished with fewer steps, and `first_step` was its end
     _saved_step: int = field(init=False)
-    _saved_at: float = field(init=False, default_factory=time.monotonic)
+    _saved_at: float = field(init=False)
     _saving_s: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self._saved_step = self.first_step
+        self._saved_step, self._saved_at = self.first_step, time.monotonic()
 
     def batch(self, step: int) -> list[Sample]:
         """The samples of a step. Where the reader fails, the steps since the last checkpoint are saved first."""
