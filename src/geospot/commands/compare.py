@@ -17,6 +17,7 @@ from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import draw_figures, published_notes, published_section
 from geospot.report.metric_tables import difference_html
+from geospot.runs.config import typed_config
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import in_all
 from geospot.scoring.judge import Evaluation, judge
@@ -172,7 +173,7 @@ def _write(
             ("Errors", f'<div class="charts">{within_html(models)}{histograms}</div>'),
             *published_section(notes[1:]),
         ],
-        configuration=chz.asdict(config),
+        configuration=typed_config(chz.asdict(config)),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
     )
