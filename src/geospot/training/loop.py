@@ -32,7 +32,7 @@ from geospot.runs.checkpoints import (
 )
 from geospot.runs.config import LENGTHENED, MAY_DIFFER
 from geospot.runs.control import StopRequest
-from geospot.runs.folder import RunFolder, read_config
+from geospot.runs.folder import RunFolder, check_config, read_config
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.held_out import evaluate, logged
@@ -61,7 +61,6 @@ class Loop:
     revisions: Mapping[str, str | None]  # of the hub's repositories behind the data
     state: dict[str, Any]  # what checkpoints keep of the loop beside weights and data
     first_step: int  # steps done before this session
-    finished: bool  # all steps, and the evaluation after the last one
     extended: bool  # it had finished with fewer steps, and `first_step` was its end
     _saved_step: int = field(init=False)
     _saved_at: float = field(init=False)
@@ -163,6 +162,28 @@ def has_begun(run: Path) -> bool:
     return (run / "checkpoints.jsonl").is_file() and bool(read_checkpoints(run))
 
 
+def may_differ(config: LoopConfig, run: Path) -> frozenset[str]:
+    """The keys in which a run may differ from what it was started with; more of them where it gets more steps."""
+    planned = planned_steps(run)
+    return MAY_DIFFER | LENGTHENED if planned is not None and config.max_steps > planned else MAY_DIFFER
+
+
+def is_complete(config: LoopConfig, command: str) -> bool:
+    """Whether a run has nothing left to do, and if so says it: in a moment, before an engine is opened.
+
+    RunError where the folder holds a run with another configuration.
+    """
+    path = run_path(config, command)
+    if config.resume == "never" or not has_begun(path):
+        return False
+    check_config(path, {"command": command, **chz.asdict(config)}, may_differ(config, path))
+    last = last_checkpoint(path)
+    if last is None or not last.final or last.step < config.max_steps:
+        return False
+    print(f"{path.absolute()} is complete: {config.max_steps} steps are done")
+    return True
+
+
 def planned_steps(run: Path) -> int | None:
     """The max_steps that a run was last started with; None where there is no run."""
     return read_config(run).get("max_steps") if (run / "config.json").is_file() else None
@@ -204,19 +225,19 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
     sets = open_sets(config, position.get("revisions"))
     with ExitStack() as stack:
         settings = {"command": command, **chz.asdict(config)}
-        may_differ = MAY_DIFFER | LENGTHENED if longer else MAY_DIFFER
         run = stack.enter_context(
-            RunFolder.create(path, settings, resume=config.resume, may_differ=may_differ, log_to=config.log_to)
+            RunFolder.create(
+                path, settings, resume=config.resume, may_differ=may_differ(config, path), log_to=config.log_to
+            )
         )
         last = _last_checkpoint(run)
         # An engine that is left by an error does no more than it is at.
         service = stack.enter_context(open_engine(config, checkpoint_dir=str(run.path / "checkpoints")))
         first_step, final = (last.step, last.final) if last else (0, False)
-        finished, extended = final and last.step >= config.max_steps, final and last.step < config.max_steps
+        extended = final and first_step < config.max_steps
         if longer or extended:
             print(extension_text(config, path, first_step))
-        if not finished:
-            run.rewind(first_step)
+        run.rewind(first_step)
         training = _training_client(service, config, renderer, last.path if last else None, start_from)
         held_out = _read_held_out(config, sets)
         stream = SampleStream(
@@ -242,7 +263,6 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             revisions=sets.revisions(),
             state=last.loop_state.get("loop", {}) if last else {"start_from": start_from},
             first_step=first_step,
-            finished=finished,
             extended=extended,
         )
 
