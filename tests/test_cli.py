@@ -347,7 +347,7 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(words, unbuffered):
 # Packages of the extras; the light install has none of them.
 EXTRAS = (
     "torch transformers peft tinker huggingface_hub httpx httpx2 fsspec PIL pillow_heif rich mpl_toolkits "
-    "pyarrow matplotlib starlette uvicorn wandb tensorboard trackio pydantic safetensors"
+    "pyarrow matplotlib starlette uvicorn wandb tensorboard trackio pydantic safetensors yaml"
 )
 LIGHT = f"""
 import sys
@@ -514,6 +514,9 @@ def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):
         ("eval predictions=photos.csv out=photos.csv", "out=photos.csv: is a file; give the name of a folder"),
         ("eval predictions=photo.csv", "predictions=photo.csv: no such file. Did you mean photos.csv?"),
         ("data inspect photo", "there is no such file or folder. Did you mean photos?"),
+        ("guess photos/a.jpg model=geospot/tny", "there is no such built-in model. Did you mean geospot/tiny?"),
+        ("sft data=bluemarbl", "Did you mean bluemarble?"),
+        ("sft data=photos.csv eval_data=cell", "Did you mean cells?"),
         ("sft from=photos", "from=photos: neither a run folder (config.json) nor a checkpoint in one"),
         ("sft shuffle_buffer=1 region=ture", "Did you mean true?"),
         ("evaluate", "Did you mean eval?"),
@@ -561,6 +564,16 @@ def test_each_data_set_has_its_own_folder(tmp_path, monkeypatch):
     Path("runs/eval-m-test/settings.json").write_text('{"data": "one/test.tar"}')
     assert folder(data="one/test.tar") == "runs/eval-m-test"  # the same command goes on
     assert folder(data="two/test.tar") == "runs/eval-m-test-2"
+
+
+def test_the_light_install_names_the_extra_that_is_missing(tmp_path):
+    (tmp_path / "my.yaml").write_text("max_steps: 3")
+    (tmp_path / "my.toml").write_text("max_step = 3")
+    results = run_light(["sft config=my.yaml", "sft config=my.toml"], tmp_path)
+    assert {status for status, _ in results.values()} == {"2"}
+    ask = LIGHT.partition("from geospot.__main__")[0] + "from geospot import Guesser; Guesser()"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=120)
+    assert re.search(r"ModuleNotFoundError: Guesser needs \w+: install the extra train with ", done.stderr)
 
 
 def test_the_guesser_takes_model_name_too():

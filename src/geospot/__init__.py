@@ -19,16 +19,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> object:
     if name == "Guesser":
-        try:
-            from geospot.asking.guesser import Guesser
-        except ModuleNotFoundError as error:
-            from geospot.cli import extra_of
-            from geospot.errors import install_extra
+        from geospot.asking.guesser import Guesser
 
-            if (extra := extra_of(error.name or "")) is None:
-                raise
-            message = f"Guesser needs {error.name}: install the extra {extra} with {install_extra(extra)}"
-            raise ModuleNotFoundError(message, name=error.name) from None
         return Guesser
     if name == "score":
         from geospot.scoring.api import score

@@ -20,7 +20,7 @@ from geospot.scoring.judge import Evaluation
 from geospot.training.closing import closing
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import Loop, begin_branch, has_begun, open_loop, run_path, shown
+from geospot.training.loop import Loop, begin_branch, has_begun, is_complete, open_loop, run_path, shown
 from geospot.training.optim import adam, learning_rate_at, peak_learning_rate
 
 if TYPE_CHECKING:
@@ -38,15 +38,14 @@ def fit(config: SftConfig) -> list[Evaluation]:
     """Train; returns the final evaluations, none if the run had finished before. Raises Stopped if asked to stop."""
     config = settle_engine(config)
     begin_branch(config, "sft")
+    if is_complete(config, "sft"):
+        return []
     begun = has_begun(run_path(config, "sft"))
     start_from = None if begun or not config.checkpoint else find_checkpoint(config.checkpoint)
     with (
         open_loop(config, "sft", start_from) as loop,
         Progress("SFT", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
-        if loop.finished:
-            print(f"{loop.run.path} is complete: {loop.first_step} steps are done")
-            return []
         print(estimate(loop, config))
         evaluations = supervise(loop, config, bar)
     loop.stop.obey()

@@ -33,7 +33,17 @@ from geospot.sft import fit as fit_sft
 from geospot.training.advantages import group_advantages, groups_to_learn_from
 from geospot.training.closing import closing
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import Clock, Loop, as_begun, begin_branch, has_begun, open_loop, run_path, shown
+from geospot.training.loop import (
+    Clock,
+    Loop,
+    as_begun,
+    begin_branch,
+    has_begun,
+    is_complete,
+    open_loop,
+    run_path,
+    shown,
+)
 from geospot.training.optim import learning_rate_at, peak_learning_rate
 from geospot.training.rollout import log_rows, reward_metrics, score
 from geospot.training.update import per_token, reference_sampler, update
@@ -57,6 +67,8 @@ def fit(config: TrainConfig) -> list[Evaluation]:
     config = settle_engine(config)
     begin_branch(config, "train")
     config = as_begun(config, run_path(config, "train"))
+    if is_complete(config, "train"):
+        return []
     begun = has_begun(run_path(config, "train"))
     if not begun:
         warm_start(config)
@@ -65,9 +77,6 @@ def fit(config: TrainConfig) -> list[Evaluation]:
         open_loop(config, "train", start_from) as loop,
         Progress("GRPO", total=config.max_steps, initial=min(loop.first_step, config.max_steps)) as bar,
     ):
-        if loop.finished:
-            print(f"{loop.run.path} is complete: {loop.first_step} steps are done")
-            return []
         print(estimate(loop, config))
         evaluations = grpo(loop, config, bar)
     loop.stop.obey()

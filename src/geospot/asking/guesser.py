@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.spot import Spot, name_points
 from geospot.engine.open import open_engine
+from geospot.errors import install_extra
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 
@@ -151,6 +153,19 @@ def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
     )
 
 
+def _require(*modules: str) -> None:
+    """ModuleNotFoundError that names the extra, where one of these packages is not installed."""
+    for name in modules:
+        try:
+            found = find_spec(name)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise ModuleNotFoundError(
+                f"Guesser needs {name}: install the extra train with {install_extra('train')}", name=name
+            )
+
+
 class Guesser:
     """Opens a model, or a checkpoint, on its first use; a context manager, or `close()` it.
 
@@ -163,6 +178,7 @@ class Guesser:
     ):
         model = engine.pop("model_name", model)
         self.config = GuesserConfig(model_name=model, checkpoint=checkpoint, region=region, **engine)
+        _require("PIL", "transformers", "tinker", *(() if self.config.engine == "tinker" else ("torch",)))
         self.subject = Subject.of(self.config)
         self._open = None
 

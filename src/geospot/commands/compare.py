@@ -18,6 +18,7 @@ from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import published_notes, published_section
 from geospot.report.metric_tables import difference_html
 from geospot.report.summary import comparison_lead
+from geospot.runs.config import typed_config
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import in_all
 from geospot.scoring.judge import Evaluation, judge
@@ -176,7 +177,7 @@ def _write(
             ("Errors", f'<div class="charts">{within_html(models)}{histograms}</div>'),
             *published_section(notes[1:]),
         ],
-        configuration=chz.asdict(config),
+        configuration=typed_config(chz.asdict(config)),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
         lead=comparison_lead({e.name: (e.predictions, e.summary) for e in evaluations[: len(config.models)]}),

@@ -19,6 +19,7 @@ from geospot.models.prompt import Renderer
 from geospot.progress import Progress, table, true_minus
 from geospot.report.demo_page import Stage, write_demo_report, write_results_json
 from geospot.runs.checkpoints import find_checkpoint
+from geospot.runs.config import typed_config
 from geospot.runs.control import Stopped
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
@@ -54,7 +55,11 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     print(difference)
     write_results_json(out / "results.json", stages, difference)
     report = write_demo_report(
-        out, chz.asdict(config), stages, SET_NOTES, [difference, f"This session took {elapsed_s / 60:.1f} minutes."]
+        out,
+        typed_config(chz.asdict(config)),
+        stages,
+        SET_NOTES,
+        [difference, f"This session took {elapsed_s / 60:.1f} minutes."],
     )
     print(f"{elapsed_s / 60:.1f} minutes. Report: {report}")
     return stages

@@ -11,6 +11,7 @@ import chz
 
 from geospot.config import EvalConfig
 from geospot.report.evaluation import Gallery, report_evaluations
+from geospot.runs.config import typed_config
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.results import prediction_rows, write_predictions
@@ -40,7 +41,8 @@ def run(config: EvalConfig) -> dict[str, Evaluation]:
     write_predictions(out / "predictions.jsonl", rows)
     train = read_table_truths(config.train_truth)[0] if config.train_truth else None
     report_evaluations(
-        out, found, data=str(about.get("truth") or config.data or ""), configuration=chz.asdict(config), about=about,
+        out, found, data=str(about.get("truth") or config.data or ""), configuration=typed_config(chz.asdict(config)),
+        about=about,
         gallery=gallery, references=config.references, train=train, scale=config.scale, pages=config.report,
         figures=config.figures,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geospot.errors import ModelError
+from geospot.errors import ModelError, did_you_mean, mean_path
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +57,9 @@ def locate(model_name: str) -> str:
     if model_name == TINY_UNTRAINED:
         return _untrained().name
     folder = Path(model_name).expanduser()
+    if model_name.startswith("geospot/") and not folder.exists():
+        hint = did_you_mean(model_name, (TINY, TINY_UNTRAINED))
+        raise ModelError(f"model_name={model_name}: there is no such built-in model{hint}")
     looks_local = folder.exists() or model_name.startswith((".", "/", "~")) or model_name.count("/") != 1
     if looks_local:
         _check_folder(folder, model_name)
@@ -77,7 +80,7 @@ def _untrained() -> tempfile.TemporaryDirectory:
 def _check_folder(folder: Path, model_name: str) -> None:
     if not folder.is_dir():
         raise ModelError(
-            f"model_name={model_name!r}: no such folder, and not a hub name (owner/name). "
+            f"model_name={model_name!r}: no such folder, and not a hub name (owner/name){mean_path(model_name) or '.'} "
             f"The built-in models are {TINY} and {TINY_UNTRAINED}"
         )
     have = {path.name for path in folder.iterdir()}

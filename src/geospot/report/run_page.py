@@ -10,6 +10,7 @@ from geospot.report.charts import Chart
 from geospot.report.demo_page import curve
 from geospot.report.document import write_report
 from geospot.report.metric_tables import Row, Table
+from geospot.runs.config import typed_config
 from geospot.runs.folder import read_document, read_metrics
 from geospot.runs.overview import RunInfo, describe
 from geospot.runs.rollouts import query_rollouts
@@ -50,7 +51,7 @@ def write_run_page(run: Path, out: Path) -> Path:
         tables=tables,
         maps=dict(reversed(maps.items())),
         charts=charts(rows, list(names)),
-        configuration=document["config"],
+        configuration=typed_config(document["config"]),
         versions={"geospot": __version__, **{name: session[name] for name in VERSIONS if name in session}},
         command=session.get("command", ""),
         notes=[_state(info)],

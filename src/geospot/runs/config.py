@@ -101,6 +101,11 @@ def typed(value: object) -> str:
     return str(value)
 
 
+def typed_config(config: Mapping[str, object]) -> dict[str, str]:
+    """A configuration as it would be typed, for people; what was not given and is nothing by default is left out."""
+    return {key: typed(value) for key, value in config.items() if value is not None and value not in ((), [])}
+
+
 def differences(old: Mapping, new: Mapping) -> dict[str, tuple[object, object]]:
     """Dotted keys whose values differ between two plain configs, with the old and the new value.
 

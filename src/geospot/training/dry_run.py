@@ -12,11 +12,11 @@ from geospot.answer import prompt_text
 from geospot.asking.requests import Asked
 from geospot.config import LoopConfig, SftConfig, TrainConfig
 from geospot.engine import settle_engine
-from geospot.runs.checkpoints import last_checkpoint
-from geospot.runs.config import LENGTHENED, MAY_DIFFER
+from geospot.runs.branch import check_branch
+from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
 from geospot.runs.folder import check_config
 from geospot.training.datums import supervised_datum
-from geospot.training.loop import Loop, has_begun, open_loop, planned_steps, run_path
+from geospot.training.loop import Loop, has_begun, may_differ, open_loop, run_path
 
 PICTURES = 4  # that the time is measured on
 
@@ -30,7 +30,12 @@ def dry_run(
     """Open the data, the model and the engine as the run would, in a folder that is deleted; say what it will take."""
     path, config = run_path(config, command), settle_engine(config)
     done = run_state(config, path, command)
-    start = None if has_begun(path) else start_checkpoint(config)
+    if config.branch_from and not has_begun(path):
+        check_branch(config.branch_from, command)
+        start = find_checkpoint(config.branch_from)
+        print(f"branch      begins with the weights in {start}")
+    else:
+        start = None if has_begun(path) else start_checkpoint(config)
     with tempfile.TemporaryDirectory(prefix="geospot-dry-run-") as scratch:
         alone = chz.replace(config, log_path=str(Path(scratch) / "run"), log_to=(), resume="auto", branch_from=None)
         with open_loop(alone, command, start) as loop:
@@ -49,8 +54,7 @@ def run_state(config: LoopConfig, path: Path, command: str) -> int:
     if not has_begun(path):
         print(f"run folder  {path}: a new run of {config.max_steps} steps")
         return 0
-    longer = (planned_steps(path) or 0) < config.max_steps
-    check_config(path, {"command": command, **chz.asdict(config)}, MAY_DIFFER | LENGTHENED if longer else MAY_DIFFER)
+    check_config(path, {"command": command, **chz.asdict(config)}, may_differ(config, path))
     last = last_checkpoint(path)
     done = 0 if last is None else last.step
     print(f"run folder  {path}: {done} of {config.max_steps} steps are done; the run goes on from there")

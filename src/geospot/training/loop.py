@@ -31,7 +31,7 @@ from geospot.runs.checkpoints import (
 )
 from geospot.runs.config import LENGTHENED, MAY_DIFFER, older_values
 from geospot.runs.control import StopRequest
-from geospot.runs.folder import RunFolder, read_config
+from geospot.runs.folder import RunFolder, check_config, read_config
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.guards import Guard, constant_km, signs
@@ -62,16 +62,15 @@ class Loop:
     revisions: Mapping[str, str | None]  # of the hub's repositories behind the data
     state: dict[str, Any]  # what checkpoints keep of the loop beside weights and data
     first_step: int  # steps done before this session
-    finished: bool  # all steps, and the evaluation after the last one
     extended: bool  # it had finished with fewer steps, and `first_step` was its end
     guard: Guard = field(init=False)
     _constant_km: dict[str, float] = field(init=False, default_factory=dict)
     _saved_step: int = field(init=False)
-    _saved_at: float = field(init=False, default_factory=time.monotonic)
+    _saved_at: float = field(init=False)
     _saving_s: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self._saved_step = self.first_step
+        self._saved_step, self._saved_at = self.first_step, time.monotonic()
         self.guard = Guard(self.config, self.state)
 
     def batch(self, step: int) -> list[Sample]:
@@ -178,6 +177,32 @@ def has_begun(run: Path) -> bool:
     return (run / "checkpoints.jsonl").is_file() and bool(read_checkpoints(run))
 
 
+def may_differ(config: LoopConfig, run: Path) -> frozenset[str]:
+    """The keys in which a run may differ from what it was started with; more of them where it gets more steps."""
+    planned = planned_steps(run)
+    return MAY_DIFFER | LENGTHENED if planned is not None and config.max_steps > planned else MAY_DIFFER
+
+
+def is_complete(config: LoopConfig, command: str) -> bool:
+    """Whether a run has nothing left to do, and if so says it: in a moment, before an engine is opened.
+
+    RunError where the folder holds a run with another configuration.
+    """
+    path = run_path(config, command)
+    if config.resume == "never" or not has_begun(path):
+        return False
+    check_config(path, {"command": command, **chz.asdict(config)}, may_differ(config, path))
+    last = last_checkpoint(path)
+    if last is None or not last.final:
+        return False
+    ended_early = last.loop_state.get("loop", {}).get("ended") and stops_early(config)
+    longer = config.max_steps > (planned_steps(path) or 0)
+    if last.step < config.max_steps and (longer or not ended_early):
+        return False
+    print(f"{path.absolute()} is complete: {last.step} steps are done")
+    return True
+
+
 def planned_steps(run: Path) -> int | None:
     """The max_steps that a run was last started with; None where there is no run."""
     return read_config(run).get("max_steps") if (run / "config.json").is_file() else None
@@ -240,21 +265,21 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
     sets = open_sets(config, position.get("revisions"))
     with ExitStack() as stack:
         settings = {"command": command, **chz.asdict(config)}
-        may_differ = MAY_DIFFER | LENGTHENED if longer else MAY_DIFFER
         run = stack.enter_context(
-            RunFolder.create(path, settings, resume=config.resume, may_differ=may_differ, log_to=config.log_to)
+            RunFolder.create(
+                path, settings, resume=config.resume, may_differ=may_differ(config, path), log_to=config.log_to
+            )
         )
         last = _last_checkpoint(run)
         # An engine that is left by an error does no more than it is at.
         service = stack.enter_context(open_engine(config, checkpoint_dir=str(run.path / "checkpoints")))
         first_step, final = (last.step, last.final) if last else (0, False)
-        ended = final and bool(last.loop_state["loop"].pop("ended", None)) and not longer and stops_early(config)
-        finished = ended or (final and last.step >= config.max_steps)
-        extended = final and not finished
+        if last:
+            last.loop_state.get("loop", {}).pop("ended", None)  # it goes on: see `is_complete`
+        extended = final and first_step < config.max_steps
         if longer or extended:
             print(extension_text(config, path, first_step))
-        if not finished:
-            run.rewind(first_step)
+        run.rewind(first_step)
         training = _training_client(service, config, renderer, last.path if last else None, start_from)
         held_out = _read_held_out(config, sets)
         stream = SampleStream(
@@ -280,7 +305,6 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             revisions=sets.revisions(),
             state=last.loop_state.get("loop", {}) if last else {"start_from": start_from},
             first_step=first_step,
-            finished=finished,
             extended=extended,
         )
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from geospot.errors import BadSample, mean_path
+from geospot.errors import BadSample, did_you_mean, mean_path
 from geospot.files import foreign_content
 from geospot.pictures import is_picture, open_file
 
 _LOOK_AT = 2000  # entries of a folder
+
+WORDS = ("bluemarble", "cells", "auto", "none")  # what a key of data may say in place of a source
 
 
 def local_path(spec: str) -> Path | None:
@@ -74,7 +76,7 @@ def describe(spec: str) -> str:
     if path is None:
         parent = Path(spec).expanduser().parent
         known = "" if parent.is_dir() else f" (nor is there a folder {parent})"
-        return f"there is no such file or folder{known}{mean_path(spec)}"
+        return f"there is no such file or folder{known}{mean_path(spec) or did_you_mean(spec, WORDS)}"
     if path.is_file():
         return f"no kind reads a file called {path.name}"
     if not path.is_dir():
