@@ -261,6 +261,11 @@ def true_minus(text: str) -> str:
         MINUS.encode(sys.stdout.encoding or "utf-8")
     except (UnicodeEncodeError, LookupError):
         return text
+    return with_minus_signs(text)
+
+
+def with_minus_signs(text: str) -> str:
+    """`text` with minus signs in place of hyphens before numbers."""
     return _HYPHEN_AS_MINUS.sub(MINUS, text)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from geospot.asking.cluster import Candidate
 from geospot.asking.guesser import Guess
 from geospot.earth.circle import circle_rings
+from geospot.progress import with_minus_signs
 from geospot.report.atlas import polyline
 from geospot.report.document import data_uri, pairs_html, preview
 from geospot.report.guess_files import SHOWN, _place, _radius
@@ -56,8 +57,12 @@ def _lead(guesses: Sequence[Guess]) -> str:
     if not guess.ok:
         return "The model named no place that can be read."
     share = f", which {_share(guess.candidates[0])} of its answers mean" if len(guess.texts) > 1 else ""
-    text = f"The model’s best guess is {_place(guess.candidates[0], guess.coarse)}{share}."
+    text = f"The model’s best guess is {_named(guess.candidates[0], guess.coarse)}{share}."
     return text if guess.coarse else f"{text} {_sentence(_radius(guess))}"
+
+
+def _named(candidate: Candidate, coarse: bool) -> str:
+    return with_minus_signs(_place(candidate, coarse))
 
 
 def _sentence(text: str) -> str:
@@ -91,7 +96,7 @@ def _candidates_html(number: int, guess: Guess) -> str:
         share = ""
         if several:
             share = f'<i class="share" style="width:{100 * candidate.mass:.1f}%"></i><b>{_share(candidate)}</b> '
-        lines.append(f'<li data-mark="m-{number}-{rank}">{share}{escape(_place(candidate, guess.coarse))}</li>')
+        lines.append(f'<li data-mark="m-{number}-{rank}">{share}{escape(_named(candidate, guess.coarse))}</li>')
     more = len(guess.candidates) - SHOWN
     tail = f'<p class="muted">and {more} more</p>' if more > 0 else ""
     radius = "" if guess.coarse or not guess.ok else f"<p>{escape(_sentence(_radius(guess)))}</p>"
@@ -131,7 +136,7 @@ def _map_html(number: int, guess: Guess) -> str:
 
 def _label(candidate: Candidate, guess: Guess) -> str:
     share = f"{_share(candidate)} " if len(guess.texts) > 1 else ""
-    return f"{share}{_place(candidate, guess.coarse)}"
+    return f"{share}{_named(candidate, guess.coarse)}"
 
 
 def _mark(name: str, candidate: Candidate, label: str, first: bool) -> str:
@@ -150,7 +155,7 @@ def _overview(guesses: Sequence[Guess]) -> str:
     if not placed:
         return ""
     marks = "".join(
-        f'<g class="mark"><title>{escape(Path(g.name).name)}: {escape(_place(g.candidates[0], False))}</title>'
+        f'<g class="mark"><title>{escape(Path(g.name).name)}: {escape(_named(g.candidates[0], False))}</title>'
         f'<path class="rim" d="{dot(g.lat, g.lon)}"/><path class="candidate first" d="{dot(g.lat, g.lon)}"/></g>'
         for g in placed
     )
