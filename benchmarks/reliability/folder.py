@@ -99,6 +99,7 @@ class Bench:
         if saved is not None and (lost := lost_of(saved, folder)):
             wrong.append(f"lost {lost}")
         self.rows.append({"scenario": name, "status": code, "wrong": wrong, "said": last_line(text)})
+        print(self.rows[-1], flush=True)
 
     def resume(self, folder: Path, log: Path) -> None:
         """The same command, now that the cause is gone: it must end as the unbroken run did."""
@@ -255,9 +256,9 @@ DAMAGES = {  # name: (files, what is done to them, what must be said)
     "a line of the checkpoints scribbled": ("checkpoints.jsonl", scribble, r"checkpoints\.jsonl line \d"),
     "position gone": ("positions/*.json", Path.unlink, "position"),
     "position cut": ("positions/*.json", cut, "position"),
-    "largest file of the checkpoint cut": ("checkpoints/*/*", cut, "checkpoint"),
-    "files of the checkpoint blank": ("checkpoints/*/*", blank, "checkpoint"),
-    "a file of the checkpoint gone": ("checkpoints/*/*", Path.unlink, "checkpoint"),
+    "largest file of the checkpoint cut": ("{newest}/*", cut, "checkpoint"),
+    "files of the checkpoint blank": ("{newest}/*", blank, "checkpoint"),
+    "files of the checkpoint gone": ("{newest}/*", Path.unlink, "checkpoint"),
 }
 
 
@@ -268,14 +269,19 @@ def damages(bench: Bench, bar: Progress) -> None:
     for name, (pattern, hurt, says) in DAMAGES.items():
         folder = bench.work / "damaged"
         shutil.copytree(begun, folder)
-        files = sorted(folder.glob(pattern), key=lambda p: p.stat().st_size)
-        for path in files if "files" in name else files[-1:] if "largest" in name else files:
+        newest = saved_in(folder)["checkpoint"]
+        files = sorted(folder.glob(pattern.format(newest=newest)), key=lambda p: p.stat().st_size)
+        files = files[-1:] if "largest" in name else files
+        for path in files:
             hurt(path)
         before = {p: p.read_bytes() for p in folder.rglob("*.jsonl")}
         code = finish(bench.start(bench.config(folder), log))
         bench.judge(name, code, log, says, None, folder)
         if any(path.read_bytes() != data for path, data in before.items()):
             bench.rows[-1]["wrong"].append("changed what was logged")
+        if code == 0:
+            shutil.rmtree(folder)
+            continue
         for path in files:
             shutil.copy2(begun / path.relative_to(folder), path)
         for path in folder.glob("rollouts.sqlite-*"):

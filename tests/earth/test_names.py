@@ -184,6 +184,12 @@ TAILS = {
     "The Republic of Korea": "KR",
     "The Republic of the Congo": "CG",
     "Congo (DRC)": "CD",
+    "Eswatini (formerly Swaziland)": "SZ",
+    "North Macedonia (formerly known as Macedonia)": "MK",
+    "Myanmar (also known as Burma)": "MM",
+    "Czechia, aka Czech Republic": "CZ",
+    "Georgia (Caucasus)": "GE",
+    "Kosovo (disputed)": "XK",
     "Congo, Rep.": "CG",
     "Cook Is.": "CK",
     "Curaçao (Netherlands)": "CW",
@@ -278,6 +284,11 @@ TAILS |= {  # the short forms of Natural Earth and the World Bank
 @pytest.mark.parametrize(("name", "code"), TAILS.items())
 def test_brackets_tails_flags_and_short_forms(name, code):
     assert countries().candidates(name) == (code,)
+
+
+@pytest.mark.parametrize("name", ["France (formerly Germany)", "France, aka Spain", "Kosovo (Germany)"])
+def test_another_countrys_name_in_brackets_is_none(name):
+    assert countries().candidates(name) == ()
 
 
 CONTRADICTORY = [

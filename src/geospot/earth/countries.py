@@ -33,8 +33,16 @@ _QUALIFIERS = re.compile(
     r"dependency|sar|sar china|special administrative region|government of|the|of the|"
     r"(?:most |very )?(?:likely|probably|probable|possibly|presumably)|(?:best )?guess|estimated|approximate|"
     r"(?:high|medium|low|moderate) confidence|excludes [a-z]+|excluding [a-z]+|europe|asia|africa|north america|"
+    r"caucasus|balkans|scandinavia|levant|maghreb|sahel|benelux|baltics|disputed(?: territory)?|"
+    r"partially recogni[sz]ed|"
     r"south america|central america|caribbean|oceania|antarctica|middle east|east africa|west africa|"
     r"(?:south|southeast|east|central|western|southern|northern|eastern) (?:europe|asia|africa))"
+)
+# Before another name of the same country.
+_CALLED = re.compile(
+    r"\s*(?:formerly|previously|historically|officially|also known as|also|known as|aka|a\.k\.a\.|once|now|"
+    r"(?:the )?former)\s+(?:known as |called )?",
+    re.IGNORECASE,
 )
 _PARTS = re.compile(r"[(),;/|\[\]]|\s[-–—:]\s|\bS\.?A\.?R\.?(?=\W|$)")
 _THE = re.compile(r"[ ]?\(the\)", re.IGNORECASE)
@@ -116,7 +124,8 @@ class Countries:
 
     def _of_parts(self, name: str) -> tuple[str, ...]:
         """The codes that every part of "Congo (DRC)" or "England, United Kingdom" agrees with."""
-        parts = [part for part in _PARTS.split(name) if fold(part) and not _QUALIFIERS.fullmatch(fold(part))]
+        said = [_CALLED.sub("", part, count=1) for part in _PARTS.split(name)]
+        parts = [part for part in said if fold(part) and not _QUALIFIERS.fullmatch(fold(part))]
         if not parts or len(parts) > 4:
             return ()
         named = [self._whole(part) for part in parts]
