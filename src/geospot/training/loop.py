@@ -1,11 +1,11 @@
 """What a training loop stands on: its run folder, engine, data and held-out sets, opened in order and resumed."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import chz
 
@@ -16,6 +16,7 @@ from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import Sets, eval_options, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
 from geospot.engine.open import open_engine
+from geospot.engine.protocols import SamplingClient, ServiceClient, TrainingClient
 from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -28,9 +29,6 @@ from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.held_out import evaluate, logged
 
-if TYPE_CHECKING:
-    from tinker import SamplingClient, ServiceClient, TrainingClient
-
 SAVING_SHARE = 0.05  # of the time, for save_every=0
 
 
@@ -40,8 +38,8 @@ class Loop:
 
     config: LoopConfig
     run: RunFolder
-    service: "ServiceClient"
-    training: "TrainingClient"
+    service: ServiceClient
+    training: TrainingClient
     renderer: Renderer
     held_out: Mapping[str, Sequence[Sample]]
     batches: Batches
@@ -66,7 +64,7 @@ class Loop:
                 self.save(step, forced=True)
             raise
 
-    def sampler(self) -> "SamplingClient":
+    def sampler(self) -> SamplingClient:
         """A sampling client on the weights as they are."""
         return self.training.save_weights_and_get_sampling_client().result()
 
@@ -74,7 +72,7 @@ class Loop:
         """At the start, every `eval_every` steps and after the last one."""
         return step % self.config.eval_every == 0 or step == self.config.max_steps
 
-    def evaluate(self, step: int, sampler: "SamplingClient") -> tuple[dict[str, float], list[Evaluation]]:
+    def evaluate(self, step: int, sampler: SamplingClient) -> tuple[dict[str, float], list[Evaluation]]:
         """Evaluate on every held-out set; returns what to log. The answers go into the run folder."""
         metrics: dict[str, float] = {}
         evaluations = []
@@ -132,7 +130,7 @@ def has_begun(run: Path) -> bool:
 
 
 @contextmanager
-def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Iterator[Loop]:
+def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Generator[Loop]:
     """Open everything for a configuration whose engine is settled, and close it at the end.
 
     Weights: the run's last checkpoint, else `start_from`, else the model's own. What can be refused is refused first:
@@ -192,8 +190,8 @@ def _last_checkpoint(run: RunFolder) -> Checkpoint | None:
 
 
 def _training_client(
-    service: "ServiceClient", config: LoopConfig, renderer: Renderer, resume_path: str | None, start_from: str | None
-) -> "TrainingClient":
+    service: ServiceClient, config: LoopConfig, renderer: Renderer, resume_path: str | None, start_from: str | None
+) -> TrainingClient:
     rank = config.rank
     if resume_path:
         return service.create_training_client_from_state_with_optimizer(resume_path).result()
