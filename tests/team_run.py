@@ -11,7 +11,7 @@ from made import jpeg
 from tinker import types
 
 from geospot.config import SftConfig
-from geospot.engine.devices import is_follower, team_size
+from geospot.engine.local.options import is_follower, team_size
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
 from geospot.engine.open import follow
 from geospot.models.loading import load_processing

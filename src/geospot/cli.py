@@ -12,7 +12,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -67,7 +67,7 @@ def _run_here(config: Config, run: Callable[[Config], object]) -> None:
     from geospot.config import EngineConfig
 
     if isinstance(config, EngineConfig):
-        from geospot.engine.devices import is_follower
+        from geospot.engine.local.options import is_follower
         from geospot.engine.open import follow, lead
 
         if is_follower():
@@ -84,7 +84,7 @@ def fail(command: str, message: str) -> NoReturn:
 
 
 @contextmanager
-def reported(command: str) -> Iterator[None]:
+def reported(command: str) -> Generator[None]:
     """Ends an error that the user can put right in one message, Ctrl-C in status 130, a closed pipe in silence.
 
     A loop that was asked to stop ends with the status of the signal, 130 after Ctrl-C and 143 after SIGTERM.

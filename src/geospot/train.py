@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import chz
+
 from geospot.answer import prompt_text
 from geospot.asking.requests import Asked, request_seed
 from geospot.cli import run_command
@@ -49,7 +51,7 @@ from geospot.training.rollout import log_rows, reward_metrics, score
 from geospot.training.update import per_token, reference_sampler, update
 
 if TYPE_CHECKING:
-    from tinker import SamplingClient
+    from geospot.engine.protocols import SamplingClient
 
 # What the tiny model's warm start does not share with the run behind it.
 WARM_START = {"max_steps": 80, "batch_size": 64, "learning_rate": None, "log_to": (), "resume": "auto"}
@@ -120,7 +122,7 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
             divide_by_std=config.divide_by_std,
             leave_one_out=config.leave_one_out,
         )
-        token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel(), reference, config)
+        token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel().tolist(), reference, config)
         clock.lap("reward")
 
         # Update.
@@ -237,7 +239,7 @@ def is_warm_start(config: TrainConfig, run: str) -> bool:
 
 def warm_start_settings(config: TrainConfig) -> dict[str, Any]:
     """Eighty supervised steps for the tiny model, on the same data."""
-    return {name: getattr(config, name) for name in LoopConfig.__chz_fields__} | WARM_START
+    return {name: getattr(config, name) for name in chz.chz_fields(LoopConfig)} | WARM_START
 
 
 def check(config: TrainConfig) -> None:

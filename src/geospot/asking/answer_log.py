@@ -15,7 +15,7 @@ from geospot.models.prompt import Renderer
 from geospot.runs.config import typed
 
 if TYPE_CHECKING:
-    from tinker import SamplingClient
+    from geospot.engine.protocols import SamplingClient
 
 
 class AnswerLog:
@@ -104,7 +104,7 @@ def ask_set(
             texts = ask_texts(client, renderer, [part[i] for i in todo], question, [start + i for i in todo])
             log.add(name, [(start + i, part[i].key, found) for i, found in zip(todo, texts, strict=True)])
             answers = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
-        yield part, [read_draws(texts) for texts in answers], len(todo)
+        yield part, [read_draws(texts or ()) for texts in answers], len(todo)
 
 
 def _batches(samples: Iterable[Sample], size: int) -> Iterator[tuple[int, list[Sample]]]:

@@ -17,7 +17,10 @@ from geospot.models.prompt import Renderer
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from tinker import APIFuture, SamplingClient, types
+    from tinker import types
+
+    from geospot.engine.protocols import Future as EngineFuture
+    from geospot.engine.protocols import SamplingClient
 
 OnProgress = Callable[[int, int], None]
 
@@ -80,7 +83,7 @@ class Asked:
             self.prompts.append(renderer.prompt(sample.pictures, question))
             self._futures[i] = self._ask(i)
 
-    def _ask(self, i: int) -> "APIFuture[types.SampleResponse]":
+    def _ask(self, i: int) -> "EngineFuture[types.SampleResponse]":
         return self._sampler.sample(
             prompt=self.prompts[i], num_samples=self.num_samples, sampling_params=self._params[i]
         )
@@ -114,7 +117,7 @@ class Asked:
 
     def _settle(
         self,
-        futures: "dict[int, APIFuture[types.SampleResponse]]",
+        futures: "dict[int, EngineFuture[types.SampleResponse]]",
         done: "dict[int, tuple[list[types.SampledSequence], list[str]]]",
         on_progress: OnProgress | None,
     ) -> dict[int, Exception]:

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import chz
 
-from geospot.config import EngineConfig
+from geospot.config import EngineConfig, GuesserConfig
+from geospot.engine.protocols import SamplingClient, ServiceClient
 from geospot.engine.weights import weights_info
 from geospot.errors import DataError
 from geospot.models.loading import TINY
 from geospot.runs.checkpoints import find_checkpoint
 from geospot.runs.folder import read_config
-
-if TYPE_CHECKING:
-    from tinker import SamplingClient, ServiceClient
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Subject:
     step: int | None = None  # optimizer steps behind the checkpoint
 
     @classmethod
-    def of(cls, config: EngineConfig) -> "Subject":
+    def of(cls, config: GuesserConfig) -> "Subject":
         """From `model_name`, `checkpoint` and `region` of a config; what it leaves open the checkpoint says."""
         if not config.checkpoint:
             return cls(config.model_name or TINY, None, bool(config.region))
@@ -39,7 +37,7 @@ class Subject:
         name = checkpoint.rstrip("/").rsplit("/", 1)[-1]
         return cls(model_name, checkpoint, region, int(name) if name.isdecimal() else None)
 
-    def engine(self, config: EngineConfig) -> EngineConfig:
+    def engine(self, config: GuesserConfig) -> EngineConfig:
         """The config with what is asked filled in, for `open_engine`."""
         return chz.replace(config, model_name=self.model_name, checkpoint=self.checkpoint)
 
@@ -51,7 +49,7 @@ class Subject:
         path = Path(self.checkpoint)
         return f"{path.parents[1].name}-{path.name}" if path.parent.name == "checkpoints" else path.name
 
-    def sampler(self, service: "ServiceClient") -> "SamplingClient":
+    def sampler(self, service: ServiceClient) -> SamplingClient:
         """A sampling client on its weights."""
         if self.checkpoint:
             return service.create_sampling_client(model_path=self.checkpoint).result()

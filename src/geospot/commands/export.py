@@ -50,7 +50,7 @@ def _write(
         if "adapter" in forms:
             written["adapter"] = Path(shutil.copytree(weights, out / "adapter"))
         if "merged" in forms:
-            from geospot.engine.export import write_merged
+            from geospot.engine.weights import write_merged
 
             written["merged"] = write_merged(weights, info.base_model, out / "merged", dtype=config.dtype)
     for form, folder in written.items():

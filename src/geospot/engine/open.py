@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import chz
 
-from geospot.engine.devices import resolve_device, team_size
+from geospot.engine.local.options import resolve_device, team_size
 from geospot.engine.protocols import ServiceClient
 from geospot.errors import EngineError
 from geospot.models.loading import is_tiny

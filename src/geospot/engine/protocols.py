@@ -1,4 +1,4 @@
-"""The seam between the loops and the engines: what both engines do, method for method as the Tinker SDK (0.38) does it.
+"""The seam between loops and engines: what the loops use of both, method for method as the Tinker SDK (0.38) has it.
 
 Arguments and results are the SDK's own (`tinker.types`). An operation answers a future at once and is carried out in
 the order of the calls; ValueError says what is wrong with a request, EngineError what is wrong with the engine.
@@ -6,7 +6,7 @@ the order of the calls; ValueError says what is wrong with a request, EngineErro
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future as ConcurrentFuture
@@ -14,20 +14,19 @@ if TYPE_CHECKING:
     from tinker import types
 
 T_co = TypeVar("T_co", covariant=True)
+Status = Literal["success", "errored", "interrupted"]  # how a session ended
 
 
 class Future(Protocol[T_co]):
-    """The `APIFuture` of the SDK: a result to wait for, here or in an event loop."""
+    """The `APIFuture` of the SDK: a result to wait for."""
 
     def future(self) -> "ConcurrentFuture[Any]": ...
     def result(self, timeout: float | None = None) -> T_co: ...
-    async def result_async(self, timeout: float | None = None) -> T_co: ...
 
 
 class SamplingClient(Protocol):
     """Answers of one snapshot of the weights."""
 
-    def get_tokenizer(self) -> Any: ...
     def sample(
         self, prompt: "types.ModelInput", num_samples: int, sampling_params: "types.SamplingParams"
     ) -> "Future[types.SampleResponse]": ...
@@ -37,13 +36,12 @@ class SamplingClient(Protocol):
 class TrainingClient(Protocol):
     """One set of trained weights with its optimizer."""
 
-    def get_tokenizer(self) -> Any: ...
     def get_info(self) -> "types.GetInfoResponse": ...
-    def forward(
-        self, data: Sequence["types.Datum"], loss_fn: str, loss_fn_config: Mapping[str, float] | None = None
-    ) -> "Future[types.ForwardBackwardOutput]": ...
     def forward_backward(
-        self, data: Sequence["types.Datum"], loss_fn: str, loss_fn_config: Mapping[str, float] | None = None
+        self,
+        data: Sequence["types.Datum"],
+        loss_fn: "types.LossFnType",
+        loss_fn_config: Mapping[str, float] | None = None,
     ) -> "Future[types.ForwardBackwardOutput]": ...
     def optim_step(self, adam_params: "types.AdamParams") -> "Future[types.OptimStepResponse]": ...
     def save_state(
@@ -62,7 +60,7 @@ class ServiceClient(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def close(self, status: str = "success", detail: str | None = None) -> None: ...
+    def close(self, status: Status = "success", detail: str | None = None) -> None: ...
     def create_lora_training_client(
         self,
         base_model: str,
@@ -71,7 +69,6 @@ class ServiceClient(Protocol):
         train_mlp: bool = True,
         train_attn: bool = True,
         train_unembed: bool = False,
-        user_metadata: dict[str, str] | None = None,
     ) -> Future[TrainingClient]: ...
     def create_training_client_from_state(self, path: str) -> Future[TrainingClient]: ...
     def create_training_client_from_state_with_optimizer(self, path: str) -> Future[TrainingClient]: ...

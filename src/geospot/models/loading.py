@@ -111,19 +111,17 @@ def _read_json(path: Path, model_name: str) -> dict:
         raise ModelError(f"model_name={model_name!r}: {path} is not JSON ({error}); copy it again") from error
 
 
-def _check_takes_pictures(config: dict, model_name: str) -> None:
-    if _image_token(config) is None:
+def _check_takes_pictures(config: dict[str, Any], model_name: str) -> int:
+    """The token that stands for a picture; older configs call it an index. ModelError where there is none."""
+    token = config.get("image_token_id")
+    token = config.get("image_token_index") if token is None else token
+    if token is None:
         kind = config.get("model_type", "text-only")
         raise ModelError(
             f"model_name={model_name!r}: a {kind} model takes no pictures; take a vision-language model such as "
             "Qwen/Qwen2.5-VL-3B-Instruct"
         )
-
-
-def _image_token(config: dict) -> int | None:
-    """The token that stands for a picture; older configs call it an index."""
-    token = config.get("image_token_id")
-    return config.get("image_token_index") if token is None else token
+    return token
 
 
 def _from_pretrained(auto_class: Any, source: str, model_name: str, what: str, **kwargs: Any) -> Any:
@@ -143,19 +141,19 @@ def load_processing(model_name: str) -> Processing:
 
     source = locate(model_name)
     config = _from_pretrained(AutoConfig, source, model_name, "config")
-    _check_takes_pictures(config.to_dict(), model_name)
+    image_token_id = _check_takes_pictures(config.to_dict(), model_name)
     tokenizer = _from_pretrained(AutoTokenizer, source, model_name, "tokenizer")
     # The PIL backend everywhere: it needs no torchvision, and pictures get the same pixels on every machine.
     image_processor = _from_pretrained(AutoImageProcessor, source, model_name, "image processor", backend="pil")
     if tokenizer.chat_template is None:
         raise ModelError(f"model_name={model_name!r}: its tokenizer has no chat template; take an instruct model")
-    banned = (_image_token(config.to_dict()), *(getattr(config, name, None) for name in _VISION_TOKENS))
+    banned = (image_token_id, *(getattr(config, name, None) for name in _VISION_TOKENS))
     return Processing(
         model_name=model_name,
         folder=source,
         tokenizer=tokenizer,
         image_processor=image_processor,
-        image_token_id=_image_token(config.to_dict()),
+        image_token_id=image_token_id,
         banned_token_ids=tuple(sorted({int(token) for token in banned if token is not None})),
     )
 
@@ -171,7 +169,7 @@ def count_features(processing: Processing, width: int, height: int) -> int:
 
 
 @cache
-def _shapes_only(source: str):
+def _shapes_only(source: str) -> Any:
     """The model without weights."""
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -207,7 +205,7 @@ def _linear_patches(self: Any, patches: "torch.Tensor") -> "torch.Tensor":
     return F.linear(patches.to(weight.dtype).flatten(1), weight.flatten(1), self.proj.bias)
 
 
-def load_model(processing: Processing, *, dtype: str = "float32", device: str = "cpu"):
+def load_model(processing: Processing, *, dtype: str = "float32", device: str = "cpu") -> Any:
     """The model in evaluation mode, its weights frozen."""
     import torch
     from transformers import AutoModelForImageTextToText

@@ -5,9 +5,18 @@ the real one.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from geospot.answer import prompt_text
 from geospot.earth.anchors import anchor_cities, country_names
+
+if TYPE_CHECKING:
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2VLImageProcessorPil,
+    )
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -50,7 +59,7 @@ def words() -> list[str]:
     return sorted(set(out))
 
 
-def build_tokenizer():
+def build_tokenizer() -> "PreTrainedTokenizerFast":
     """A tokenizer that spells any text in bytes and writes each of `words()` in one token.
 
     A unigram model over byte-level text picks the segmentation of the highest score. A word costs 1, a byte 1.5 and
@@ -78,11 +87,18 @@ def build_tokenizer():
     )
 
 
-def build_config(tokenizer, *, hidden: int = 192, layers: int = 3, vision_hidden: int = 160, vision_layers: int = 5):
+def build_config(
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    hidden: int = 192,
+    layers: int = 3,
+    vision_hidden: int = 160,
+    vision_layers: int = 5,
+) -> "Qwen2_5_VLConfig":
     """Qwen2.5-VL's architecture at a size that two cores train in minutes; 112-pixel pictures are one window."""
     from transformers import Qwen2_5_VLConfig
 
-    ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)), strict=True))
+    ids: dict[str, Any] = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     head_dim = 32
     text = {
         "vocab_size": len(tokenizer),
@@ -122,7 +138,7 @@ def build_config(tokenizer, *, hidden: int = 192, layers: int = 3, vision_hidden
     )
 
 
-def build_image_processor():
+def build_image_processor() -> "Qwen2VLImageProcessorPil":
     """Qwen2.5-VL's image processor; pictures above 112 x 112 pixels are scaled down to that area."""
     from transformers import Qwen2VLImageProcessorPil
 
@@ -134,20 +150,23 @@ def build_image_processor():
     )
 
 
-def build_model(tokenizer, seed: int = 0, **shape):
+def build_model(
+    tokenizer: "PreTrainedTokenizerFast", seed: int = 0, **shape: int
+) -> "Qwen2_5_VLForConditionalGeneration":
     """A randomly initialised model; `shape` goes to `build_config`. The global RNG is left as it was."""
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer, **shape))
+        config = build_config(tokenizer, **shape)
+        model: Any = Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = model.config.text_config.eos_token_id
     model.generation_config.pad_token_id = model.config.text_config.pad_token_id
     return model
 
 
-def save_untrained(folder: str | Path, seed: int = 0, **shape) -> Path:
+def save_untrained(folder: str | Path, seed: int = 0, **shape: int) -> Path:
     """Write tokenizer, image processor and untrained model to `folder` in hub format; returns it."""
     from transformers.utils import logging
 

@@ -4,7 +4,7 @@ Never mirrored: a mirrored street drives on the other side and its signs cannot 
 """
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
     from PIL.Image import Transpose
 
+Format = Literal["jpeg", "png"]
+
 # What is transparent lies on white, as browsers, viewers and printers show it: the picture that its owner knows. The
 # colours behind a transparent pixel are whatever the last program left there.
 PAPER = "white"
 JPEG_QUALITY = 92
-_AS_THEY_ARE = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
+_AS_THEY_ARE: dict[str | None, Format] = {"JPEG": "jpeg", "MPO": "jpeg", "PNG": "png"}
 _PLAIN = ("RGB", "L")
 _ORIENTATION = 0x0112
 
 
-def prepare_picture(data: bytes, max_pixels: int | None = None, *, verify: bool = True) -> tuple[bytes, str]:
+def prepare_picture(data: bytes, max_pixels: int | None = None, *, verify: bool = True) -> tuple[bytes, Format]:
     """The picture's bytes and format ("jpeg" or "png"), encoded again only where its pixels had to change.
 
     A picture of over `max_pixels` pixels is scaled down, one that EXIF turns is turned, what is transparent is laid on
@@ -134,4 +136,4 @@ def _turn(image: "PillowImage") -> "Transpose | None":
         return None
     turns = (Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE)
     turns += (Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
-    return dict(enumerate(turns, start=2)).get(orientation)
+    return dict[Any, Transpose](enumerate(turns, start=2)).get(orientation)

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from tinker import types
 
 
-def _answer_datum(prompt: "types.ModelInput", answer: Sequence[int], **arrays: np.ndarray) -> "types.Datum":
+def _answer_datum(
+    prompt: "types.ModelInput", answer: Sequence[int], **arrays: Sequence[float] | np.ndarray
+) -> "types.Datum":
     """The prompt with the answer behind it; `arrays` are (len(answer),), zero elsewhere.
 
     Position i predicts token i + 1: the last prompt position predicts the answer's first token.
@@ -21,7 +23,7 @@ def _answer_datum(prompt: "types.ModelInput", answer: Sequence[int], **arrays: n
         chunks.append(types.EncodedTextChunk(tokens=list(answer[:-1])))
     length, first = prompt.length + len(answer) - 1, prompt.length - 1
 
-    def spread(values: Sequence[float], dtype: type) -> "types.TensorData":
+    def spread(values: Sequence[float] | np.ndarray, dtype: type) -> "types.TensorData":
         out = np.zeros(length, dtype=dtype)
         out[first:] = values
         return types.TensorData(data=out, dtype="int64" if dtype is np.int64 else "float32", shape=[length])
@@ -37,7 +39,10 @@ def supervised_datum(prompt: "types.ModelInput", answer: Sequence[int], weight: 
 
 
 def policy_datum(
-    prompt: "types.ModelInput", answer: Sequence[int], logprobs: Sequence[float], advantages: np.ndarray | float
+    prompt: "types.ModelInput",
+    answer: Sequence[int],
+    logprobs: Sequence[float] | np.ndarray,
+    advantages: np.ndarray | float,
 ) -> "types.Datum":
     """For the policy losses: the sampler's logprobs (T,) and the advantages, a number or (T,)."""
     advantages = np.broadcast_to(np.asarray(advantages, dtype=np.float64), (len(answer),))

@@ -1,19 +1,16 @@
 """Evaluation on fixed held-out sets: greedy answers, every one of them counted."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from geospot.answer import prompt_text
 from geospot.asking.requests import Asked, Rollouts
 from geospot.data.samples import Sample
+from geospot.engine.protocols import SamplingClient
 from geospot.models.prompt import Renderer
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.truths import Truths
 from geospot.training.rollout import log_rows
-
-if TYPE_CHECKING:
-    from tinker import SamplingClient
 
 BATCH = 512  # pictures asked about at once
 
@@ -36,7 +33,7 @@ LOGGED = (
 
 
 def evaluate(
-    sampler: "SamplingClient",
+    sampler: SamplingClient,
     renderer: Renderer,
     name: str,
     samples: Sequence[Sample],
@@ -64,7 +61,7 @@ def evaluate(
 
 
 def _ask(
-    sampler: "SamplingClient", renderer: Renderer, samples: Sequence[Sample], max_tokens: int, region: bool
+    sampler: SamplingClient, renderer: Renderer, samples: Sequence[Sample], max_tokens: int, region: bool
 ) -> Iterator[Rollouts]:
     for start in range(0, len(samples), BATCH):
         part = samples[start : start + BATCH]

@@ -1,11 +1,11 @@
 """What a training loop stands on: its run folder, engine, data and held-out sets, opened in order and resumed."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import chz
 
@@ -15,6 +15,7 @@ from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import Sets, eval_options, held_out_samples, open_sets, train_options, worker_count
 from geospot.data.stream import SampleStream
 from geospot.engine.open import open_engine
+from geospot.engine.protocols import SamplingClient, ServiceClient, TrainingClient
 from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -37,9 +38,6 @@ from geospot.training.batches import Batches
 from geospot.training.guards import Guard, constant_km, signs
 from geospot.training.held_out import evaluate, logged
 
-if TYPE_CHECKING:
-    from tinker import SamplingClient, ServiceClient, TrainingClient
-
 AnyLoopConfig = TypeVar("AnyLoopConfig", bound=LoopConfig)
 # For save_every=0. A small model is saved in a blink: by the share alone a step of two seconds would be followed by a
 # checkpoint each, and a demo of five minutes write gigabytes.
@@ -53,8 +51,8 @@ class Loop:
 
     config: LoopConfig
     run: RunFolder
-    service: "ServiceClient"
-    training: "TrainingClient"
+    service: ServiceClient
+    training: TrainingClient
     renderer: Renderer
     held_out: Mapping[str, Sequence[Sample]]
     batches: Batches
@@ -82,7 +80,7 @@ class Loop:
                 self.save(step, forced=True)
             raise
 
-    def sampler(self) -> "SamplingClient":
+    def sampler(self) -> SamplingClient:
         """A sampling client on the weights as they are."""
         return self.training.save_weights_and_get_sampling_client().result()
 
@@ -92,7 +90,7 @@ class Loop:
             return True
         return step % self.config.eval_every == 0 or step == self.config.max_steps
 
-    def evaluate(self, step: int, sampler: "SamplingClient") -> tuple[dict[str, float], list[Evaluation]]:
+    def evaluate(self, step: int, sampler: SamplingClient) -> tuple[dict[str, float], list[Evaluation]]:
         """Evaluate on every held-out set; returns what to log. The answers go into the run folder."""
         metrics: dict[str, float] = {}
         evaluations = []
@@ -251,7 +249,7 @@ def as_begun(config: AnyLoopConfig, run: Path) -> AnyLoopConfig:
 
 
 @contextmanager
-def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Iterator[Loop]:
+def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Generator[Loop]:
     """Open everything for a configuration whose engine is settled, and close it at the end.
 
     Weights: the run's last checkpoint, else `start_from`, else the model's own. What can be refused is refused first:
@@ -320,8 +318,8 @@ def _last_checkpoint(run: RunFolder) -> Checkpoint | None:
 
 
 def _training_client(
-    service: "ServiceClient", config: LoopConfig, renderer: Renderer, resume_path: str | None, start_from: str | None
-) -> "TrainingClient":
+    service: ServiceClient, config: LoopConfig, renderer: Renderer, resume_path: str | None, start_from: str | None
+) -> TrainingClient:
     rank = config.rank
     if resume_path:
         return service.create_training_client_from_state_with_optimizer(resume_path).result()

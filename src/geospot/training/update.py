@@ -1,48 +1,26 @@
 """The GRPO update: advantages of tokens, minibatches, optimizer steps, and what they say about themselves."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from geospot.asking.requests import Rollouts
+from geospot.config import TrainConfig
+from geospot.engine.protocols import SamplingClient, ServiceClient, TrainingClient
 from geospot.errors import EngineError
 from geospot.training.datums import policy_datum, policy_diagnostics
 from geospot.training.optim import adam
 
 if TYPE_CHECKING:
-    from tinker import SamplingClient, ServiceClient, TrainingClient, types
-
-
-class UpdateConfig(Protocol):
-    """What an update needs of `TrainConfig`, which stands above."""
-
-    seed: int
-    kl_coef: float
-    entropy_coef: float
-    num_epochs: int
-    num_substeps: int
-    max_mismatch_kl: float
-    weight_decay: float
-    grad_clip_norm: float
-
-    @property
-    def loss_fn(self) -> str:
-        """The loss by name."""
-
-    @property
-    def loss_fn_config(self) -> dict[str, float] | None:
-        """What goes with the loss to the engine."""
-
-    @property
-    def clips(self) -> tuple[float, float]:
-        """Bounds of the ratio."""
+    from tinker import types
 
 
 def per_token(
-    rollouts: Rollouts, advantages: Sequence[float], reference: "SamplingClient | None", config: UpdateConfig
+    rollouts: Rollouts, advantages: Sequence[float], reference: SamplingClient | None, config: TrainConfig
 ) -> tuple[list[np.ndarray], dict[str, float]]:
     """Advantages of every answer's tokens: the answer's own, less what its drift from the reference costs.
 
@@ -95,12 +73,12 @@ def _whole(logprobs: Sequence[float | None] | None, n: int, who: str) -> np.ndar
 
 
 def update(
-    training: "TrainingClient",
+    training: TrainingClient,
     rollouts: Rollouts,
     token_advantages: Sequence[np.ndarray],
     step: int,
     rate: float,
-    config: UpdateConfig,
+    config: TrainConfig,
     *,
     on_policy: bool = True,
     groups: np.ndarray | None = None,
@@ -112,7 +90,7 @@ def update(
     """
     size = rollouts.group_size
     chosen = np.arange(len(rollouts.samples)) if groups is None else groups
-    asked = []
+    asked, loss_fn = [], cast("types.LossFnType", config.loss_fn)
     for epoch in range(config.num_epochs):
         order = np.random.default_rng([config.seed, step, epoch]).permutation(chosen)
         for part in np.array_split(order, config.num_substeps):
@@ -120,16 +98,17 @@ def update(
             data = minibatch(rollouts, token_advantages, members)
             if not data:
                 continue  # every group agreed with itself: there is nothing to learn from
-            forward = training.forward_backward(data, config.loss_fn, config.loss_fn_config)
+            forward = training.forward_backward(data, loss_fn, config.loss_fn_config)
             asked.append((data, forward, training.optim_step(adam(config, rate))))
     # Everything is on its way before the first answer is read: a service works in ticks, and waits for nobody.
-    rows, first_kl = [], None
+    rows: list[dict[str, float]] = []
+    first_kl = math.nan
     for data, forward, taken in asked:
         output = forward.result()
         row = policy_diagnostics(data, output.loss_fn_outputs, *config.clips)
         row |= {"loss": output.metrics.get("loss:sum", np.nan)} | (taken.result().metrics or {})
         rows.append(row)
-        if first_kl is None:
+        if len(rows) == 1:
             first_kl = row["kl"]
             if on_policy:
                 check_mismatch(first_kl, config)
@@ -156,7 +135,7 @@ def minibatch(
     return data
 
 
-def check_mismatch(kl: float, config: UpdateConfig) -> None:
+def check_mismatch(kl: float, config: TrainConfig) -> None:
     """Before the weights have moved, sampler and trainer must agree."""
     if not kl <= config.max_mismatch_kl:  # NaN is no agreement
         raise EngineError(
@@ -166,8 +145,8 @@ def check_mismatch(kl: float, config: UpdateConfig) -> None:
 
 
 def reference_sampler(
-    service: "ServiceClient", training: "TrainingClient", run: Path, state: dict[str, Any]
-) -> "SamplingClient":
+    service: ServiceClient, training: TrainingClient, run: Path, state: dict[str, Any]
+) -> SamplingClient:
     """The weights at the start of the run, for the KL term; kept with the run, so that a resumed one has the same.
 
     `state` is what checkpoints keep of the loop: where the weights are goes into it.

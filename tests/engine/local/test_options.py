@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from geospot.config import SftConfig
-from geospot.engine.devices import is_follower, resolve_device
+from geospot.engine.local.options import is_follower, resolve_device
 from geospot.engine.open import settle_engine
 from geospot.errors import EngineError, ModelError
 

@@ -53,20 +53,23 @@ class Caches:
     """A layer's keys and values: of prefixes, shared by rows, and of the rows' own tokens.
 
     In C blocks of M slots: prefix_k (C kv_heads, D, P), prefix_v (C kv_heads, P, D), own_k (C kv_heads M, D, T), own_v
-    (C kv_heads M, T, D). Apart, U prefixes and B rows: (U, kv_heads, ...) and (B, kv_heads, ...), no rows as None.
+    (C kv_heads M, T, D). Apart, U prefixes and B rows: (U, kv_heads, ...) and (B, kv_heads, ...).
     Keys have their tokens last: a few queries are multiplied with them fastest so.
     """
 
     prefix_k: torch.Tensor
     prefix_v: torch.Tensor
-    own_k: torch.Tensor | None = None
-    own_v: torch.Tensor | None = None
+    own_k: torch.Tensor
+    own_v: torch.Tensor
 
     @classmethod
     def of(cls, chunks: Sequence[tuple[torch.Tensor, torch.Tensor]], longest: int) -> "Caches":
         """Of prefixes whose keys and values come in chunks (U, P, kv_heads, D), without rows."""
         k, v = (torch.cat([_pad_to(part, 1, longest) for part in parts]) for parts in zip(*chunks, strict=True))
-        return cls(k.permute(0, 2, 3, 1), v.transpose(1, 2))
+        kv_heads, d = k.shape[2:]
+        return cls(
+            k.permute(0, 2, 3, 1), v.transpose(1, 2), k.new_empty(0, kv_heads, d, 0), v.new_empty(0, kv_heads, 0, d)
+        )
 
     def joined(self, other: "Caches") -> "Caches":
         """Apart: with other prefixes, which have no rows yet, behind these."""
@@ -83,7 +86,7 @@ class Caches:
         prefix = (t.index_select(0, copies).flatten(0, 1) for t in (self.prefix_k, self.prefix_v))
         _, kv_heads, _, d = self.prefix_v.shape
         own = [self.prefix_v.new_zeros(shape[0], kv_heads, shape[1], *last) for last in ((d, room), (room, d))]
-        if self.own_k is not None:
+        if len(self.own_k):
             slots = np.flatnonzero(row_at < len(self.own_k))
             rows, block, member = (
                 torch.from_numpy(a).to(copies.device) for a in (row_at[slots], *divmod(slots, shape[1]))

@@ -8,13 +8,14 @@ numbers); any other runs through transformers' own forward (`network`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from geospot.engine.local.linear import Linear, Part, Plain, Trained, WithLora
-from geospot.engine.local.ops import gated, rms_norm, rotate, split_rotate, turned
+from geospot.engine.local.ops import Rope, gated, rms_norm, rotate, split_rotate, turned
 from geospot.engine.local.packing import Packing
 
 _TEXT_MODEL = {"embed_tokens", "layers", "norm", "rotary_emb"}
@@ -54,8 +55,8 @@ class Angles:
 class Decoder:
     """Runs the layers of one model's text decoder. Made by `Decoder.of`."""
 
-    def __init__(self, text_model: nn.Module):
-        self.text_model = text_model
+    def __init__(self, text_model: Any):
+        self.text_model = text_model  # transformers' own: what its modules hold no type says
         attention = text_model.layers[0].self_attn
         self.head_dim = attention.head_dim
         self.scaling = attention.scaling
@@ -111,19 +112,19 @@ class Decoder:
         return [self._layer(layer, Plain, fold=True) for layer in self.layers]
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> Any:
         """The model's own layers."""
         return self.text_model.layers
 
     @staticmethod
-    def _layer(layer: nn.Module, linear, *, fold: bool) -> LayerWeights:
+    def _layer(layer: Any, linear: Callable[..., Linear], *, fold: bool) -> LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
         norm_in, norm_mlp = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         # In lower precision a folded weight would be rounded once more.
         fold = fold and norm_in.dtype == torch.float32
         folds = (norm_in.detach(), norm_mlp.detach()) if fold else (None, None)
 
-        def parts(module, *names):
+        def parts(module: nn.Module, *names: str) -> list[Part]:
             return [Part(getattr(module, name)) for name in names]
 
         return LayerWeights(
@@ -141,7 +142,7 @@ class Decoder:
 
     # -- pieces of a layer ----------------------------------------------------------------------------------------
 
-    def rope(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def rope(self, x: torch.Tensor, positions: torch.Tensor) -> Rope:
         """cos and sin (N, 1, D) of text positions (N,), or of positions (3, N) in time, height and width."""
         if positions.ndim == 1 and self.three_axes:
             positions = positions.expand(3, -1)
@@ -149,7 +150,7 @@ class Decoder:
         cos, sin = self.text_model.rotary_emb(x, positions)
         return cos[0, :, None], sin[0, :, None]
 
-    def project(self, i: int, w: LayerWeights, x: torch.Tensor, rope) -> tuple[torch.Tensor, ...]:
+    def project(self, i: int, w: LayerWeights, x: torch.Tensor, rope: Rope) -> tuple[torch.Tensor, ...]:
         """Queries (N, heads, D) and keys and values (N, kv_heads, D) of layer i for hidden states x (N, H)."""
         qkv = w.qkv(rms_norm(x, w.norm_in, self.eps)).view(len(x), -1, self.head_dim)
         own = self.layers[i].self_attn
@@ -160,7 +161,7 @@ class Decoder:
             return rotate(q, *rope), rotate(k, *rope), v
         return split_rotate(qkv, rope, self.heads, self.kv_heads)
 
-    def project_blocks(self, i: int, w: LayerWeights, x: torch.Tensor, angles: "Angles") -> tuple[torch.Tensor, ...]:
+    def project_blocks(self, i: int, w: LayerWeights, x: torch.Tensor, angles: Angles) -> tuple[torch.Tensor, ...]:
         """The same for one token of each of C blocks of M rows, x (C M, H), without gradients.
 
         Queries (C, kv_heads, M, heads each, D), keys and values (C, kv_heads, M, D).
@@ -189,8 +190,8 @@ class Decoder:
         self,
         weights: Sequence[LayerWeights],
         x: torch.Tensor,
-        rope,
-        packing: "Packing",
+        rope: Rope,
+        packing: Packing,
         *,
         deepstack: tuple[torch.Tensor, Sequence[torch.Tensor]] | None = None,
         keep: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
@@ -217,10 +218,10 @@ class Decoder:
         return x
 
 
-def _is_known(text_model: nn.Module) -> bool:
+def _is_known(text_model: Any) -> bool:
     """Whether the modules are those of a Llama: pre-norm, rotary embedding, gated MLP, full causal attention."""
 
-    def children(module):
+    def children(module: nn.Module) -> set[str]:
         return {name for name, _ in module.named_children()}
 
     kinds = getattr(text_model.config, "layer_types", None) or ["full_attention"]

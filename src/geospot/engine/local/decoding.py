@@ -5,7 +5,7 @@ of a step change only when rows join or leave, so that it can be compiled. `Cach
 forward for decoders that are not known.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from geospot.engine.local import passes
 from geospot.engine.local.caches import Caches, Group, Layout
-from geospot.engine.local.decoder import Angles, Decoder
+from geospot.engine.local.decoder import Angles, Decoder, LayerWeights
 from geospot.engine.local.inputs import Tokens
 from geospot.engine.local.network import Network
 from geospot.engine.local.packing import Packing
@@ -74,6 +74,7 @@ class FusedDecoding:
     shares_prefixes = True
 
     def __init__(self, network: Network, key: int, max_positions: int):
+        assert network.decoder is not None
         self.network, self.decoder, self.max_positions = network, network.decoder, max_positions
         self.weights = network.sampling_weights(key)
         self.groups: list[Group] = []
@@ -113,14 +114,16 @@ class FusedDecoding:
             self.angles = torch.stack([part[:, 0] for part in rope])
         return torch.cat(hidden)[select]
 
-    def _prefill(self, prompts: Sequence[Tokens]):
+    def _prefill(
+        self, prompts: Sequence[Tokens]
+    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor, torch.Tensor]:
         """Keys and values of each layer, (U, P, kv_heads, D) twice, hidden states (U, H), next positions (U,)."""
         network, decoder = self.network, self.decoder
         embedded = network.embed(prompts, [len(p) for p in prompts])
         packing = Packing.of(embedded.lengths, [], [], network.device)
         kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def keep(_, k, v):
+        def keep(_: int, k: torch.Tensor, v: torch.Tensor) -> None:
             kept.append((k[packing.prefix_index], v[packing.prefix_index]))
 
         x, rope = embedded.x, decoder.rope(embedded.x, embedded.positions)
@@ -147,7 +150,14 @@ class FusedDecoding:
         layers = (layer.select(prefixes, index) for layer in self._apart())
         self._lay_out(layers, groups, self.position[self.slot][index], row_group, self.age[rows])
 
-    def _lay_out(self, layers: Iterator[Caches], groups: list[Group], position, row_group: np.ndarray, age) -> None:
+    def _lay_out(
+        self,
+        layers: Iterator[Caches],
+        groups: list[Group],
+        position: torch.Tensor,
+        row_group: np.ndarray,
+        age: np.ndarray,
+    ) -> None:
         """Put rows (their caches in order, of one group together) into blocks; once a change of the batch.
 
         row_group, age: (B,) of each row its group and how many tokens it has; position (B,).
@@ -194,7 +204,17 @@ class FusedDecoding:
         return hidden if self.in_order else hidden[self.slot]
 
 
-def _step(decoder: Decoder, weights, ids, angles: Angles, every, t, unseen, caches: list[Caches], seen: int):
+def _step(
+    decoder: Decoder,
+    weights: Sequence[LayerWeights],
+    ids: torch.Tensor,
+    angles: Angles,
+    every: torch.Tensor,
+    t: torch.Tensor,
+    unseen: torch.Tensor | None,
+    caches: list[Caches],
+    seen: int,
+) -> torch.Tensor:
     """A step of all slots: hidden states (C M, H). ids: (C M,); every, t: (C kv_heads M,)."""
     x = decoder.text_model.embed_tokens(ids)
     late = torch.arange(seen, device=x.device) > t[:, None, None]
@@ -207,7 +227,9 @@ def _step(decoder: Decoder, weights, ids, angles: Angles, every, t, unseen, cach
     return decoder.final_norm(x)
 
 
-def _attention(q, cache: Caches, seen: int, unseen, late, scale: float) -> torch.Tensor:
+def _attention(
+    q: torch.Tensor, cache: Caches, seen: int, unseen: torch.Tensor | None, late: torch.Tensor, scale: float
+) -> torch.Tensor:
     """(C M, heads D) from queries (C, kv_heads, M, heads each, D): one softmax over the prefix, which a block's rows
     read together, and what each has of its own."""
     alone, together = q.flatten(0, 2), q.flatten(2, 3).flatten(0, 1)
@@ -235,7 +257,7 @@ def _whole(length: int, device: str) -> int:
     return length if device == "cpu" else -(-length // 8) * 8
 
 
-def _compiled(run):
+def _compiled(run: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     # Few programs for all shapes: rows leave and join, prefixes differ. On a GPU each shape gets a CUDA graph.
     return torch.compile(run, dynamic=True, mode="reduce-overhead" if torch.cuda.is_available() else None)
 

@@ -1,12 +1,12 @@
 """A prompt's embeddings and positions, as transformers' own code makes them for the text decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from geospot.engine.local.inputs import Tokens, pad
@@ -33,11 +33,11 @@ class Embedded:
 
 
 @contextmanager
-def _captured(text_model: nn.Module):
+def _captured(text_model: Any) -> Generator[dict[str, Any]]:
     """Within it the text decoder is not run: what it would have been given is in the dictionary."""
-    seen: dict = {}
+    seen: dict[str, Any] = {}
 
-    def forward(**kwargs):
+    def forward(**kwargs: Any) -> BaseModelOutputWithPast:
         seen.update(kwargs)
         return BaseModelOutputWithPast(last_hidden_state=kwargs["inputs_embeds"])
 
@@ -48,7 +48,7 @@ def _captured(text_model: nn.Module):
         del text_model.forward
 
 
-def embed(model: nn.Module, pictures: Pictures, prefixes: Sequence[Tokens], ends: Sequence[int], pad_id: int):
+def embed(model: Any, pictures: Pictures, prefixes: Sequence[Tokens], ends: Sequence[int], pad_id: int) -> Embedded:
     """`Embedded` of each prefix `tokens.ids[:end]` with its pictures."""
     device = next(model.parameters()).device
     pairs = list(zip(prefixes, ends, strict=True))
@@ -64,7 +64,7 @@ def embed(model: nn.Module, pictures: Pictures, prefixes: Sequence[Tokens], ends
     return _packed(seen, mask.bool(), list(ends))
 
 
-def _packed(seen: dict, mask: torch.Tensor, lengths: list[int]) -> Embedded:
+def _packed(seen: dict[str, Any], mask: torch.Tensor, lengths: list[int]) -> Embedded:
     x, positions = seen.pop("inputs_embeds"), seen.pop("position_ids", None)
     seen.pop("attention_mask", None)
     visual, deepstack = seen.pop("visual_pos_masks", None), seen.pop("deepstack_visual_embeds", None)

@@ -2,17 +2,20 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from geospot.engine.local.inputs import Row, micro_batches, padded_tokens
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # What torch says in a plain RuntimeError: its allocator on a CPU; cuBLAS, which has workspaces of its own.
 _SIGNS = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 
 
-def attempt(work: Callable, *args, **kwargs) -> tuple[Any, BaseException | None]:
+def attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, None] | tuple[Any, BaseException]:
     """Call `work`: (what it returns, None), or (None, the error) where memory ran out; any other error is raised.
 
     The error comes without its traceback, whose frames would hold all that the failed work had allocated.

@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens from hidden states, without keeping a row of the vocabulary for each."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,18 +18,18 @@ def logits(head: nn.Module, hidden: torch.Tensor, banned: torch.Tensor) -> torch
     return head(hidden).float().index_fill_(1, banned, -torch.inf)
 
 
-def logprobs_of(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
+def logprobs_of(head: Any, hidden: torch.Tensor, targets: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
     """Log-probabilities (K,) of `targets` (K,) after hidden states (K, H), in chunks of rows."""
     vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.base_layer.weight.shape[0]
     rows = max(1, CHUNK // vocabulary)
     if isinstance(head, nn.Linear) and head.bias is None and not head.weight.requires_grad:
         return _FrozenHead.apply(hidden, head.weight, targets, banned, rows)
 
-    def chunk(h, t):
+    def chunk(h: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return -F.cross_entropy(logits(head, h, banned), t, reduction="none")
 
     again = torch.is_grad_enabled() and len(hidden) * vocabulary > KEPT
-    pairs: Sequence = list(zip(hidden.split(rows), targets.split(rows), strict=True))
+    pairs = list(zip(hidden.split(rows), targets.split(rows), strict=True))
     return torch.cat([checkpoint(chunk, h, t, use_reentrant=False) if again else chunk(h, t) for h, t in pairs])
 
 
@@ -39,7 +39,9 @@ class _FrozenHead(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets, banned, rows):
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, banned: torch.Tensor, rows: int
+    ) -> torch.Tensor:
         out = torch.empty(len(hidden), device=hidden.device)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), rows):
@@ -57,6 +59,6 @@ class _FrozenHead(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
-        (slope,) = ctx.saved_tensors
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
+        (grad,), (slope,) = grads, ctx.saved_tensors
         return grad[:, None].to(slope.dtype) * slope, None, None, None, None

@@ -1,6 +1,6 @@
 """From `ModelInput`s to padded tensors: tokens, pictures, and the prefix that the members of a group share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +26,9 @@ class Tokens:
         return len(self.ids)
 
 
-def to_tokens(model_input: types.ModelInput, image_token_id: int | None, count_image_tokens) -> Tokens:
+def to_tokens(
+    model_input: types.ModelInput, image_token_id: int | None, count_image_tokens: Callable[[bytes], int]
+) -> Tokens:
     """Write out a `ModelInput`; `count_image_tokens(data)` says how many tokens a picture takes.
 
     Raises ValueError for an empty text chunk, a wrong `expected_tokens`, an image token in the text, or a kind of

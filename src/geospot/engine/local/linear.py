@@ -1,6 +1,7 @@
 """Linear layers of a text decoder read out of their modules: fused, with their LoRA, for training or for sampling."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 class Part:
     """One `nn.Linear`, with its LoRA where peft put one, and the norm weight that its input is multiplied by."""
 
-    def __init__(self, module: nn.Module):
-        self.module = module
+    def __init__(self, module: Any):
+        self.module = module  # of torch or of peft
         base = getattr(module, "base_layer", module)
         if not isinstance(base, nn.Linear):
             raise TypeError(f"{type(base).__name__} is not a linear layer")
@@ -97,16 +98,15 @@ class WithLora(Linear):
     """
 
     def __init__(self, parts: Sequence[Part], fold: torch.Tensor | None = None):
-        self.parts, self.fold = parts, fold
+        self.fold = fold
         self.is_merged = parts[0].base.weight.dtype == torch.float32
         self.weight = _cat([part.merged(fold) for part in parts]) if self.is_merged else side_by_side(parts)
         self.bias = _bias(parts)
-        self.adapted = [i for i, part in enumerate(parts) if part.lora is not None]
         self.sizes = [part.base.out_features for part in parts]
+        self.adapted = {i: lora for i, part in enumerate(parts) if (lora := part.lora) is not None}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        matrices = [m for i in self.adapted for m in self.parts[i].lora[:2]]
-        return _LoraLinear.apply(x, self, *matrices)
+        return _LoraLinear.apply(x, self, *(m for part in self.adapted.values() for m in part[:2]))
 
     def tensors(self) -> list[torch.Tensor]:
         return [self.weight] if self.bias is None else [self.weight, self.bias]
@@ -116,7 +116,7 @@ class _LoraLinear(torch.autograd.Function):
     """y = x W' + scale x A' B', with gradients for x, A and B alone; nothing but x is kept for them."""
 
     @staticmethod
-    def forward(ctx, x, layer: WithLora, *matrices):
+    def forward(ctx: Any, x: torch.Tensor, layer: WithLora, *matrices: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, *matrices)
         ctx.layer = layer
         y = F.linear(x, layer.weight, layer.bias)
@@ -126,7 +126,8 @@ class _LoraLinear(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (dy,) = grads
         x, *matrices = ctx.saved_tensors
         layer = ctx.layer
         dx = dy @ layer.weight if ctx.needs_input_grad[0] else None
@@ -139,20 +140,22 @@ class _LoraLinear(torch.autograd.Function):
         da = (dxa.T @ x).to(matrices[0].dtype)
         if layer.fold is not None:
             da = da * layer.fold
-        grads, row = [], 0
+        found, row = [], 0
         for out, a, _, scale in adapters:
             r = len(a)
-            grads += [da[row : row + r], (scale * (xa[:, row : row + r].T @ dy[:, out])).T.to(a.dtype)]
+            found += [da[row : row + r], (scale * (xa[:, row : row + r].T @ dy[:, out])).T.to(a.dtype)]
             row += r
-        return dx, None, *grads
+        return dx, None, *found
 
 
-def _adapters(layer: WithLora, matrices) -> list[tuple[slice, torch.Tensor, torch.Tensor, float]]:
+def _adapters(
+    layer: WithLora, matrices: Sequence[torch.Tensor]
+) -> list[tuple[slice, torch.Tensor, torch.Tensor, float]]:
     """(where in the output, A, B, scale) of each adapted part."""
     ends = torch.tensor([0, *layer.sizes]).cumsum(0).tolist()
     return [
-        (slice(ends[i], ends[i + 1]), matrices[2 * j], matrices[2 * j + 1], layer.parts[i].lora[2])
-        for j, i in enumerate(layer.adapted)
+        (slice(ends[i], ends[i + 1]), matrices[2 * j], matrices[2 * j + 1], scale)
+        for j, (i, (_, _, scale)) in enumerate(layer.adapted.items())
     ]
 
 

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from geospot.engine.local.head import CHUNK, KEPT
+from geospot.engine.local.network import Network
 from geospot.engine.local.options import LocalOptions
 
 GIB = 1 << 30
@@ -65,14 +67,8 @@ class Needs:
         """The larger of the two."""
         return max(self.training, self.sampling)
 
-    def table(self) -> str:
-        """For people."""
-        parts = ", ".join(f"{f.name.replace('_', ' ')} {getattr(self, f.name) / GIB:.2f}" for f in fields(self))
-        most = f"{self.training / GIB:.2f} at most in training, {self.sampling / GIB:.2f} in sampling"
-        return f"memory, GiB: {most} ({parts})"
 
-
-def shape_of(network) -> Shape:
+def shape_of(network: Network) -> Shape:
     """The shape of a loaded `Network`."""
     model, text = network.model, network.model.config.get_text_config()
     trained = sum(p.numel() for p in network.trainable.values())
@@ -127,48 +123,37 @@ def needs(shape: Shape, options: LocalOptions, *, dtype: str, beside: int = 0) -
     )
 
 
-def advice(shape: Shape, options: LocalOptions, *, dtype: str, available: int, beside: int = 0) -> list[str]:
-    """Settings (`key=value`) that make it fit, the least costly first; empty where it fits. Where none do, a last entry
-    says what else would.
-
-    Raises nothing: a run that will not fit is warned of, for the model of memory is not the machine.
-    """
-
-    def peak(o: LocalOptions) -> int:
-        return needs(shape, o, dtype=dtype, beside=beside).peak
-
-    now, done = options, []
-    while peak(now) > available:
-        tried = {name: replace(now, **{name: less(getattr(now, name))}) for name, less in _LESS.items()}
-        name = next((name for name, then in tried.items() if peak(then) < peak(now)), None)
-        if name is None:
-            break
-        done.append((name, getattr(now, name)))
-        now = tried[name]
-    for name, value in reversed(done):  # what a later step made needless
-        before = replace(now, **{name: value})
-        now = before if peak(before) <= available else now
-    changes = [_setting(name, getattr(now, name)) for name in _LESS if getattr(now, name) != getattr(options, name)]
-    if peak(now) > available:
-        instead = "lora_rank=32, or " if shape.trains_base else "dtype=bfloat16, or " if dtype == "float32" else ""
-        changes.append(f"{instead}a smaller model")
-    return changes
-
-
-# Options that save memory, the least costly first, and the next value to try.
-_LESS = {
-    "picture_cache_bytes": lambda n: min(n, 256 << 20),
-    "max_sample_tokens": lambda n: max(4096, n // 2),
-    "max_batch_tokens": lambda n: max(2048, n // 2),
-    "gradient_checkpointing": lambda _: True,
-    "merge_lora": lambda _: False,
+# Options that save memory, the least costly first, and the least that is asked for.
+_LEAST = {
+    "picture_cache_bytes": 256 << 20,
+    "max_sample_tokens": 4096,
+    "max_batch_tokens": 2048,
+    "gradient_checkpointing": True,
+    "merge_lora": False,
 }
 
 
-def _setting(name: str, value: int) -> str:
-    if name == "picture_cache_bytes":
-        return f"picture_cache_mb={value >> 20}"
-    return f"{name}={str(value).lower()}"
+def advice(shape: Shape, options: LocalOptions, *, dtype: str, available: int, beside: int = 0) -> list[str]:
+    """Settings (`key=value`) that make it fit, the least costly first; empty where it fits. Where none do, a last entry
+    says what else would. With all at their least, what costs most is given back first, as much of it as fits.
+    """
+
+    def values(name: str) -> list[int]:
+        value, least = getattr(options, name), _LEAST[name]
+        halves = [value >> k for k in range(1, 32) if value >> k > least] if name.endswith("_tokens") else []
+        return [value, *halves, least if least is True else min(value, least)]
+
+    def peak(settings: dict[str, Any]) -> int:
+        return needs(shape, replace(options, **settings), dtype=dtype, beside=beside).peak
+
+    now = {name: values(name)[-1] for name in _LEAST}
+    limit = max(available, peak(now))
+    for name in reversed(_LEAST):
+        now[name] = next(value for value in values(name) if peak(now | {name: value}) <= limit)
+    changes = [f"{name}={str(value).lower()}" for name, value in now.items() if value != getattr(options, name)]
+    changes = [c if "bytes" not in c else f"picture_cache_mb={now['picture_cache_bytes'] >> 20}" for c in changes]
+    instead = "lora_rank=32, or " if shape.trains_base else "dtype=bfloat16, or " if dtype == "float32" else ""
+    return changes if limit <= available else [*changes, f"{instead}a smaller model"]
 
 
 def available_bytes(device: str) -> int | None:
@@ -199,20 +184,20 @@ def free_in_cgroup(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None
 
 
-def report(network, *, dtype: str, beside: int = 0) -> str:
-    """What the run needs beside what the device has, with the mend where it will not fit.
+def report(network: Network, *, dtype: str, beside: int = 0) -> str:
+    """What the run needs beside what the device has, with the settings to change where it will not fit.
 
-    `beside`: bytes of other base weights that are loaded.
+    `beside`: bytes of other base weights that are loaded. Raises nothing: the model of memory is not the machine.
     """
-    shape, available = shape_of(network), available_bytes(network.device)
-    need = needs(shape, network.options, dtype=dtype, beside=beside)
-    text = need.table()
-    if available is None:
+    shape, options = shape_of(network), network.options
+    need = needs(shape, options, dtype=dtype, beside=beside)
+    parts = ", ".join(f"{f.name.replace('_', ' ')} {getattr(need, f.name) / GIB:.2f}" for f in fields(need))
+    most = f"{need.training / GIB:.2f} at most in training, {need.sampling / GIB:.2f} in sampling"
+    text = f"memory, GiB: {most} ({parts})"
+    if (available := available_bytes(network.device)) is None:
         return text
-    loaded = 0 if network.device.startswith("cuda") else need.weights  # of a computer's memory already taken
-    changes = advice(shape, network.options, dtype=dtype, available=available + loaded, beside=beside)
-    if not changes:
-        return f"{text}; {(available + loaded) / GIB:.1f} available"
-    return f"{text}\nWARNING: {(available + loaded) / GIB:.1f} GiB are available, and the run will want more; set " + (
-        ", ".join(changes)
-    )
+    available += 0 if network.device.startswith("cuda") else need.weights  # of a computer's memory already taken
+    if changes := advice(shape, options, dtype=dtype, available=available, beside=beside):
+        there = f"{available / GIB:.1f} GiB are available, and the run will want more"
+        return f"{text}\nWARNING: {there}; set {', '.join(changes)}"
+    return f"{text}; {available / GIB:.1f} available"

@@ -1,10 +1,11 @@
 """A model in this process: its trainable tensors, and the forward passes that training and sampling share."""
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from tinker import types
 
 from geospot.engine.local import head
 from geospot.engine.local.decoder import Decoder, LayerWeights
@@ -16,6 +17,9 @@ from geospot.engine.local.pictures import Pictures
 from geospot.engine.local.vision import use_batched_attention
 from geospot.models.loading import load_model, load_processing
 
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
 ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 _PICTURES = 64  # that the vision tower takes at once
@@ -26,7 +30,7 @@ class Base:
 
     def __init__(self, base_model: str, options: LocalOptions, *, dtype: str):
         self.processing = load_processing(base_model)
-        self.model = load_model(self.processing, dtype=dtype, device=options.device)
+        self.model: Any = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
         # Of the frozen vision tower: one cache for all.
         batch = 1 if options.batch_invariant else _PICTURES
@@ -39,7 +43,7 @@ class Base:
         """What the weights take."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
-    def modules(self, *, own_parameters: bool) -> torch.nn.Module:
+    def modules(self, *, own_parameters: bool) -> Any:
         """The model's modules once more, to be changed at will, around the same tensors.
 
         With `own_parameters` each parameter may be pointed at another tensor; otherwise one that is laid out anew, to
@@ -82,17 +86,19 @@ class Network:
         if self.spec.lora_rank == 0:
             self.model.requires_grad_(True)
         else:
-            from peft import LoraConfig, inject_adapter_in_model
+            from peft import inject_adapter_in_model
 
             with torch.random.fork_rng(devices=[]):
-                inject_adapter_in_model(self._lora_config(LoraConfig), self.model)
+                inject_adapter_in_model(self._lora_config(), self.model)
         # LoRA matrices stay in float32 beside base weights of lower precision: their updates are too small for bf16.
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def _lora_config(self, config_class):
+    def _lora_config(self) -> "LoraConfig":
+        from peft import LoraConfig
+
         spec = self.spec
         names = (ATTENTION_MODULES if spec.train_attn else ()) + (MLP_MODULES if spec.train_mlp else ())
         targets = [
@@ -107,7 +113,7 @@ class Network:
                 f"LoRA finds none of {', '.join(names)} in a {self.model.config.model_type} model: "
                 "only lora_rank=0 trains it"
             )
-        return config_class(r=spec.lora_rank, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=targets)
+        return LoraConfig(r=spec.lora_rank, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=targets)
 
     def initial_weights(self, seed: int | None) -> dict[str, torch.Tensor]:
         """Fresh trainable tensors: for LoRA A is Kaiming-uniform from `seed` and B zero; else the base weights."""
@@ -130,7 +136,7 @@ class Network:
             return self._base
         return {name: torch.zeros_like(p) for name, p in self.trainable.items()}
 
-    def activate(self, weights: dict[str, torch.Tensor]) -> None:
+    def activate(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Let the model use these tensors, without copying them."""
         for name, parameter in self.trainable.items():
             parameter.data = weights[name].data
@@ -148,7 +154,7 @@ class Network:
             if gradient is not None:
                 into[name] = gradient if name not in into else into[name].add_(gradient)
 
-    def tokens(self, model_input) -> Tokens:
+    def tokens(self, model_input: types.ModelInput) -> Tokens:
         """Write out a `ModelInput` (see `to_tokens`); raises ValueError for a token that the model does not have."""
         tokens = to_tokens(model_input, self.processing.image_token_id, self.pictures.count_tokens)
         if tokens.ids.min() < 0 or tokens.ids.max() >= self.vocabulary:
@@ -174,6 +180,7 @@ class Network:
         """
         if not self._training_weights:
             self._sampling_weights.clear()
+            assert self.decoder is not None
             self._training_weights += self.decoder.training_weights()
         return self._training_weights
 
@@ -183,6 +190,7 @@ class Network:
             return self.training_weights
         if not self._sampling_weights or self._sampling_key != key:
             self._sampling_weights.clear()
+            assert self.decoder is not None
             self._sampling_weights += self.decoder.sampling_weights()
             self._sampling_key = key
         return self._sampling_weights

@@ -1,24 +1,28 @@
 """The element-wise steps of a decoder layer with gradients written out: each reads and writes its tensors once or
 twice, where torch's own gradients of the same formulas keep and pass over many more."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+Rope = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the rotary angles
 
 
 class _RmsNorm(torch.autograd.Function):
     """y = x / r with r = sqrt(mean(x^2) + eps); dx = (dy - y mean(dy y)) / r."""
 
     @staticmethod
-    def forward(ctx, x, eps):
+    def forward(ctx: Any, x: torch.Tensor, eps: float) -> torch.Tensor:
         inverse = _inverse_rms(x, eps)
         y = x * inverse
         ctx.save_for_backward(y, inverse)
         return y
 
     @staticmethod
-    def backward(ctx, dy):
-        y, inverse = ctx.saved_tensors
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (dy,), (y, inverse) = grads, ctx.saved_tensors
         along = (dy * y).mean(-1, keepdim=True)
         return torch.addcmul(dy, y, along, value=-1).mul_(inverse), None
 
@@ -70,14 +74,16 @@ class _SplitRotate(torch.autograd.Function):
     """Queries, keys and values out of one projection, the first two rotated; the gradient goes back into one tensor."""
 
     @staticmethod
-    def forward(ctx, qkv, cos, sin, heads, kv_heads):
+    def forward(
+        ctx: Any, qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int, kv_heads: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ctx.save_for_backward(cos, sin)
         qk = turn(qkv[:, : heads + kv_heads], cos, sin, out=qkv.new_empty(len(qkv), heads + kv_heads, qkv.shape[2]))
         return qk[:, :heads], qk[:, heads:], qkv[:, heads + kv_heads :].clone()
 
     @staticmethod
-    def backward(ctx, dq, dk, dv):
-        cos, sin = ctx.saved_tensors
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
+        (dq, dk, dv), (cos, sin) = grads, ctx.saved_tensors
         heads, both = dq.shape[1], dq.shape[1] + dk.shape[1]
         out = dq.new_empty(len(dq), both + dv.shape[1], dq.shape[2])
         turn(dq, cos, -sin, out=out[:, :heads])  # a rotation's transpose turns back
@@ -86,7 +92,7 @@ class _SplitRotate(torch.autograd.Function):
         return out, None, None, None, None
 
 
-def split_rotate(qkv: torch.Tensor, rope, heads: int, kv_heads: int) -> tuple[torch.Tensor, ...]:
+def split_rotate(qkv: torch.Tensor, rope: Rope, heads: int, kv_heads: int) -> tuple[torch.Tensor, ...]:
     """(N, heads + 2 kv_heads, D) -> queries (N, heads, D), keys and values (N, kv_heads, D), the first two rotated."""
     if torch.is_grad_enabled():
         return _SplitRotate.apply(qkv, *rope, heads, kv_heads)
@@ -98,14 +104,14 @@ class _GatedSilu(torch.autograd.Function):
     """silu(gate) * up from (N, 2 F)."""
 
     @staticmethod
-    def forward(ctx, gate_up):
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate_up)
         gate, up = gate_up.chunk(2, -1)
         return F.silu(gate).mul_(up)
 
     @staticmethod
-    def backward(ctx, dy):
-        (gate_up,) = ctx.saved_tensors
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        (dy,), (gate_up,) = grads, ctx.saved_tensors
         gate, up = gate_up.chunk(2, -1)
         out = torch.empty_like(gate_up)
         d_gate, d_up = out.chunk(2, -1)

@@ -29,30 +29,33 @@ class Packing:
 
     @classmethod
     def of(
-        cls, prefix_lengths: Sequence[int], suffix_lengths: Sequence[int], group: Sequence[int], device
+        cls,
+        prefix_lengths: Sequence[int],
+        suffix_lengths: Sequence[int] | np.ndarray,
+        group: Sequence[int] | np.ndarray,
+        device: str | torch.device,
     ) -> "Packing":
         """From the lengths of the prefixes and suffixes; suffix b follows prefix group[b]."""
         prefix_index, prefix_place = _indices(np.asarray(prefix_lengths, dtype=np.int64), 0)
         n_prefix = int(np.sum(prefix_lengths))
         suffix_index, suffix_place = _indices(np.asarray(suffix_lengths, dtype=np.int64), n_prefix)
-        group = np.asarray(group, dtype=np.int64)
+        owner = np.asarray(group, dtype=np.int64)
         mask = None
         if suffix_index.size:
             p, s = prefix_index.shape[1], suffix_index.shape[1]
             mask = np.ones((1, 1, s, p + s), dtype=bool)
             mask[..., p:] = np.tri(s, dtype=bool)
             if prefix_place is not None:
-                mask = np.repeat(mask, len(group), axis=0)
-                lengths = np.asarray(prefix_lengths)[group]
+                mask = np.repeat(mask, len(owner), axis=0)
+                lengths = np.asarray(prefix_lengths)[owner]
                 mask[..., :p] &= np.arange(p) < lengths[:, None, None, None]
 
-        def tensor(array):
-            return None if array is None else torch.from_numpy(array).to(device)
-
-        u, b = len(prefix_lengths), len(group)
-        is_regular = b % u == 0 and bool((group == np.arange(b) // max(1, b // u)).all())
-        arrays = map(tensor, (group, prefix_index, suffix_index, prefix_place, suffix_place, mask))
-        return cls(n_prefix, *arrays, is_regular)
+        u, b = len(prefix_lengths), len(owner)
+        is_regular = b % u == 0 and bool((owner == np.arange(b) // max(1, b // u)).all())
+        groups, prefix, suffix = (torch.from_numpy(a).to(device) for a in (owner, prefix_index, suffix_index))
+        places = (prefix_place, suffix_place, mask)
+        first, second, seen = (None if a is None else torch.from_numpy(a).to(device) for a in places)
+        return cls(n_prefix, groups, prefix, suffix, first, second, seen, is_regular)
 
     def attention(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float) -> torch.Tensor:
         """Causal attention of packed queries (N, heads, D) to packed keys and values (N, kv_heads, D).

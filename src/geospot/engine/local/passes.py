@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from geospot.engine.local import head
+from geospot.engine.local.decoder import Decoder
 from geospot.engine.local.inputs import Row, ScoringBatch, Tokens, pad
 from geospot.engine.local.network import Network
 from geospot.engine.local.packing import Packing
@@ -18,14 +19,15 @@ def logprobs(network: Network, rows: Sequence[Row]) -> torch.Tensor:
     A prefix that several rows share is run once, with gradient; only scored positions reach the vocabulary.
     """
     batch = ScoringBatch.of(rows)
-    picked = (fused if network.decoder is not None else transformers)(network, batch)
+    decoder = network.decoder
+    picked = transformers(network, batch) if decoder is None else fused(network, decoder, batch)
     targets = torch.from_numpy(batch.targets).to(network.device)
     return head.logprobs_of(network.model.lm_head, picked, targets, network.banned)
 
 
-def fused(network: Network, batch: ScoringBatch) -> torch.Tensor:
+def fused(network: Network, decoder: Decoder, batch: ScoringBatch) -> torch.Tensor:
     """Hidden states (K, H) through `Decoder`: tokens packed, no padding outside attention."""
-    decoder, device = network.decoder, network.device
+    device = network.device
     prefixes = network.embed([row.tokens for row in batch.heads], [row.split for row in batch.heads])
     suffixes = batch.suffixes
     lengths = np.array([len(s) for s in suffixes])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
+from typing import Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -14,7 +15,7 @@ from geospot.models.loading import Processing
 from geospot.pictures import decode_image, image_size
 
 
-class LruBytes(OrderedDict):
+class LruBytes(OrderedDict[bytes, "_Encoded"]):
     """A dictionary that forgets what was used longest ago once the tensors in it exceed `max_bytes`."""
 
     def __init__(self, max_bytes: int):
@@ -68,7 +69,7 @@ class Pictures:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: Any,
         processing: Processing,
         *,
         frozen: bool,
@@ -119,19 +120,21 @@ class Pictures:
                 out.append(_Encoded(encoded, {key: value[i] for key, value in extras.items()}))
         return out
 
-    def encode(self, pictures: Sequence[bytes]) -> dict:
+    def encode(self, pictures: Sequence[bytes]) -> dict[str, Any]:
         """The pictures in order, as the model's forward takes them."""
         keys = [digest(data) for data in pictures]
-        known = {key: self._features.fetch(key) for key in keys} if self.frozen else {}
+        known: dict[bytes, _Encoded | None] = {key: self._features.fetch(key) for key in keys} if self.frozen else {}
         fresh = {key: data for key, data in zip(keys, pictures, strict=True) if known.get(key) is None}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             encoded = dict(zip(fresh, self._encode(list(fresh.values())), strict=True))
         if self.frozen:
             for key, value in encoded.items():
                 self._features.keep(key, value.copy())
-        every = [encoded[key] if key in encoded else known[key] for key in keys]
+        known |= encoded
+        every = [e for key in keys if (e := known[key]) is not None]
         pooled = [e.features[0] for e in every]
-        features = BaseModelOutputWithPooling(pooler_output=torch.stack(pooled) if self._in_one else pooled)
+        features: Any = BaseModelOutputWithPooling()
+        features.pooler_output = torch.stack(pooled) if self._in_one else pooled
         if len(every[0].features) > 1:
             features.deepstack_features = list(zip(*(e.features[1:] for e in every), strict=True))
         extras = {key: torch.stack([e.extras[key] for e in every]) for key in every[0].extras}

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,14 @@ def check_params(params: types.SamplingParams, num_samples: int) -> None:
 class _Rows:
     """The sequences in the batch, one row each: what was sampled for them and what ends them, in tensors."""
 
-    def __init__(self, members: Sequence[tuple[int, int]], requests: Sequence[SampleRequest], draws, tokenizer, device):
+    def __init__(
+        self,
+        members: Sequence[tuple[int, int]],
+        requests: Sequence[SampleRequest],
+        draws: Sequence[np.ndarray],
+        tokenizer: Any,
+        device: str,
+    ):
         """members: (request, member) of each row; draws: the uniform numbers of each request, (members, max_tokens)."""
         self.members, self.requests = list(members), requests
         own = [requests[q] for q, _ in members]
@@ -88,7 +96,7 @@ class _Rows:
         self.strings = [strings for _, strings in stops]
         self.searched = np.zeros(n, dtype=np.int64)
 
-        def column(values, dtype=torch.float32):
+        def column(values: Sequence[float], dtype: torch.dtype = torch.float32) -> torch.Tensor:
             return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
         self.table = {
@@ -154,7 +162,7 @@ class _Rows:
         t["done"] |= hit | (t["length"] >= t["limit"])
         return tokens
 
-    def search_strings(self, tokenizer) -> None:
+    def search_strings(self, tokenizer: Any) -> None:
         """End rows whose text holds one of their stop strings at the token that completed it."""
         for row in self.with_strings:
             length = int(self.table["length"][row])
@@ -184,7 +192,7 @@ class _Rows:
         ]
 
 
-def _stops(stop, tokenizer) -> tuple[list[int], tuple[str, ...]]:
+def _stops(stop: str | Sequence[str] | Sequence[int] | None, tokenizer: Any) -> tuple[list[int], tuple[str, ...]]:
     """Token ids and strings that end an answer; the end of the turn where nothing is given."""
     if stop is None:
         return [tokenizer.eos_token_id], ()
@@ -278,6 +286,7 @@ def sample(
             )
             new = [(i, first + m) for j in joining for i, first, n in j.parts for m in range(n)]
             rows = _extended(rows, _Rows(new, requests, draws, tokenizer, network.device))
+        assert rows is not None  # where none were left, some have joined
         tokens = rows.add(torch.cat(logits) if len(logits) > 1 else logits[0])
         step += 1
         if not on_cpu and step % 4:

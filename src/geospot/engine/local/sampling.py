@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +31,15 @@ class LocalSamplingClient:
     def __init__(self, service: Host, snapshot: Snapshot):
         self._service, self._snapshot = service, snapshot
 
-    def get_tokenizer(self):
+    def get_tokenizer(self) -> Any:
         """The model's tokenizer."""
         return self._service.scheduler.submit(
             lambda: self._service.network(self._snapshot.spec).processing.tokenizer
         ).result()
 
-    def sample(self, prompt: types.ModelInput, num_samples: int, sampling_params: types.SamplingParams) -> LocalFuture:
+    def sample(
+        self, prompt: types.ModelInput, num_samples: int, sampling_params: types.SamplingParams
+    ) -> LocalFuture[types.SampleResponse]:
         """`num_samples` answers to a prompt as a `SampleResponse`.
 
         Log-probabilities are those of the model itself, before temperature, top_k and top_p. Requests made before the
@@ -46,12 +49,14 @@ class LocalSamplingClient:
         payload = (prompt, num_samples, sampling_params)
         return self._service.scheduler.submit_sample(("sample", self._snapshot.key), self._run, payload)
 
-    def _run(self, payloads) -> list[types.SampleResponse | ValueError]:
+    def _run(
+        self, payloads: list[tuple[types.ModelInput, int, types.SamplingParams]]
+    ) -> list[types.SampleResponse | ValueError]:
         network = self._service.network(self._snapshot.spec)
         prompts = [_tokens_or_error(network, prompt) for prompt, _, _ in payloads]
         answers: list = list(prompts)
-        good = [i for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)]
-        requests = [SampleRequest(prompts[i], *payloads[i][1:]) for i in good]
+        good = {i: tokens for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)}
+        requests = [SampleRequest(tokens, *payloads[i][1:]) for i, tokens in good.items()]
         # Alone a request has matrices of the same shapes each time: how a row is summed depends on the rows beside it.
         alone = self._service.options.batch_invariant
         drawn = [a for batch in ([[q] for q in requests] if alone else [requests]) for a in self._sample(batch)]
@@ -63,16 +68,16 @@ class LocalSamplingClient:
         work = Sampling(requests, self._snapshot.key)
         return self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
 
-    def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture:
+    def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture[list[float | None]]:
         """For each token of the prompt its log-probability given those before it; None for the first and for images."""
         return self._service.scheduler.submit_sample(("logprobs", self._snapshot.key), self._logprobs, prompt)
 
-    def _logprobs(self, prompts) -> list[list[float | None] | ValueError]:
+    def _logprobs(self, prompts: list[types.ModelInput]) -> list[list[float | None] | ValueError]:
         network = self._service.network(self._snapshot.spec)
         tokens = [_tokens_or_error(network, prompt) for prompt in prompts]
         answers: list = [[None] * len(t) if isinstance(t, Tokens) else t for t in tokens]
-        good = [i for i, t in enumerate(tokens) if isinstance(t, Tokens)]
-        rows = [_next_tokens(tokens[i], network.processing.banned_token_ids) for i in good]
+        good = {i: t for i, t in enumerate(tokens) if isinstance(t, Tokens)}
+        rows = [_next_tokens(t, network.processing.banned_token_ids) for t in good.values()]
         scored = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, Scoring(rows))
         for i, row, values in zip(good, rows, scored.logprobs, strict=True):
             for where in np.flatnonzero(row.scored):

@@ -18,9 +18,8 @@ Payload = TypeVar("Payload")
 @dataclass
 class _Job:
     future: LocalFuture[Any]
-    run: Callable[[], Any] | None  # of an operation
-    batch_key: Hashable = None  # of a sample request: those of one key share a batch
-    run_batch: Callable[[list[Any]], Sequence[Any]] | None = None
+    run: Callable[[list[Any]], Sequence[Any]]  # with the payloads of all that run with it
+    batch_key: Hashable = None  # of a sample request: those of one key share a batch; None of an operation, alone
     payload: Any = None
     demanded: bool = False
 
@@ -40,7 +39,7 @@ class Scheduler:
     def submit(self, run: Callable[[], T]) -> LocalFuture[T]:
         """Queue an operation."""
         future = LocalFuture[T](self._demand)
-        self._add(_Job(future, run))
+        self._add(_Job(future, lambda _: [run()]))
         return future
 
     def submit_sample(
@@ -54,7 +53,7 @@ class Scheduler:
         An answer that is an exception fails that request alone; an exception raised fails them all.
         """
         future = LocalFuture[T](self._demand)
-        self._add(_Job(future, None, batch_key, run_batch, payload))
+        self._add(_Job(future, run_batch, batch_key, payload))
         return future
 
     def close(self, *, finish: bool = True) -> None:
@@ -85,7 +84,7 @@ class Scheduler:
         """The jobs to run now: an operation, or the leading sample requests once one is demanded or closed in."""
         samples = []
         for job in self._jobs:
-            if job.run is not None:
+            if job.batch_key is None:
                 return samples or [job]
             samples.append(job)
         return samples if self._closed or any(job.demanded for job in samples) else []
@@ -114,10 +113,7 @@ class Scheduler:
             try:
                 if self._dropping:
                     raise EngineGone("the engine was closed before this was its turn")
-                if jobs[0].run is not None:
-                    results = [jobs[0].run()]
-                else:
-                    results = jobs[0].run_batch([job.payload for job in jobs])
+                results = jobs[0].run([job.payload for job in jobs])
             except BaseException as error:
                 for job in jobs:
                     job.future.fail(error)

@@ -19,6 +19,7 @@ from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.local.work import R, Work
+from geospot.engine.protocols import Status
 from geospot.errors import EngineError, RunError
 
 # Of weights, for whoever keeps something by them: one count for all engines of a process.
@@ -45,7 +46,7 @@ class LocalServiceClient:
     ) -> None:
         self.close("success" if kind is None else "errored")
 
-    def close(self, status: str = "success", detail: str | None = None) -> None:
+    def close(self, status: Status = "success", detail: str | None = None) -> None:
         """Finish what was asked (after an error: only what is running) and stop the engine's thread."""
         self.scheduler.close(finish=status == "success")
 

@@ -8,7 +8,7 @@ gradient of the whole.
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
-from geospot.engine.devices import team_size
 from geospot.engine.local.network import Network
-from geospot.engine.local.options import NetworkSpec
+from geospot.engine.local.options import NetworkSpec, team_size
 from geospot.engine.local.work import R, Scored, Work
 from geospot.errors import EngineGone
 
@@ -37,8 +36,9 @@ class Team:
         self.rank, self.size, self.device = int(os.environ["RANK"]), team_size(), device
         with self._together():  # one may end while they meet, too
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
-            self._objects = dist.new_group(backend="gloo", timeout=_PATIENCE)  # headers and shares are no tensors
-        self._sent: dict = {}
+            # Headers and shares are no tensors. (That a process may stand outside of a group is not so here.)
+            self._objects: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        self._sent: dict[NetworkSpec, int] = {}
         if self.rank == 0:
             atexit.register(self.close)
 
@@ -54,7 +54,7 @@ class Team:
         shares, where = work.shares(self.size)
         is_new = self._sent.get(spec) != key
         header = {"spec": spec, "names": list(weights) if is_new else None, "close": False}
-        mine = [None]
+        mine: list[Any] = [None]
         with self._together():
             dist.broadcast_object_list([header], group=self._objects)
             if is_new:
@@ -70,9 +70,10 @@ class Team:
 
     def follow(self, network_of: Callable[[NetworkSpec], Network]) -> None:
         """A follower's whole life: do shares until the first process closes. `network_of(spec)` is the model."""
-        held: dict = {}
+        held: dict[NetworkSpec, dict[str, torch.Tensor]] = {}
         while True:
-            box, share = [None], [None]
+            box: list[Any] = [None]
+            share: list[Any] = [None]
             with self._together():
                 dist.broadcast_object_list(box, group=self._objects)
             header = box[0]
@@ -117,7 +118,7 @@ class Team:
         return results, summed
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _together(self) -> Generator[None]:
         """EngineGone where another process is no more: what they do together cannot go on."""
         try:
             yield

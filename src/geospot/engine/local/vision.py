@@ -1,12 +1,13 @@
 """The vision tower's attention for all pictures of a batch at once, where transformers goes through them one by one."""
 
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from geospot.engine.local.ops import rotate
+from geospot.engine.local.ops import Rope, rotate
 
 
 def use_batched_attention(model: nn.Module) -> None:
@@ -22,7 +23,9 @@ def use_batched_attention(model: nn.Module) -> None:
             module.forward = MethodType(_forward, module)
 
 
-def _forward(self, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, position_embeddings=None, **_):
+def _forward(
+    self: Any, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, position_embeddings: Rope, **_: Any
+) -> torch.Tensor:
     """(n_patches, dim) -> (n_patches, dim); a patch sees the stretch of `cu_seqlens` that it is in."""
     n = len(hidden_states)
     q, k, v = self.qkv(hidden_states).view(n, 3, self.num_heads, -1).unbind(1)
@@ -32,20 +35,20 @@ def _forward(self, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, positi
     parts = []
     for places, length in _stretches(cu_seqlens):
         batch = (t if places is None else t.index_select(0, places) for t in (q, k, v))
-        batch = (t.unflatten(0, (-1, length)).transpose(1, 2) for t in batch)
-        seen = F.scaled_dot_product_attention(*batch, scale=self.scaling).transpose(1, 2).flatten(0, 1)
+        one, two, three = (t.unflatten(0, (-1, length)).transpose(1, 2) for t in batch)
+        seen = F.scaled_dot_product_attention(one, two, three, scale=self.scaling).transpose(1, 2).flatten(0, 1)
         if places is None:
             out = seen
         elif out is not None:
             out[places] = seen
         parts.append((places, seen))
     if out is None:  # with gradients: one gather puts all back
-        order = torch.cat([places for places, _ in parts]).argsort()
+        order = torch.cat([places for places, _ in parts if places is not None]).argsort()
         out = torch.cat([seen for _, seen in parts]).index_select(0, order)
     return self.proj(out.reshape(n, -1))
 
 
-def _stretches(cu_seqlens: torch.Tensor) -> list[tuple[torch.Tensor | None, int]]:
+def _stretches(cu_seqlens: Any) -> list[tuple[torch.Tensor | None, int]]:
     """(places of the patches, length) of all stretches of each length; None for places where there is one length."""
     known = getattr(cu_seqlens, "_geospot_stretches", None)
     if known is None:

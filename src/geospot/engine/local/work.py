@@ -74,7 +74,7 @@ class Scoring:
                 names = inputs[batch[0]]
                 given = {name: np.concatenate([inputs[i][name][rows[i].scored] for i in batch]) for name in names}
                 given = {name: torch.from_numpy(array).to(logprobs) for name, array in given.items()}
-                loss = token_losses(self.loss_fn, self.config, logprobs, given).sum()
+                loss = token_losses(self.loss_fn, self.config or {}, logprobs, given).sum()
                 if self.backward:
                     network.gradients(loss, gradients)
                 total += loss.item()

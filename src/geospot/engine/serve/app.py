@@ -13,13 +13,12 @@ from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
-from geospot.engine.serve.sampling import SamplingRoutes
-from geospot.engine.serve.training import TrainingRoutes
-from geospot.engine.serve.weights import WeightsRoutes
+from geospot.engine.serve.routes import SamplingRoutes, TrainingRoutes, WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_json, read_model
 from geospot.errors import ModelError, RunError
 
 log = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
 PREFIX = "/api/v1"
 
 __all__ = ["ServeOptions", "make_app"]
@@ -98,7 +97,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
     session, training = SessionRoutes(core), TrainingRoutes(core)
     weights, sampling = WeightsRoutes(core), SamplingRoutes(core)
 
-    def guarded(handler: Callable[[Request], Awaitable[Response]], open_to_all: bool = False):
+    def guarded(handler: Handler, open_to_all: bool = False) -> Handler:
         async def handle(request: Request) -> Response:
             given = request.headers.get("x-api-key", "")
             if (
@@ -122,12 +121,11 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
 
         return handle
 
-    def post(path: str, handler) -> Route:
+    def post(path: str, handler: Handler) -> Route:
         return Route(f"{PREFIX}/{path}", guarded(handler), methods=["POST"])
 
-    def get(path: str, handler, **kwargs) -> Route:
-        open_to_all = kwargs.pop("open_to_all", False)
-        return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], **kwargs)
+    def get(path: str, handler: Handler, *, name: str | None = None, open_to_all: bool = False) -> Route:
+        return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], name=name)
 
     external = "training_runs/{model_id}/checkpoints/external_weights/{name}"
     app = Starlette(

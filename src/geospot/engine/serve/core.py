@@ -1,19 +1,22 @@
 """What the routes share: the engine, what is held for clients, and how a request is accepted once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
 from geospot.engine.serve.sessions import Checkpoints, Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
 
+T = TypeVar("T")
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
 
 
@@ -28,6 +31,15 @@ class ServeOptions:
     client_config: dict = field(default_factory=dict)  # feature flags for the SDK beside the server's own
 
 
+class Step(Protocol):
+    """A request on a model in training: which model, and its place in the order of that model's requests."""
+
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def seq_id(self) -> int | None: ...
+
+
 class Core:
     """One engine, whose scheduler puts the requests of all clients in one order, and what is held for the clients."""
 
@@ -36,7 +48,7 @@ class Core:
         self.sessions, self.pending, self.gatherer = Sessions(), PendingStore(), Gatherer()
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
 
-    async def training(self, model_id: str):
+    async def training(self, model_id: str) -> LocalTrainingClient:
         """The training client of a model."""
         return await asyncio.wrap_future(self.sessions.model(model_id).future())
 
@@ -45,18 +57,27 @@ class Core:
         if base_model is not None and base_model != self.options.model_name:
             raise Refused(422, f"model {base_model!r} is not served here: this server has {self.options.model_name}")
 
-    def accept_step(self, wanted, start: Callable[[], LocalFuture], pack) -> Response:
+    def accept_step(
+        self, wanted: Step, start: Callable[[], LocalFuture[T]], pack: Callable[[T], bytes | dict[str, Any]]
+    ) -> Response:
         """Accept a request on a model in training; sent again, because its answer was lost, it is not done again."""
         if not wanted.seq_id:
             raise Refused(422, "seq_id is needed: the order of a model's requests")
         return self.accept(("step", wanted.model_id, wanted.seq_id), start, pack, model_id=wanted.model_id)
 
-    def accept(self, key, start: Callable[[], LocalFuture], pack, **extra) -> Response:
+    def accept(
+        self,
+        key: Hashable,
+        start: Callable[[], LocalFuture[T]],
+        pack: Callable[[T], bytes | dict[str, Any]],
+        *,
+        model_id: str,
+    ) -> Response:
         """Start what is asked, unless a request with this key came before; answers the promise."""
         known = self.pending.known(key)
         if known is None:
             future = submitted(start)
-            known = self.pending.add(key, Pending(start=future.future, pack=pack, extra=extra))
+            known = self.pending.add(key, Pending(start=future.future, pack=pack, extra={"model_id": model_id}))
             known.released.set()
         return promise(known)
 
@@ -66,22 +87,22 @@ def promise(pending: Pending) -> Response:
     return JSONResponse({"request_id": pending.request_id, **pending.extra})
 
 
-def submitted(ask: Callable[[], LocalFuture]) -> LocalFuture:
+def submitted(ask: Callable[[], LocalFuture[T]]) -> LocalFuture[T]:
     """The engine's future; one that has failed already where the engine refuses at once."""
     try:
         return ask()
     except ValueError as error:
-        future = LocalFuture(lambda _: None)
+        future = LocalFuture[T](lambda _: None)
         future.fail(error)
         return future
 
 
-def all_of(futures: list[LocalFuture]) -> Future:
+def all_of(futures: Sequence[LocalFuture[Any]]) -> Future[list[Any]]:
     """A future of all results in order; asking for it starts the work."""
-    out: Future = Future()
+    out: Future[list[Any]] = Future()
     inner = [future.future() for future in futures]
 
-    def done(_: Future) -> None:
+    def done(_: Future[Any]) -> None:
         if not all(f.done() for f in inner) or out.done():
             return
         errors = [f.exception() for f in inner if f.exception() is not None]

@@ -17,8 +17,8 @@ KEEP_SENT_S, KEEP_S, SWEEP_S = 120.0, 1800.0, 10.0
 class Pending:
     """One request. `start` is the engine's future; waiting for it begins once `released` is set."""
 
-    start: Callable[[], Future]
-    pack: Callable[[Any], Any]  # the engine's result as bytes (protobuf) or a JSON object
+    start: Callable[[], Future[Any]]
+    pack: Callable[[Any], bytes | dict[str, Any]]  # the engine's result as bytes (protobuf) or a JSON object
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     asked_at: float = field(default_factory=time.monotonic)
@@ -31,7 +31,7 @@ class Pending:
             return now - self.sent_at > KEEP_SENT_S
         return now - self.asked_at > KEEP_S and self.released.is_set() and self.start().done()
 
-    async def result(self, timeout_s: float) -> Any:
+    async def result(self, timeout_s: float) -> bytes | dict[str, Any]:
         """The packed answer; TimeoutError while it is not ready; raises what the engine raised."""
         async with asyncio.timeout(timeout_s):
             await self.released.wait()

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.options import NetworkSpec
+from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.state import read_spec
+from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.wire import Refused
 from geospot.errors import RunError
 from geospot.files import write_json_atomic
@@ -28,8 +31,8 @@ class Sampler:
     """One sampling session: whose weights, and the engine's client for them."""
 
     session_id: str
-    base_model: str
-    client: LocalFuture
+    base_model: str | None
+    client: LocalFuture[LocalSamplingClient]
     model_path: str | None = None
 
 
@@ -38,7 +41,7 @@ class Session:
     """One client."""
 
     seen_at: float = field(default_factory=time.monotonic)
-    models: dict[str, LocalFuture] = field(default_factory=dict)  # model id -> training client
+    models: dict[str, LocalFuture[LocalTrainingClient]] = field(default_factory=dict)  # model id -> training client
     samplers: OrderedDict[str, Sampler] = field(default_factory=OrderedDict)
 
 
@@ -70,7 +73,7 @@ class Sessions:
         """Drop a session, its models and its samplers."""
         self._sessions.pop(session_id, None)
 
-    def model(self, model_id: str) -> LocalFuture:
+    def model(self, model_id: str) -> LocalFuture[LocalTrainingClient]:
         """The future of a model's training client."""
         session = self.get(model_id.partition(":")[0])
         if model_id not in session.models:
@@ -122,7 +125,7 @@ class Checkpoints:
             raise Refused(404, f"there is no checkpoint {path}: it expired, or another server has it")
         return folder
 
-    def spec(self, path: str):
+    def spec(self, path: str) -> NetworkSpec:
         """What the checkpoint belongs to."""
         try:
             return read_spec(self.find(path))[0]

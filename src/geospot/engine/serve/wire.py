@@ -1,17 +1,23 @@
 """Between the protocol's messages and the SDK's types: what comes in is checked, what goes out is packed."""
 
 from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import orjson
 import zstandard
 from google.protobuf.message import DecodeError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from tinker import types
 from tinker.proto import tinker_public_pb2 as pb
 
+M = TypeVar("M", bound=BaseModel)
+
 MAX_BODY_BYTES = 256 << 20  # of a request after decompression
-_DTYPES = {pb.DTYPE_FLOAT32: ("float32", np.float32), pb.DTYPE_INT64: ("int64", np.int64)}
+_DTYPES: dict[int, tuple[Literal["float32", "int64"], type]] = {
+    pb.DTYPE_FLOAT32: ("float32", np.float32),
+    pb.DTYPE_INT64: ("int64", np.int64),
+}
 _STOP_REASONS = {"stop": pb.STOP_REASON_STOP, "length": pb.STOP_REASON_LENGTH}
 
 
@@ -39,7 +45,7 @@ def decompress(body: bytes, encoding: str) -> bytes:
     return out
 
 
-def read_json(body: bytes) -> dict:
+def read_json(body: bytes) -> dict[str, Any]:
     """The JSON object in a body."""
     try:
         value = orjson.loads(body)
@@ -50,7 +56,7 @@ def read_json(body: bytes) -> dict:
     return value
 
 
-def read_model(model_class, body: bytes):
+def read_model(model_class: type[M], body: bytes) -> M:
     """A request as one of the SDK's own request types, which refuse unknown keys."""
     try:
         return model_class.model_validate(read_json(body))
@@ -80,17 +86,16 @@ def read_forward_backward(body: bytes) -> tuple[pb.ForwardBackwardRequest, list[
     return message, data, config or dict(message.loss_fn_config)
 
 
-def _chunk(chunk: pb.Chunk):
+def _chunk(chunk: pb.Chunk) -> types.EncodedTextChunk | types.ImageChunk:
     kind = chunk.WhichOneof("chunk")
     if kind == "encoded_text":
         return types.EncodedTextChunk(tokens=np.frombuffer(chunk.encoded_text.tokens, np.int32).tolist())
     if kind == "image":
         image = chunk.image
         expected = image.expected_tokens if image.HasField("expected_tokens") else None
-        try:
-            return types.ImageChunk(data=image.data, format=image.format, expected_tokens=expected)
-        except ValidationError:
-            raise Refused(422, f"image format {image.format!r}: must be jpeg or png") from None
+        if image.format not in ("jpeg", "png"):
+            raise Refused(422, f"image format {image.format!r}: must be jpeg or png")
+        return types.ImageChunk(data=image.data, format=image.format, expected_tokens=expected)
     raise Refused(422, f"a chunk of kind {kind}: only text and images are served")
 
 

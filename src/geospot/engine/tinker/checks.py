@@ -3,8 +3,10 @@
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,9 +14,11 @@ import tinker
 from tinker import types
 from tinker.lib.base_url import resolve_base_url
 
-from geospot.engine.tinker.errors import translate
+from geospot.engine.tinker.refusals import translate
 from geospot.engine.tinker.watch import Watch
 from geospot.errors import EngineError
+
+T = TypeVar("T")
 
 START_S = 15.0  # how long a start waits for a first sign of life
 # Families that take pictures, among the names that the service lists without saying what they take.
@@ -65,7 +69,7 @@ class Server:
                 raise EngineError(f"no server answers at {self.base_url} ({reason}): {mend}")
             time.sleep(0.5)
 
-    def _rest(self, ask):
+    def _rest(self, ask: Callable[[tinker.RestClient], tinker.APIFuture[T]]) -> T:
         client = tinker.RestClient(base_url=self.base_url, api_key=self.api_key)
         try:
             return ask(client).result(timeout=START_S)

@@ -5,6 +5,7 @@ Methods, arguments and results are those of the SDK; futures are `WatchedFuture`
 
 import logging
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import tinker
 import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
+from geospot.engine.protocols import Status
 from geospot.engine.tinker.checks import Server, check_lora_rank
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
@@ -68,7 +70,7 @@ class TinkerServiceClient:
     ) -> None:
         self.close("success" if kind is None else "errored" if issubclass(kind, Exception) else "interrupted")
 
-    def close(self, status: str = "success", detail: str | None = None) -> None:
+    def close(self, status: Status = "success", detail: str | None = None) -> None:
         """Finish the session; a server that does not answer is left alone after a few seconds."""
         with suppress(Exception):
             self._sdk.service.close(status, detail).result(timeout=5)
@@ -83,7 +85,7 @@ class TinkerServiceClient:
         train_attn: bool = True,
         train_unembed: bool = False,
         user_metadata: dict[str, str] | None = None,
-    ) -> WatchedFuture:
+    ) -> WatchedFuture[TinkerTrainingClient]:
         """A `TinkerTrainingClient` on a fresh adapter.
 
         Unlike the SDK it leaves the unembedding alone by default, as the local engine does.
@@ -93,20 +95,24 @@ class TinkerServiceClient:
         create = self._sdk.service.create_lora_training_client
         return self._training(lambda: create(base_model, rank, seed, user_metadata=user_metadata, **options))
 
-    def create_training_client_from_state(self, path: str) -> WatchedFuture:
+    def create_training_client_from_state(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
         """A training client that starts from a checkpoint's weights with a new optimizer."""
         _check_path(path)
         return self._training(lambda: self._sdk.service.create_training_client_from_state(path))
 
-    def create_training_client_from_state_with_optimizer(self, path: str) -> WatchedFuture:
+    def create_training_client_from_state_with_optimizer(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
         """A training client that goes on where the checkpoint was taken."""
         _check_path(path)
         return self._training(lambda: self._sdk.service.create_training_client_from_state_with_optimizer(path))
 
-    def _training(self, create) -> WatchedFuture:
+    def _training(
+        self, create: Callable[[], tinker.APIFuture[tinker.TrainingClient]]
+    ) -> WatchedFuture[TinkerTrainingClient]:
         return self._sdk.follow(create(), lambda client: TinkerTrainingClient(self._sdk, client))
 
-    def create_sampling_client(self, model_path: str | None = None, base_model: str | None = None) -> WatchedFuture:
+    def create_sampling_client(
+        self, model_path: str | None = None, base_model: str | None = None
+    ) -> WatchedFuture[TinkerSamplingClient]:
         """Sample with a checkpoint's weights (`model_path`) or with an untouched model (`base_model`).
 
         A checkpoint for training that the server does not sample from is loaded and published as sampler weights.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 
 from geospot.engine.futures import EngineFuture
-from geospot.engine.tinker.errors import translate
+from geospot.engine.tinker.refusals import translate
 from geospot.errors import EngineGone
 
 T = TypeVar("T")
