@@ -20,8 +20,9 @@ from geospot.scoring.judge import Evaluation
 from geospot.training.closing import closing
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import Loop, begin_branch, has_begun, is_complete, open_loop, run_path, shown
+from geospot.training.loop import Loop, open_loop, shown
 from geospot.training.optim import adam, learning_rate_at, peak_learning_rate
+from geospot.training.resume import begin_branch, has_begun, is_complete, run_path
 
 if TYPE_CHECKING:
     from tinker import types

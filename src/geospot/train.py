@@ -35,18 +35,9 @@ from geospot.sft import fit as fit_sft
 from geospot.training.advantages import group_advantages, groups_to_learn_from
 from geospot.training.closing import closing
 from geospot.training.estimate import Work, estimate_text, prompt_tokens
-from geospot.training.loop import (
-    Clock,
-    Loop,
-    as_begun,
-    begin_branch,
-    has_begun,
-    is_complete,
-    open_loop,
-    run_path,
-    shown,
-)
+from geospot.training.loop import Clock, Loop, open_loop, shown
 from geospot.training.optim import learning_rate_at, peak_learning_rate
+from geospot.training.resume import as_begun, begin_branch, has_begun, is_complete, run_path
 from geospot.training.rollout import log_rows, reward_metrics, score
 from geospot.training.update import per_token, reference_sampler, update
 

@@ -16,7 +16,8 @@ from geospot.runs.branch import check_branch
 from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
 from geospot.runs.folder import check_config
 from geospot.training.datums import supervised_datum
-from geospot.training.loop import Loop, has_begun, may_differ, open_loop, run_path
+from geospot.training.loop import Loop, open_loop
+from geospot.training.resume import has_begun, may_differ, run_path
 
 PICTURES = 4  # that the time is measured on
 
