@@ -11,7 +11,7 @@ import numpy as np
 from geospot.answer import prompt_text
 from geospot.asking.requests import Asked
 from geospot.config import LoopConfig, SftConfig, TrainConfig
-from geospot.engine import settle_engine
+from geospot.engine.open import settle_engine
 from geospot.runs.branch import check_branch
 from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
 from geospot.runs.folder import check_config
