@@ -275,7 +275,7 @@ def test_a_full_disk_while_saving_ends_clearly_and_keeps_what_was_saved(common, 
     settings = {**common, "max_steps": 4, "eval_data": "none"}
     run_sft(SftConfig(**settings, log_path=str(tmp_path / "whole")))
     config = SftConfig(**settings, log_path=str(tmp_path / "run"))
-    with stopped_in(step=1):
+    with stopped_in(step=1), pytest.raises(Stopped):
         run_sft(config)
     saved = read_checkpoints(tmp_path / "run")[-1]
     assert saved.step == 2
