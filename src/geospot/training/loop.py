@@ -103,10 +103,14 @@ class Loop:
         position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
         self.run.add_checkpoint(steps_done, path, {"data": data, "loop": self.state}, final=final)
-        self.run.prune(self.config.keep_checkpoints)
-        prune_positions(self.run.path, {c.loop_state["data"] for c in self.run.checkpoints() if not c.pruned})
+        self.prune()
         self._saved_step, self._saved_at = steps_done, time.monotonic()
         self._saving_s = self._saved_at - now
+
+    def prune(self) -> None:
+        """Delete the checkpoints, and what belongs to them, that are older than those to keep."""
+        self.run.prune(self.config.keep_checkpoints)
+        prune_positions(self.run.path, {c.loop_state["data"] for c in self.run.checkpoints() if not c.pruned})
 
     def finish(self) -> list[Evaluation]:
         """After the last step: the final evaluations and checkpoint; none where somebody asked to stop before."""
@@ -165,7 +169,7 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             start=position.get("stream"),
         )
         batches = stack.enter_context(Batches(stream, renderer, config.batch_size, first_step))
-        yield Loop(
+        loop = Loop(
             config=config,
             run=run,
             service=service,
@@ -179,6 +183,9 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Itera
             first_step=first_step,
             finished=finished,
         )
+        if finished:  # a kill behind the last checkpoint may have left older ones
+            loop.prune()
+        yield loop
 
 
 def _last_checkpoint(run: RunFolder) -> Checkpoint | None:
