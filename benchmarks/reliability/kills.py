@@ -219,6 +219,13 @@ def contents(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def difference(one: Any, other: Any) -> str:
+    """The first things that differ."""
+    if isinstance(one, dict):
+        one, other = sorted(one.items()), sorted(other.items())
+    return str([item for item in one if item not in other][:3] + [item for item in other if item not in one][:3])[:600]
+
+
 def campaign(kills: int, seed: int, work: Path) -> dict[str, object]:
     rng, board, log = random.Random(seed), Board(), work / "runs.log"
     checkpoint = prepare(work)
@@ -257,7 +264,10 @@ def campaign(kills: int, seed: int, work: Path) -> dict[str, object]:
                     failures.append(f"{folder.name}: ended with {code} after {here} kills: {log.read_text()[-1500:]}")
                     break
                 got = contents(folder)
-                failures += [f"{folder.name}: {k} differ after {here} kills" for k in got if got[k] != wholes[0][k]]
+                failures += [
+                    f"{folder.name}: {k} differ after {here} kills: {difference(got[k], wholes[0][k])}"
+                    for k in got if got[k] != wholes[0][k]
+                ]  # fmt: skip
                 break
             shutil.rmtree(folder, ignore_errors=not failures)
     steps = [row for row in wholes[0]["metrics"] if "reward" in row]

@@ -616,3 +616,24 @@ def test_tensorboard_gets_the_metrics(tmp_path):
         run.log(1, {"reward": 0.75})
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("reward")] == [(0, 0.5), (1, 0.75)]
+
+
+@pytest.mark.parametrize("hurt", [lambda d: d[: len(d) // 2], lambda d: b"no database" * 1000], ids=["cut", "other"])
+def test_a_damaged_rollouts_file_is_one_sentence_and_nothing_else_changes(tmp_path, hurt):
+    rows = [{"split": "train", "sample_key": "a", "group_index": 0, "member_index": i, "text": "x" * 50}
+            for i in range(400)]  # fmt: skip
+    with RunFolder.create(tmp_path, {"seed": 0}) as run:
+        for step in range(3):
+            run.add_rollouts(step, rows)
+            run.log(step, {"loss": 1.0})
+    path = tmp_path / "rollouts.sqlite"
+    whole, logged = path.read_bytes(), (tmp_path / "metrics.jsonl").read_bytes()
+    path.write_bytes(hurt(whole))
+    with pytest.raises(RunError, match=r"rollouts\.sqlite is damaged .*put a copy of it back, or move it away"):  # noqa: SIM117
+        with RunFolder.create(tmp_path, {"seed": 0}) as run:
+            run.rewind(1)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == logged
+    path.unlink()
+    with RunFolder.create(tmp_path, {"seed": 0}) as run:
+        run.rewind(3)
+        assert run.add_rollouts(3, rows) == 400

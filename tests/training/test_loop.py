@@ -196,6 +196,17 @@ def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(com
     assert read_checkpoints(folder)[-1].final
 
 
+def test_a_run_killed_behind_its_final_checkpoint_is_pruned_by_the_same_command(common, tmp_path):
+    """Older checkpoints than those to keep would stay for ever: nothing saves again."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = common | {"eval_data": "none", "keep_checkpoints": 1}
+    run_sft(SftConfig(**settings, max_steps=2, log_path=str(whole)))
+    run_sft(SftConfig(**settings | {"keep_checkpoints": 9}, max_steps=2, log_path=str(killed)))
+    assert run_sft(SftConfig(**settings, max_steps=2, log_path=str(killed))) == []
+    for name in ("checkpoints", "positions"):
+        assert sorted(p.name for p in (killed / name).iterdir()) == sorted(p.name for p in (whole / name).iterdir())
+
+
 def test_a_run_whose_checkpoints_are_gone_is_refused_and_not_wiped(common, tmp_path):
     folder = tmp_path / "run"
     config = SftConfig(**common | {"eval_data": "none"}, max_steps=1, log_path=str(folder))

@@ -55,10 +55,7 @@ _NORTH = re.compile(r"(?:(?<=[0-9°º˚'′″\"])|(?<=[0-9°º˚'′″\"] ))[�
 
 def plain(text: str) -> str:
     """The text with full-width digits, Unicode dashes, primes and spaces as ASCII; same length as the input."""
-    flat = text.translate(_PLAIN)
-    for match in _NORTH.finditer(text) if "É" in text or "Š" in text else ():
-        flat = f"{flat[: match.start()]}N{flat[match.end() :]}"
-    return flat
+    return _NORTH.sub("N", text).translate(_PLAIN)
 
 
 _NUMBER = r"(?>(?:[0-9]++(?:[{point}][0-9]++)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)"

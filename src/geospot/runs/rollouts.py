@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
+from geospot.errors import RunError
 from geospot.files import write_error
 
 
@@ -148,8 +149,13 @@ def _plain(value: object) -> object:
 
 
 def _explained(path: Path, error: sqlite3.DatabaseError) -> Exception:
-    """A disk that takes no more becomes the OSError of all writes; any other error gets the path as a note."""
+    """A disk that takes no more becomes the OSError of all writes; a file that is damaged or in use a RunError."""
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return write_error(path, error)
-    return type(error)(f"{path}: {error}")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return RunError(
+            f"{path} is damaged ({error}); put a copy of it back, or move it away: the run then goes on, and only the "
+            "answers from here on are kept"
+        )
+    return RunError(f"{path} cannot be used: {error}")

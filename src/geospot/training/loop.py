@@ -24,7 +24,6 @@ from geospot.runs.checkpoints import (
     is_remote,
     last_checkpoint,
     load_position,
-    prune_positions,
     save_position,
 )
 from geospot.runs.control import StopRequest
@@ -33,7 +32,7 @@ from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.guards import Guard, constant_km, signs
 from geospot.training.held_out import evaluate, logged
-from geospot.training.resume import extension_text, has_begun, may_differ, planned_steps, run_path
+from geospot.training.resume import extension_text, has_begun, may_differ, planned_steps, prune, run_path
 
 # For save_every=0. A small model is saved in a blink: by the share alone a step of two seconds would be followed by a
 # checkpoint each, and a demo of five minutes write gigabytes.
@@ -123,8 +122,7 @@ class Loop:
         position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
         self.run.add_checkpoint(steps_done, path, {"data": data, "loop": self.state}, final=final)
-        self.run.prune(self.config.keep_checkpoints, best_step=self.state["best"]["step"])
-        prune_positions(self.run.path, {c.loop_state["data"] for c in self.run.checkpoints() if not c.pruned})
+        prune(self.run, self.config)
         self._saved_step, self._saved_at = steps_done, time.monotonic()
         self._saving_s = self._saved_at - now
 

@@ -7,9 +7,9 @@ import chz
 
 from geospot.config import LoopConfig, default_log_path
 from geospot.runs.branch import branch, check_branch
-from geospot.runs.checkpoints import last_checkpoint, read_checkpoints
+from geospot.runs.checkpoints import last_checkpoint, prune_positions, read_checkpoints
 from geospot.runs.config import LENGTHENED, MAY_DIFFER, older_values
-from geospot.runs.folder import check_config, read_config
+from geospot.runs.folder import RunFolder, check_config, read_config
 
 AnyLoopConfig = TypeVar("AnyLoopConfig", bound=LoopConfig)
 
@@ -47,7 +47,19 @@ def is_complete(config: LoopConfig, command: str) -> bool:
     if last.step < config.max_steps and (longer or not ended_early):
         return False
     print(f"{path.absolute()} is complete: {last.step} steps are done")
+    if len([c for c in read_checkpoints(path) if c.exists]) > config.keep_checkpoints:
+        settings = {"command": command, **chz.asdict(config)}
+        with RunFolder.create(path, settings, may_differ=may_differ(config, path)) as run:
+            prune(run, config)  # a kill behind the last checkpoint may have left older ones
     return True
+
+
+def prune(run: RunFolder, config: LoopConfig) -> None:
+    """Delete the checkpoints, and what belongs to them, that are older than those to keep."""
+    last = run.last_checkpoint()
+    best = last.loop_state.get("loop", {}).get("best", {}).get("step") if last else None
+    run.prune(config.keep_checkpoints, best_step=best)
+    prune_positions(run.path, {c.loop_state["data"] for c in run.checkpoints() if not c.pruned})
 
 
 def planned_steps(run: Path) -> int | None:
