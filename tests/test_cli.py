@@ -513,6 +513,7 @@ def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):
         ("guess photos/a.jpg out=g.geojsn", "Did you mean .geojson?"),
         ("eval predictions=photos.csv out=photos.csv", "out=photos.csv: is a file; give the name of a folder"),
         ("eval predictions=photo.csv", "predictions=photo.csv: no such file. Did you mean photos.csv?"),
+        ("data inspect photos data_workers=0", "no usable place in photos"),
         ("data inspect photo", "there is no such file or folder. Did you mean photos?"),
         ("guess photos/a.jpg model=geospot/tny", "there is no such built-in model. Did you mean geospot/tiny?"),
         ("sft data=bluemarbl", "Did you mean bluemarble?"),

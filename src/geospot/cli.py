@@ -179,7 +179,7 @@ def parse_all(config_class: type[Config], words: Sequence[str], plain: str | Non
             both = [*([str(values[plain])] if plain in values else []), *plain_words]
             raise ValueError(f"{' '.join(both)}: give one source ({plain}) at a time")
         else:
-            values[plain] = plain_words[0]
+            values[plain] = read_value(plain, plain_words[0], fields[plain].final_type)
     missing = [key for key, field in fields.items() if field.metadata["default"] is ... and key not in values]
     if missing:
         raise ValueError(f"{' and '.join(missing)}: required; for example: {_example(config_class)}")

@@ -37,8 +37,8 @@ def run(config: SftConfig) -> list[Evaluation]:
 
 def fit(config: SftConfig) -> list[Evaluation]:
     """Train; returns the final evaluations, none if the run had finished before. Raises Stopped if asked to stop."""
-    config = settle_engine(config)
     begin_branch(config, "sft")
+    config = settle_engine(config)
     if is_complete(config, "sft"):
         return []
     begun = has_begun(run_path(config, "sft"))

@@ -57,8 +57,8 @@ def run(config: TrainConfig) -> list[Evaluation]:
 
 def fit(config: TrainConfig) -> list[Evaluation]:
     """Train; returns the final evaluations, none if the run had finished before. Raises Stopped if asked to stop."""
-    config = settle_engine(config)
     begin_branch(config, "train")
+    config = settle_engine(config)
     config = as_begun(config, run_path(config, "train"))
     if is_complete(config, "train"):
         return []

@@ -123,8 +123,8 @@ def test_another_config_is_refused_with_the_keys_and_nothing_is_lost(tmp_path):
         RunFolder.create(tmp_path, other)
     message = str(caught.value)
     assert "seed: 7 there, 8 asked for" in message
-    assert "reward.tau_km: [2000.0, 25.0] there, [2000.0, 50.0] asked for" in message
-    assert "new: '<absent>' there, True asked for" in message
+    assert "reward.tau_km: 2000.0,25.0 there, 2000.0,50.0 asked for" in message
+    assert "new: not set there, true asked for" in message
     assert "save_every:" not in message
     assert "another folder" in message
     assert read_config(tmp_path) == CONFIG

@@ -587,7 +587,7 @@ def test_an_extended_run_may_keep_its_schedules_where_they_ended(common, half_tr
     with pytest.raises(ValueError, match="later steps would learn nothing; set lr_schedule=constant"):
         TrainConfig(**settings, **longer)
     run_train(TrainConfig(**settings | {"learning_rate": 1e-4}, **longer, lr_schedule="constant"))
-    assert "stay as they are after step 2" in capsys.readouterr().out
+    assert "Learning rate and reward stay as at step 2" in capsys.readouterr().out
     rows = read_metrics("run")
     assert [row["tau_km"] for row in rows[2:4]] == pytest.approx([25, 25])
     assert [row["learning_rate"] for row in rows[2:4]] == pytest.approx([1e-4, 1e-4])

@@ -49,7 +49,8 @@ def own_folder(config: AskConfig, base: str) -> Path:
     if config.out:
         return Path(config.out)
     data = config.data or "bluemarble"
-    name = re.sub(r"[^\w.-]+", "-", data.rstrip("/*").rsplit("/", 1)[-1]).strip("-.")
+    parts = [part for part in data.split("/") if part and not re.search(r"[*?{\[]", part)]  # of eval/*.tar it is eval
+    name = re.sub(r"[^\w.-]+", "-", parts[-1] if parts else "").strip("-.")
     for suffix in (".tar", ".csv", ".parquet", ".jsonl", ".json", ".txt"):
         name = name.removesuffix(suffix)
     folder = Path(base if data == "bluemarble" else f"{base}-{name or 'data'}")

@@ -92,6 +92,8 @@ def plain_config(value: object, key: str = "config") -> object:
 
 def typed(value: object) -> str:
     """A value as it would be typed: none, true, a,b."""
+    if value == _ABSENT:
+        return "not set"
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):

@@ -255,7 +255,7 @@ def check_config(
     if begun and (bad := refused(changed, may_differ)):
         lines = "\n".join(f"  {key}: {typed(changed[key][0])} there, {typed(changed[key][1])} asked for" for key in bad)
         raise RunError(
-            f"{path} holds a run with another configuration:\n{lines}\n"
+            f"{path} holds a run with another {', '.join(bad)}:\n{lines}\n"
             f"Set these back to go on with it, use another folder (log_path=), or branch from it: from={path} "
             "log_path=NEW. Free to differ: " + ", ".join(sorted(may_differ))
         )

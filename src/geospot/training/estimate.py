@@ -28,7 +28,7 @@ def prompt_tokens(renderer: Renderer, samples: Sequence[Sample], question: str) 
 def estimate_text(work: Work, config: LoopConfig) -> str:
     """One line for people."""
     steps = work.steps
-    parts = [f"{steps:,} steps"]
+    parts = [f"{steps:,} step{'s' * (steps != 1)}"]
     if work.requests:
         parts.append(f"{steps * work.requests:,} sample requests")
         parts.append(f"{_millions(steps * work.prefilled)} prompt tokens")

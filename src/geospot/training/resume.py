@@ -85,11 +85,13 @@ def stops_early(config: LoopConfig) -> bool:
 def extension_text(config: LoopConfig, run: Path, done: int) -> str:
     """What becomes of the schedules of a run that is given more steps, in words."""
     text = f"{run}: {done} steps are done; extended to {config.max_steps}. "
+    moving = "Learning rate and reward" if hasattr(config, "coord_tau") else "The learning rate"
+    follow, stay = ("follow", "stay") if hasattr(config, "coord_tau") else ("follows", "stays")
     if config.schedule_length < config.max_steps:
-        return text + f"Learning rate and reward stay as they are after step {config.schedule_length} (schedule_steps)"
+        return text + f"{moving} {stay} as at step {config.schedule_length} (schedule_steps)"
     return text + (
-        f"Learning rate and reward follow the share of the run that is done, now {done / config.schedule_length:.0%} "
-        f"of it; schedule_steps={done} lr_schedule=constant would leave both where they were"
+        f"{moving} {follow} the share of the run that is done, now {done / config.schedule_length:.0%} of it; with "
+        f"schedule_steps={done} lr_schedule=constant it would stay as it was"
     )
 
 
