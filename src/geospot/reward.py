@@ -127,4 +127,5 @@ def reward_parts(answers: Sequence, truths: Sequence[Place], progress: float, co
     format_ = (read & ~np.isnan(distance_km)).astype(np.float64)
     labels = np.stack([found.country, found.region, found.city], axis=-1) * format_[:, None]
     coordinate, total = combine(distance_km, labels, format_, config.at(progress))
-    return RewardParts(coordinate, *labels.T, format_, total, distance_km)
+    country, region, city = labels.T
+    return RewardParts(coordinate, country, region, city, format_, total, distance_km)

@@ -87,8 +87,9 @@ _SIDES = {
     "|запад\\w?|западн\\w{1,3}|з\\. ?д\\.?|зд|зх\\.? ?д\\.?|західн\\w{1,3}|δυτικ\\w{1,2}|غرب\\w{0,2}|מערב|पश्चिम|পশ্চিম",
 }  # fmt: skip
 # Letters for hemispheres other than N, S, E, W: Turkish, Portuguese, Nordic, Russian, Arabic; behind a sign of degrees.
-_LETTERS = dict(zip("KGDBLVØÖСЮВЗشجقغ北南东東西북남동서", "NSEWEWEENSEWNSEWNSEEWNSEW", strict=True))
-_GREEK = dict(zip("ΒΝΑΔ", "NSEW", strict=True))  # two of them look like N and B, so only beside Greek words
+_LETTERS: dict[str, str] = dict(zip("KGDBLVØÖСЮВЗشجقغ北南东東西북남동서", "NSEWEWEENSEWNSEWNSEEWNSEW", strict=True))
+# Two of these look like N and B, so only beside Greek words.
+_GREEK: dict[str, str] = dict(zip("ΒΝΑΔ", "NSEW", strict=True))
 _UNITS = {
     "°": "degrees?|degs?|grados?|grad[ei]?|graus?|degres?|derecesi|derece|graden|grader|stopni|stupn\\w{1,2}"
     "|fok|astetta|градус\\w{0,2}"
@@ -148,7 +149,7 @@ _UNIT = re.compile(
     + r")(?![^\W0-9_\u3000-\u9fff\uac00-\ud7af])",
     re.IGNORECASE,
 )
-_UNIT_SIGNS = dict(zip("dms", "°'\"", strict=True))
+_UNIT_SIGNS: dict[str | None, str] = dict(zip("dms", "°'\"", strict=True))
 # O is east in German, Dutch and the Nordic languages, west in the Romance ones: the keys of the text decide.
 _O = re.compile(r"(?<=[0-9°'\"])([ \t]{0,2})O(?![\w'])")
 _EAST_O = re.compile(
@@ -164,7 +165,7 @@ _WEST_O = re.compile(
 
 
 def _side_of(match: re.Match) -> str:
-    return match.group("letter").upper() if match.lastgroup == "letter" else match.lastgroup
+    return match.group("letter").upper() if match.lastgroup == "letter" else match.lastgroup or ""
 
 
 def hemisphere(word: str) -> str | None:
@@ -188,7 +189,7 @@ def to_english(flat: str) -> str:
     """A plain text with coordinates of other languages as English writes them; same length as the input."""
     east, west = bool(_EAST_O.search(flat)), bool(_WEST_O.search(flat))
     flat = _UNIT.sub(lambda m: _pad(_UNIT_SIGNS[m.lastgroup], len(m[0])), flat)
-    flat = _COMPOUND.sub(lambda m: _pad(m.lastgroup, len(m[0])), flat)
+    flat = _COMPOUND.sub(lambda m: _pad(m.lastgroup or "", len(m[0])), flat)
     flat = _SIDE.sub(lambda m: _pad(_side_of(m), len(m[0])), flat)
     flat = _AXIS_SAID.sub(_said_axis, flat)
     if east or west:
@@ -212,12 +213,12 @@ def _said_axis(match: re.Match) -> str:
 
 
 def _spaced_key(match: re.Match) -> str:
-    return KEYS[match.lastgroup].rjust(len(match[0]))
+    return KEYS[match.lastgroup or ""].rjust(len(match[0]))
 
 
 def _unspaced_key(match: re.Match) -> str:
     side = key_hemisphere(match[0])  # kept behind the key, where a note stands
-    return (KEYS[match.lastgroup] + (side or "")).ljust(len(match[0]))
+    return (KEYS[match.lastgroup or ""] + (side or "")).ljust(len(match[0]))
 
 
 def all_words() -> Iterable[str]:

@@ -36,9 +36,10 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     sets = {
         name: list(read_all(open_source(str(folders[name])), skipped=SkipCounter())) for name in ("eval", "eval-far")
     }
-    for fit, stage in ((fit_sft, config.sft()), (fit_train, config.train())):
-        fit(stage)
-        if not read_checkpoints(stage.log_path)[-1].final:
+    sft, train = config.sft(), config.train()
+    for fit, folder in ((lambda: fit_sft(sft), sft.log_path), (lambda: fit_train(train), train.log_path)):
+        fit()
+        if not read_checkpoints(str(folder))[-1].final:
             print("The demo stopped; the same command goes on from here.")
             return {}
     stages = evaluate_stages(config, sets)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from geospot.data.fields import Columns
 from geospot.data.records import Source
 from geospot.data.samples import ReadOptions, Sample, SkipCounter
-from geospot.data.sets import worker_count
+from geospot.data.sets import ReadConfig, worker_count
 from geospot.data.sources.webdataset import Shards
 from geospot.data.stream import read_all, read_places
 from geospot.earth.place import Place
@@ -17,15 +17,15 @@ from geospot.errors import DataError
 Item = TypeVar("Item")
 
 
-class HeldOutConfig(Protocol):
+class HeldOutConfig(ReadConfig, Protocol):
     """What a configuration says of held-out samples; `eval_places`: how many, 0 for all."""
 
-    data: str
-    eval_places: int
-    max_pixels: int
-    columns: str
-    views: str
-    data_workers: int
+    @property
+    def eval_places(self) -> int: ...
+    @property
+    def max_pixels(self) -> int: ...
+    @property
+    def views(self) -> str: ...
 
 
 def held_out_samples(

@@ -42,11 +42,16 @@ _CITY_OF = re.compile(r"^(?:the )?(?:city|town|village|municipality|ciudad|ville
 class Said(Protocol):
     """What an answer says; any of it may be None. `geospot.answer.parse.Answer` is one."""
 
-    lat: float | None
-    lon: float | None
-    city: str | None
-    region: str | None
-    country: str | None
+    @property
+    def lat(self) -> float | None: ...
+    @property
+    def lon(self) -> float | None: ...
+    @property
+    def city(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def country(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class _Lines:
         inside = not self.truth.countries.isdisjoint(self.gazetteer.accepted(points.polygon[i]))
         return not inside or (bool(self.region) and points.region[i] not in self.region)
 
-    def score(self, i: int, points: _Points) -> tuple[float, float, float]:
+    def score(self, i: int, points: _Points) -> tuple[float, ...]:
         """Credit for (country, region, city): each counts only where those before it are right or not known."""
         has_country, has_region, _ = self.levels
         country = not has_country or self._country_right(i, points)

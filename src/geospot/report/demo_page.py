@@ -72,7 +72,7 @@ def examples(stages: Mapping[str, Stage]) -> list[Example]:
     for i, tag in pick_examples(km[models[-1].name], count=4, middle=4):
         sample = models[-1].samples[i]
         answers = [
-            StageAnswer(s.name, s.texts[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
+            StageAnswer(s.name, (s.texts or [])[i], None if km[s.name][i] != km[s.name][i] else float(km[s.name][i]))
             for s in models
         ]
         names = (sample.place.city, sample.place.region, sample.place.country)

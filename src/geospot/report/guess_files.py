@@ -67,8 +67,14 @@ def _place(candidate: Candidate, coarse: bool) -> str:
     )
 
 
+def _circle(guess: Guess) -> tuple[float, float, float] | None:
+    """lat, lon and radius in km of what a calibrated guess covers."""
+    lat, lon, radius_km = guess.lat, guess.lon, guess.radius_km
+    return None if lat is None or lon is None or radius_km is None else (lat, lon, radius_km)
+
+
 def _radius(guess: Guess) -> str:
-    if guess.radius_km is not None:
+    if guess.radius_km is not None and guess.probability is not None:
         return f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability (calibrated)"
     spread = f"; its answers lie about {guess.spread_km:,.0f} km apart" if len(guess.texts) > 1 else ""
     many = f"{len(guess.texts)} answers" if len(guess.texts) > 1 else "single answers"
@@ -127,8 +133,8 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["lat"] is not None:
             point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
         features.append({"type": "Feature", "geometry": point, "properties": _filled(row)})
-        if row["radius_km"] is not None:
-            rings = circle_rings(guess.lat, guess.lon, guess.radius_km)
+        if (around := _circle(guess)) is not None:
+            rings = circle_rings(*around)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
             about = {key: row[key] for key in ("photo", "radius_km", "probability")}
             features.append({"type": "Feature", "geometry": circle, "properties": about})
@@ -152,11 +158,11 @@ def as_kml(guesses: Sequence[Guess]) -> str:
         _add(mark, "description", _xml_text("; ".join(f"{k} {v}" for k, v in _filled(row).items() if k != "photo")))
         if row["lat"] is not None:
             _add(_add(mark, "Point"), "coordinates", f"{row['lon']},{row['lat']}")
-        if row["radius_km"] is not None:
-            circle = _add(document, "Placemark")
-            _add(circle, "name", f"{100 * guess.probability:g} %: {guess.radius_km:,.0f} km")
-            several = _add(circle, "MultiGeometry")
-            for ring in circle_rings(guess.lat, guess.lon, guess.radius_km):
+        if (circle := _circle(guess)) is not None:
+            drawn = _add(document, "Placemark")
+            _add(drawn, "name", f"{100 * (guess.probability or 0):g} %: {circle[2]:,.0f} km")
+            several = _add(drawn, "MultiGeometry")
+            for ring in circle_rings(*circle):
                 outer = _add(_add(_add(several, "Polygon"), "outerBoundaryIs"), "LinearRing")
                 _add(outer, "coordinates", " ".join(f"{x},{y}" for x, y in ring))
     ElementTree.indent(root)

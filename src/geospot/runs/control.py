@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from typing import Any
 
 
 class StopRequest:
@@ -18,7 +19,7 @@ class StopRequest:
         """`line` is what the person reads on standard error."""
         self.requested = False
         self._line = line
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         """Take the two signals."""
