@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> Generator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends well; on any error `path` stays as it was.
 
     A folder already at `path` is replaced whole. Parents are made. A block that fails for want of room raises an

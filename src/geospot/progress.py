@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -187,7 +187,7 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
 
 
-def short_number(value: object) -> str:
+def short_number(value: Any) -> str:
     """Three significant digits, without exponents where a person would write none: 0.312, 12.3, 1235."""
     if isinstance(value, bool | int | str) or value is None:
         return str(value)

@@ -45,6 +45,14 @@ def test_nothing_is_trained_on_near_a_held_out_place(folder):
     assert skipped["within 35 km of a held-out place"] == 300 - len(trained) >= 60
 
 
+def test_data_without_a_value_is_the_built_in_world(folder, monkeypatch):
+    made = {name: folder / file for name, file in (("train", "all.tar"), ("eval", "held-out.tar"))}
+    monkeypatch.setattr("geospot.data.sets.ensure_shards", lambda *_, **__: dict(made))
+    for config in (LoopConfig(data=None), EvalConfig(data=None)):
+        sets = open_sets(config).held_out if isinstance(config, LoopConfig) else held_out_sets(config, 1000.0)
+        assert sets["eval"].spec == str(folder / "held-out.tar")
+
+
 def test_cells_hold_out_places_of_the_same_source(folder):
     config = LoopConfig(
         data=str(folder / "all.tar"), eval_data="cells", eval_fraction=0.3, cell_km=120.0, holdout_km=20.0

@@ -148,6 +148,10 @@ def mark_parts(flat: str) -> str:
     return flat
 
 
+def _start(text: str) -> int:
+    return gap.end() if (gap := _GAP.match(text)) else 0
+
+
 def _bare_half() -> str:
     digits = r"[0-9]++(?:[.,][0-9]++)?+"
     minutes = rf"[ \t]{{0,2}}{digits}(?:{_MINUTE}(?:[ \t]{{0,2}}{digits}(?:{_SECOND})?)?)?+"
@@ -222,7 +226,7 @@ def read_coordinate(text: str, axis: str, note: str = "") -> float | str | None:
 
     `axis` is "lat" or "lon"; `note` is a hemisphere that stood beside the field's name, as in "Longitude (W)".
     """
-    start = _GAP.match(text).end()
+    start = _start(text)
     match = _ONE.match(text, start)
     if match is None:
         return NOT_A_NUMBER if text[start:].strip(" \t\n*_`\"'.,;|-)]}") else None
@@ -235,7 +239,7 @@ def read_pair(text: str, lon_first: bool = False) -> tuple[float | str, float | 
     Hemisphere letters decide the order where they are written; otherwise it is (lat, lon) unless `lon_first`. A number
     with thousands ("1,035") or a length ("2, 5 km") is no pair.
     """
-    start = _GAP.match(text).end()
+    start = _start(text)
     match = next((m for m in (pattern.match(text, start) for pattern in _PAIRS) if m), None)
     if match is None:
         return None

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geospot.answer.coordinates import BARE_PAIR, LATITUDE_RANGE, LINE_PAIR, plain, read_coordinate, read_pair
 from geospot.answer.languages import KEYS, hemisphere, to_english
@@ -100,7 +100,7 @@ _BEFORE_KEY = re.compile(r"(?<![^\W_])([^\W\d_]{1,14})[ ]$")
 
 
 def _kind(match: re.Match) -> str:
-    return match.lastgroup
+    return match.lastgroup or ""
 
 
 @lru_cache(maxsize=1024)
@@ -119,8 +119,7 @@ def _note(match: re.Match) -> str:
 
 def _value_start(text: str, match: re.Match) -> int:
     """Where the value behind a key begins; the dash of "Latitude - 48.9" separates and is no sign."""
-    note = _NOTE.search(match[0])
-    kind = match.lastgroup
+    note, kind = _NOTE.search(match[0]), _kind(match)
     holds_value = note and kind not in _LABELS and re.search(r"[0-9]", note[1])  # "Coordinates (48.9, 2.3)"
     if holds_value and isinstance(_read_numbers(kind, note[1]), float | tuple):
         return match.start() + note.start()
@@ -131,7 +130,7 @@ def _value_start(text: str, match: re.Match) -> int:
 
 def _is_field(text: str, match: re.Match) -> bool:
     """Whether a key is used as one: before a colon, alone at the start of its line or cell, or before a coordinate."""
-    kind, end = match.lastgroup, match.end()
+    kind, end = _kind(match), match.end()
     if kind == "bare":  # "I took 5 N to 10 E" is no place
         return bool(_DEGREES_OR_DECIMALS.search(match[0]))
     if kind in ("line", "final", "link", "standard") or match[0][-1] in ":=>":
@@ -232,7 +231,7 @@ class Found(NamedTuple):
     """One field or mark of a text, see `find_fields`."""
 
     kind: str
-    value: object = None
+    value: Any = None
     firm: bool = False  # a key with a colon at the start of its line, not a word in a sentence
 
 
@@ -261,15 +260,15 @@ def find_fields(text: str) -> Iterator[Found]:
             yield from _number_fields(flat, match, end)
 
 
-def _matches(text: str, flat: str) -> Iterator[tuple[str, int, object]]:
+def _matches(text: str, flat: str) -> Iterator[tuple[str, int, Any]]:
     """(kind, start, match) of what `_SCAN` finds; an object's match is its fields, and nothing within it is scanned."""
     objects, position = Objects(text, key_kind), 0
     while match := _SCAN.search(flat, position):
-        kind, position = match.lastgroup, max(match.end(), match.start() + 1)
+        kind, position = _kind(match), max(match.end(), match.start() + 1)
         if kind == "open" and (whole := objects.at(match.start())):
             position = whole[0]
             for answer in whole[1]:
-                cleaned = [(key, clean_label(value or "", key) if key in _LABELS else value) for key, value in answer]
+                cleaned = [(key, clean_label(str(v or ""), key) if key in _LABELS else v) for key, v in answer]
                 yield "object", match.start(), cleaned
         elif kind in _STRUCTURE or _is_field(flat, match):
             yield kind, match.start(), match
@@ -278,7 +277,7 @@ def _matches(text: str, flat: str) -> Iterator[tuple[str, int, object]]:
 
 
 def _number_fields(flat: str, match: re.Match, end: int) -> Iterator[Found]:
-    kind = match.lastgroup
+    kind = _kind(match)
     if kind == "link":
         pair = read_link(match[0])
         yield from [Found("link", pair)] if pair else []
@@ -297,7 +296,8 @@ def _number_fields(flat: str, match: re.Match, end: int) -> Iterator[Found]:
         kind = "swapped"
     note = _side_beside(flat, match) if kind in ("lat", "lon") else _note(match)
     read = _read_numbers(kind, value, note)
-    if KEYS["swapped"] in match[0] and read and read[0] == LATITUDE_RANGE:  # "经纬度" is said of either order
+    # "经纬度" is said of either order.
+    if KEYS["swapped"] in match[0] and isinstance(read, tuple) and read[0] == LATITUDE_RANGE:
         read = _read_numbers("pair", value)
     value = read
     if value is not None:
@@ -312,7 +312,7 @@ def _side_beside(flat: str, match: re.Match) -> str:
             return side
     before = _BEFORE_KEY.search(flat[max(0, match.start() - 16) : match.start()])
     side = hemisphere(before[1]) if before and len(before[1]) > 1 else None
-    return side if side and side in {"lat": "NS", "lon": "EW"}[match.lastgroup] else ""
+    return side if side and side in {"lat": "NS", "lon": "EW"}[_kind(match)] else ""
 
 
 _POINT = re.compile(r"""["']type["'][ ]?:[ ]?["']Point["']""")

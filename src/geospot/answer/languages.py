@@ -176,7 +176,7 @@ _WEST_O = re.compile(
 
 
 def _side_of(match: re.Match) -> str:
-    return match.group("letter").upper() if match.lastgroup == "letter" else match.lastgroup
+    return match.group("letter").upper() if match.lastgroup == "letter" else match.lastgroup or ""
 
 
 def hemisphere(word: str) -> str | None:
@@ -202,7 +202,7 @@ def to_english(flat: str) -> str:
     flat = _MINUS.sub(lambda m: _pad("-", len(m[0])), flat)
     east, west = bool(_EAST_O.search(flat)), bool(_WEST_O.search(flat))
     flat = _UNIT.sub(lambda m: _pad(_UNIT_SIGNS[m.lastgroup], len(m[0])), flat)
-    flat = _COMPOUND.sub(lambda m: _pad(m.lastgroup, len(m[0])), flat)
+    flat = _COMPOUND.sub(lambda m: _pad(m.lastgroup or "", len(m[0])), flat)
     flat = _SIDE.sub(lambda m: _pad(_side_of(m), len(m[0])), flat)
     flat = _AXIS_SAID.sub(_said_axis, flat)
     if east or west:
@@ -224,12 +224,12 @@ def _said_axis(match: re.Match) -> str:
 
 
 def _spaced_key(match: re.Match) -> str:
-    return KEYS[match.lastgroup].rjust(len(match[0]))
+    return KEYS[match.lastgroup or ""].rjust(len(match[0]))
 
 
 def _unspaced_key(match: re.Match) -> str:
     side = key_hemisphere(match[0])  # kept behind the key, where a note stands
-    return (KEYS[match.lastgroup] + (side or "")).ljust(len(match[0]))
+    return (KEYS[match.lastgroup or ""] + (side or "")).ljust(len(match[0]))
 
 
 def all_words() -> Iterable[str]:

@@ -86,8 +86,8 @@ def read_link(link: str) -> Pair | None:
 
 def read_standard(text: str) -> Pair:
     """A WKT point (longitude first) or an ISO 6709 string (latitude first) as (lat, lon)."""
-    if text[:1] in "+-":
-        return _pair(*_ISO_PARTS.match(text).groups())
+    if parts := _ISO_PARTS.match(text):
+        return _pair(*parts.groups())
     lon, lat = re.findall(r"[+-]?[0-9]+(?:\.[0-9]+)?", text)[:2]
     return _pair(lat, lon)
 

@@ -42,7 +42,7 @@ def _speak(match: re.Match) -> str:
         return f"\n{match['name']}: "
     if match["inner"] is not None:
         return f" {_MARKUP.sub(_speak, match['inner'].replace('~', ' '))} "  # ~ is a space
-    return _SPOKEN[match.lastgroup]
+    return _SPOKEN[match.lastgroup or ""]
 
 
 def strip_markup(text: str) -> str:

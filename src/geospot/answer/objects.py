@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
@@ -143,13 +144,13 @@ def _from_parts(parts: dict[str, object], axis: str) -> float | str:
     """{"degrees": 48, "minutes": 51, "seconds": 24, "direction": "N"} as degrees, or a reason."""
     named = {key.lower()[:3]: value for key, value in parts.items() if isinstance(key, str)}
     value = next((named[key] for key in ("deg", "val", "dec") if key in named), None)
-    numbers = [value, named.get("min", 0), named.get("sec", 0)]
+    numbers: Any = [value, named.get("min", 0), named.get("sec", 0)]
     if not all(_is_number(number) and math.isfinite(number) and abs(number) <= 360 for number in numbers):
         return _coordinate(value, axis) if isinstance(value, str) else NOT_A_NUMBER
     if not (0 <= numbers[1] < 60 and 0 <= numbers[2] < 60):
         return NOT_A_NUMBER
-    size = abs(value) + numbers[1] / 60 + numbers[2] / 3600
-    size = math.copysign(size, value)
-    side = next((named[key] for key in ("dir", "hem", "ref") if isinstance(named.get(key), str)), "")
+    size = abs(numbers[0]) + numbers[1] / 60 + numbers[2] / 3600
+    size = math.copysign(size, numbers[0])
+    side = next((word for key in ("dir", "hem", "ref") if isinstance(word := named.get(key), str)), "")
     side = hemisphere(side.strip())
     return with_side(size, side, axis) if side else in_range(size, axis)

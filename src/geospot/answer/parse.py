@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from geospot.answer.coordinates import (
     CONTRADICTION,
@@ -163,7 +164,7 @@ def read_answer(text: str) -> Answer:
 class _Block:
     """The fields of one answer as far as they were read."""
 
-    values: dict[str, float | str | None] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)  # why "lat" or "lon" could not be read
     sides: dict[str, str] = field(default_factory=dict)  # hemispheres in fields of their own
     last: str = ""  # the field that was set last
@@ -223,7 +224,8 @@ def _read(fields: Iterable[Found]) -> Answer:
     good = [pair for pair in links if not any(isinstance(part, str) for part in pair)]
     if answer.ok or not good:
         return answer
-    return Answer(*good[-1], answer.city, answer.region, answer.country)
+    lat, lon = good[-1]
+    return Answer(lat, lon, answer.city, answer.region, answer.country)
 
 
 def _blocks(fields: Iterable[Found]) -> list[_Block]:
@@ -255,7 +257,7 @@ def _blocks(fields: Iterable[Found]) -> list[_Block]:
     return blocks
 
 
-def _put_object(blocks: list[_Block], fields: list[tuple[str, object]]) -> None:
+def _put_object(blocks: list[_Block], fields: list[tuple[str, Any]]) -> None:
     """A JSON object is a block of its own, from which and to which nothing is added."""
     final = blocks[-1].final and blocks[-1].empty
     whole = _Block(whole=True, final=final)
@@ -280,7 +282,8 @@ def _restated(blocks: list[_Block], pair: tuple[float | str, float | str]) -> _B
     block = blocks[-2] if blocks[-1].empty and len(blocks) > 1 else blocks[-1]
     if not block.complete or any(isinstance(part, str) for part in pair):
         return None
-    return block if _same(block.point, pair) else None
+    lat, lon = pair
+    return block if _same(block.point, (float(lat), float(lon))) else None
 
 
 def _same(old: tuple[float, float], new: tuple[float, float]) -> bool:

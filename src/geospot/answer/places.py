@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -162,7 +163,7 @@ _LAT_FIRST = ("latlng", "latlon")
 _PAIR_TEXT = re.compile(r"\s*[(\[]?\s*([^,;]{1,40})[,;]\s*([^,;]{1,40}?)\s*[)\]]?\s*")
 
 
-def as_row(value: object) -> object:
+def as_row(value: Any) -> Any:
     """An object with its place on top, under lat and lon: GeoJSON's Feature and Point, Mapillary's computed_geometry,
     {"location": {"lat": .., "lng": ..}}. What has them on top, and what is no object, comes back as it is.
     """

@@ -71,7 +71,7 @@ class Calibration:
         """The pictures that it holds for: those of this source, and others like them."""
         return f"{self.data} ({', '.join(self.sets)})" if self.sets else self.data
 
-    def radius_km(self, spread_km, probability: float):
+    def radius_km(self, spread_km: ArrayLike, probability: float) -> np.ndarray:
         """The radius (N,) in km for answers of these spreads, at most half the Earth; NaN where there is no answer."""
         spread_km = np.asarray(spread_km, np.float64)
         residual = _interpolated(self.levels, self.quantiles, probability)
@@ -140,7 +140,9 @@ def calibrate(
     )
 
 
-def _fit(distance_km, spread_km, place) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+def _fit(
+    distance_km: np.ndarray, spread_km: np.ndarray, place: np.ndarray
+) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """The slope from one half of the places, the quantiles of the residuals from the other half."""
     half = np.random.default_rng(0).permutation(int(place.max()) + 1)[place] % 2 == 0
     slope = _slope(distance_km[half], spread_km[half])
@@ -152,7 +154,7 @@ def _fit(distance_km, spread_km, place) -> tuple[float, tuple[float, ...], tuple
     return slope, tuple(levels.round(6).tolist()), tuple(quantiles.tolist())
 
 
-def _slope(distance_km, spread_km) -> float:
+def _slope(distance_km: np.ndarray, spread_km: np.ndarray) -> float:
     """How the logarithm of the distance grows with that of the spread: least squares, within [0, 1]."""
     good = ~np.isnan(distance_km) & ~np.isnan(spread_km)
     x, y = np.log(spread_km[good]), np.log(distance_km[good] + 1.0)
@@ -161,7 +163,7 @@ def _slope(distance_km, spread_km) -> float:
     return float(np.clip(np.cov(x, y)[0, 1] / np.var(x, ddof=1), 0.0, 1.0))
 
 
-def _residuals(distance_km, spread_km, slope: float) -> np.ndarray:
+def _residuals(distance_km: np.ndarray, spread_km: np.ndarray, slope: float) -> np.ndarray:
     """Distance over difficulty; infinite where the answer failed, since no radius holds its truth."""
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(distance_km / np.power(spread_km, slope), nan=np.inf)
@@ -173,7 +175,9 @@ def _interpolated(levels: Sequence[float], quantiles: Sequence[float], probabili
     return quantiles[min(i, len(quantiles) - 1)]
 
 
-def _reliability(distance_km, spread_km, place, plain: Calibration) -> tuple[Reliability, ...]:
+def _reliability(
+    distance_km: np.ndarray, spread_km: np.ndarray, place: np.ndarray, plain: Calibration
+) -> tuple[Reliability, ...]:
     """What each stated probability turns out to be: each fold of places judged by what the other folds teach."""
     from geospot.scoring.metrics.groups import coverage
 

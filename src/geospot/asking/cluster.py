@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geospot.answer import Answer, parse_answer
+from geospot.earth.agreement import answer_point
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
 from geospot.earth.spot import Spot, said_text
 
@@ -61,10 +62,10 @@ def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM) -> Draws:
     """Cluster the answers to one picture. Each cluster is the most answers within `within_km` of one of them that are
     left, its centre their geometric median on the sphere; a tie goes to the earlier answer."""
     good = [answer for answer in answers if answer.ok]
-    failures = tuple(answer.error for answer in answers if not answer.ok)
+    failures = tuple(answer.error for answer in answers if answer.error is not None)
     if not good:
         return Draws((), float("nan"), failures)
-    points = unit_vectors([a.lat for a in good], [a.lon for a in good])
+    points = unit_vectors(*np.array([answer_point(a) for a in good]).T)
     near = np.linalg.norm(points[:, None] - points[None], axis=2) <= float(chord(within_km)) + 1e-12
     left, candidates = np.ones(len(good), bool), []
     while left.any():
@@ -80,7 +81,7 @@ def _candidate(points: np.ndarray, members: list[Answer], total: int) -> Candida
     x, y, z = geometric_median(points)
     lat, lon = float(np.degrees(np.arcsin(np.clip(z, -1, 1)))), float(np.degrees(np.arctan2(y, x)))
     if all(m.lat == members[0].lat and m.lon == members[0].lon for m in members):
-        lat, lon = members[0].lat, members[0].lon  # digit for digit
+        lat, lon = answer_point(members[0])  # digit for digit
     country = _most_common([m.country for m in members])
     same = [m for m in members if m.country == country] or members
     city = _most_common([m.city for m in same])

@@ -156,6 +156,8 @@ class _Fetch:
             except OSError:
                 if i == len(places) - 1:
                     raise
+        else:
+            raise OSError("no address")
         with self._lock:
             self._sockets.append(connection.dup())
         if self._stopped.is_set():

@@ -17,6 +17,7 @@ from geospot.asking.subject import Subject
 from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
 from geospot.earth.gazetteer import Gazetteer
+from geospot.earth.labels import answer_point
 from geospot.earth.place import Place
 from geospot.earth.spot import Spot, name_points
 from geospot.engine.open import open_engine
@@ -110,8 +111,8 @@ def make_guess(
     """
     answers = [parse_answer(text) for text in texts]
     if coarse:
-        candidates, failures = _countries(answers), tuple(a.error for a in answers if not a.ok and not a.country)
-        return Guess(name, candidates, failures=failures, coarse=True, warning=warning)
+        failures = tuple(a.error for a in answers if a.error is not None and not a.country)
+        return Guess(name, _countries(answers), failures=failures, coarse=True, warning=warning)
     draws = gather(answers)
     candidates = tuple(_named(draws.candidates))
     if not candidates:
@@ -139,7 +140,7 @@ def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
     gazetteer = Gazetteer.load()
     votes: dict[tuple[str, str | None], int] = defaultdict(int)
     for answer in answers:
-        at = gazetteer.locate(answer.lat, answer.lon) if answer.ok else None
+        at = gazetteer.locate(*answer_point(answer)) if answer.ok else None
         code = gazetteer.country_code(answer.country) or (at.country[0] if at else None)
         if code is None:
             continue
@@ -201,13 +202,13 @@ class Guesser:
         """
         pixels = self.config.max_pixels
         if isinstance(photo, bytes):
-            photo = clean("photo", photo, pixels)
+            found: Photo | PhotoError = clean("photo", photo, pixels)
         else:
             (name,) = find_photos([str(photo)]) if not Path(photo).is_dir() else (str(photo),)
-            (photo,) = read_photos([name], pixels, allow_private=allow_private)
-        if isinstance(photo, PhotoError):
-            raise photo
-        return next(iter(self.guess([photo], **options)))
+            (found,) = read_photos([name], pixels, allow_private=allow_private)
+        if isinstance(found, PhotoError):
+            raise found
+        return next(iter(self.guess([found], **options)))
 
     def guess(
         self,

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import chz
-
 from geospot.answer import prompt_text
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.cluster import Draws
@@ -35,7 +33,7 @@ def question_of(config: AskConfig, region: bool) -> Question:
 
 def sources_of(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, Source]]:
     zoom_km = config.zoom_km or run_setting(checkpoint, "zoom_km", WorldConfig.width_km)
-    sources = held_out_sets(chz.replace(config, data=config.data or "bluemarble"), zoom_km)
+    sources = held_out_sets(config, zoom_km)
     if unknown := [name for name in config.sets if name not in sources]:
         raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
     return [(name, source) for name, source in sources.items() if not config.sets or name in config.sets]
@@ -101,7 +99,8 @@ def ask(
     ):
         if len(log):
             print(f"{len(log):,} answers are in {out} already; they are not asked for again")
-        total = None if None in counts else sum(counts)
+        known = [n for n in counts if n is not None]
+        total = sum(known) if len(known) == len(counts) else None
         with Progress("evaluating", total=total, initial=0) as bar:
             for name, source in sources:
                 samples = held_out_samples(config, source, skipped)

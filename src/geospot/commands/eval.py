@@ -5,7 +5,7 @@ What asks a model is imported where one is asked: a file of predictions is score
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import chz
 
@@ -56,7 +56,7 @@ def _from_file(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict]:
 
         truths = set_truths(config, config.data)
     evaluation = evaluate_file(
-        config.predictions, truths=truths, truth_file=config.truth, columns=config.prediction_columns,
+        str(config.predictions), truths=truths, truth_file=config.truth, columns=config.prediction_columns,
         scale=config.scale,
     )  # fmt: skip
     galleries = {}
@@ -97,7 +97,7 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
 
     ask(config, subject, out, keep)
     found = {name: _judged(config, *parts) for name, parts in answered.items()}
-    about = {
+    about: dict[str, Any] = {
         "title": subject.title,
         "model": subject.model_name,
         "checkpoint": subject.checkpoint,

@@ -29,8 +29,10 @@ _TRAIN_TRUTH = "table of training places that the baselines are fitted to"
 class GuesserConfig(EngineConfig):
     """Which model guesses, and where it runs."""
 
+    # pyrefly: ignore[bad-override]  (what is None here is filled in before an engine is opened)
     model_name: str | None = _model(None, f"hub name or folder; none: the checkpoint's model, else {TINY}")
     checkpoint: str | None = _model(None, "run folder or checkpoint; none: the model's own weights")
+    # pyrefly: ignore[bad-override]
     region: bool | None = _model(None, "also ask for a Region line; none: as in the checkpoint's run")
 
 

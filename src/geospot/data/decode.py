@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from geospot.data.records import Record
-from geospot.data.samples import BadSample, ReadOptions, Sample, read_sample
+from geospot.data.samples import BadSample, ReadOptions, Sample, read_sample, stored_bytes
 
 T = TypeVar("T")
 PILLOW_BLOCKS = 8  # that each worker keeps (its reference, "Block allocator")
@@ -31,8 +31,8 @@ def _start_worker(read_one: Callable[[Record], Any]) -> None:
     # Pillow gives an image's memory back to the system at once, which costs more than some pictures' decoding.
     Image.core.set_blocks_max(PILLOW_BLOCKS)
     # A worker whose parent was killed would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _read_batch(records: Sequence[Record]) -> list[Sent]:
@@ -142,7 +142,8 @@ def _read_lean(record: Record, options: ReadOptions) -> Sample:
 def _with_pictures(record: Record, sample: Sample) -> Sample:
     if b"" not in sample.pictures:
         return sample
-    return replace(sample, pictures=tuple(a or b for a, b in zip(sample.pictures, record.pictures, strict=True)))
+    kept = zip(sample.pictures, record.pictures, strict=True)
+    return replace(sample, pictures=tuple(a or stored_bytes(b) for a, b in kept))
 
 
 def decode_in_order(

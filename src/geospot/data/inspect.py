@@ -199,7 +199,7 @@ def inspect(
     n_parts = len(source.parts)
     order = np.random.default_rng(seed).permutation(n_parts) if limit else range(n_parts)
     width = min(REMOTE_PARTS if source.remote else 2, max(n_parts, 1))
-    lanes = Lanes(source, order, width, found.skipped, columns=columns)
+    lanes = Lanes(source, [int(i) for i in order], width, found.skipped, columns=columns)
     reader = fact_decoder(columns, decode, workers)
     parts: deque[int] = deque()  # of the records on their way
 

@@ -3,7 +3,7 @@
 import queue
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 
 from geospot.answer.places import as_row, find_exchange, read_cells
@@ -78,26 +78,27 @@ class Watch:
             return
         if self.columns.lat is None and self.columns.lon is None:
             fields = as_row(fields)
-        keys = [self.columns.find(axis, fields) for axis in AXES]
-        if None not in keys:
+        keys = tuple(key for axis in AXES if (key := self.columns.find(axis, fields)) is not None)
+        if len(keys) == len(AXES) and self._places is not None:
             lat, lon = (read_cells(fields, key, axis, bounded=False) for key, axis in zip(keys, AXES, strict=True))
             if isinstance(lat, float) and isinstance(lon, float):
-                self._keys = tuple(keys)
+                self._keys = keys
                 self._places.append((lat, lon, read_label(fields, "country", self.columns)))
 
 
 class ReadAhead:
     """An iterator run by a thread, at most three batches (of 32 records or 4 MB) ahead of who takes from it."""
 
-    def __init__(self, items: Iterator[Record | Skip]):
+    def __init__(self, items: Generator[Record | Skip]):
         self._queue: queue.Queue[tuple[list, BaseException | None, bool]] = queue.Queue(BATCHES_AHEAD)
         self._closed = threading.Event()
         self._batch: Iterator[Record | Skip] = iter(())
-        self._last, self._error = False, None
+        self._last = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(items,), name="geospot-read", daemon=True)
         self._thread.start()
 
-    def _run(self, items: Iterator[Record | Skip]) -> None:
+    def _run(self, items: Generator[Record | Skip]) -> None:
         batch: list[Record | Skip] = []
         size, error = 0, None
         try:

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -158,7 +158,7 @@ class InOrder(Source):
         self.retries = source.retries
         self.parts = [source.identity()]
 
-    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+    def read(self, part: int, start: int = 0) -> Generator[Record | Skip]:
         """All records from a cursor on."""
         first, cursor = divmod(start, PART)
         for i in range(first, len(self.source.parts)):

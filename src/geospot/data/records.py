@@ -7,7 +7,7 @@ a cursor (a byte offset, a row number) says where to go on, so that a stream res
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,8 @@ class Source(ABC):
     spec: what the user wrote. parts: names in a stable order, the same whenever the same data is opened again.
     remote: whether reading waits for a network. revision: of a hub's repository, pinned; a resumed run asks for it.
     retries: what the network made necessary so far, by reason. fetches_singly: whether `fetch` costs no more than its
-    record; else a resume asks by `fetch_many`. mend: what a user can do where no sample of it is usable.
-    exchange_mend: the same where its latitudes and longitudes are exchanged; "": name the columns the other way round.
+    record; else a resume asks by `fetch_many`. exchange_mend: what a user can do where its
+    latitudes and longitudes are exchanged; "": name the columns the other way round.
     """
 
     spec: str
@@ -68,11 +68,15 @@ class Source(ABC):
     revision: str | None = None
     retries: Counter | None = None
     fetches_singly: bool = True
-    mend: str = ""
     exchange_mend: str = ""
 
+    @property
+    def mend(self) -> str:
+        """What a user can do where no sample of it is usable."""
+        return ""
+
     @abstractmethod
-    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+    def read(self, part: int, start: int = 0) -> Generator[Record | Skip]:
         """The records of a part from a cursor on. What cannot be read comes as a Skip; nothing is dropped silently."""
 
     @abstractmethod

@@ -126,5 +126,5 @@ def with_views(record: Record, chosen: tuple[int, ...], views: str) -> Record:
     key = record.key
     if views == EACH:
         key = f"{key}/{record.names[chosen[0]].partition('.')[0]}"
-    pictures, names = (tuple(of[i] for i in chosen) for of in (record.pictures, record.names))
+    pictures, names = tuple(record.pictures[i] for i in chosen), tuple(record.names[i] for i in chosen)
     return replace(record, key=key, pictures=pictures, names=names)

@@ -24,19 +24,34 @@ MAX_WORKERS = 8
 Item = TypeVar("Item")
 
 
-class SetsConfig(Protocol):
+class ReadConfig(Protocol):
+    """What of a configuration decides how a source is read."""
+
+    @property
+    def data(self) -> str | None: ...
+    @property
+    def columns(self) -> str: ...
+    @property
+    def data_workers(self) -> int: ...
+
+
+class SetsConfig(ReadConfig, Protocol):
     """What of a run's configuration decides its sets; `geospot.config.LoopConfig` says what each key means."""
 
-    data: str
-    eval_data: str
-    columns: str
-    data_workers: int
-    max_pixels: int | None
-    holdout_km: float
-    cell_km: float
-    eval_fraction: float
-    train_places: int
-    zoom_km: float
+    @property
+    def eval_data(self) -> str: ...
+    @property
+    def max_pixels(self) -> int | None: ...
+    @property
+    def holdout_km(self) -> float: ...
+    @property
+    def cell_km(self) -> float: ...
+    @property
+    def eval_fraction(self) -> float: ...
+    @property
+    def train_places(self) -> int: ...
+    @property
+    def zoom_km(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ def open_sets(config: SetsConfig, revisions: Mapping[str, str | None] | None = N
     """The sets of a `LoopConfig`; makes the Blue Marble's shards if need be. DataError with the remedy."""
     pinned, columns = dict(revisions or {}), Columns.parse(config.columns)
     folders: dict[str, str] = {}
-    spec = config.data
+    spec = config.data or "bluemarble"
     if spec == "bluemarble":
         world = WorldConfig(width_km=config.zoom_km)
         folders = {name: str(path) for name, path in ensure_shards(world, n_train=config.train_places).items()}
@@ -116,17 +131,17 @@ def _options(config: SetsConfig, refuse: Callable[[Place], str | None] | None) -
     return ReadOptions(max_pixels=config.max_pixels, columns=Columns.parse(config.columns), refuse=refuse)
 
 
-def worker_count(config: SetsConfig) -> int:
+def worker_count(config: ReadConfig) -> int:
     """Processes that decode: as asked, or all cores but one; none for the Blue Marble's small pictures."""
     if config.data_workers >= 0:
         return config.data_workers
     return 0 if config.data == "bluemarble" else min(MAX_WORKERS, max(1, (os.cpu_count() or 1) - 1))
 
 
-def held_out_sets(config: SetsConfig, zoom_km: float) -> dict[str, Source]:
+def held_out_sets(config: ReadConfig, zoom_km: float) -> dict[str, Source]:
     """Name -> source of what `geospot eval data=...` evaluates on; `zoom_km` is of the Blue Marble's pictures."""
     columns = Columns.parse(config.columns)
-    if config.data == "bluemarble":
+    if config.data in (None, "bluemarble"):
         folders = ensure_shards(WorldConfig(width_km=zoom_km), n_train=0)
         return {name: open_source(str(path), columns) for name, path in folders.items()}
     return {"eval": open_source(config.data, columns)}

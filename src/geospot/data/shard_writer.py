@@ -32,7 +32,7 @@ class ShardWriter:
         self.folder, self.name, self.shard_samples = folder, name, shard_samples
         self._shard, self._samples, self._bytes = start["shard"], start["samples"], start["bytes"]
         self.total, self.pictures = start["total"], start["pictures"]
-        self._file = None
+        self._file: Any = None
         if self._bytes:
             self._open(self._bytes)
 
@@ -46,7 +46,7 @@ class ShardWriter:
         finished = False
         while samples:
             now, samples = samples[: self.shard_samples - self._samples], samples[self.shard_samples - self._samples :]
-            if self._file is None:
+            if not self._file:
                 self._open(0)
             data = _members(now)
             self._guard(self._file.write, data)

@@ -7,11 +7,12 @@ stream fetches what was in the buffer and nothing else. docs/data.md says what b
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class _Held:
     start: int
     end: int
     views: tuple[int, ...] | None
-    record: Record | Future | object | None = None
+    record: Any = None  # a Record, the Future of one, _GONE, or None
 
     def ref(self) -> list:
         return [self.part, self.start, self.end, self.views and list(self.views)]
@@ -192,7 +193,7 @@ class SampleStream:
         self._deals = len(order) < self.world
         if not self._deals:
             order = order[self.rank :: self.world]
-        self._lanes = Lanes(self.source, order, self.open_parts, self.skipped, lanes, self._columns)
+        self._lanes = Lanes(self.source, order.tolist(), self.open_parts, self.skipped, lanes, self._columns)
         self._rng = np.random.Generator(np.random.PCG64([self.seed, self._epoch, self.rank, 1]).advance(self._draws))
 
     def _fill(self) -> None:
@@ -236,7 +237,7 @@ class SampleStream:
         return batch
 
     def _shown(self, held: _Held) -> Record:
-        return with_views(held.record, held.views, self.views)
+        return with_views(held.record, held.views or (), self.views)
 
     # -- resuming
 
@@ -291,10 +292,8 @@ class SampleStream:
             self.skipped.count(LOST, self.source.parts[held.part])
             return False
         try:
-            if record is None or record.cancel():  # not fetched yet: at once, not behind the others
-                held.record = self.source.fetch(held.part, held.start, held.end)
-            else:
-                held.record = record.result()
+            waits = record is None or record.cancel()  # not fetched yet: at once, not behind the others
+            held.record = self.source.fetch(held.part, held.start, held.end) if waits else record.result()
         except (OSError, DataError) as error:
             self.skipped.count(LOST, f"{self.source.parts[held.part]}: {error}")
             return False
@@ -303,7 +302,7 @@ class SampleStream:
 
 def read_records(
     source: Source, skipped: SkipCounter, columns: Columns, views: str = "4", seed: int = 0
-) -> Iterator[Record]:
+) -> Generator[Record]:
     """Every record of a source once, in its own order, with the pictures that `views` shows; nothing is decoded."""
     watch = Watch(source, skipped, columns)
     for part in range(len(source.parts)):
@@ -320,7 +319,7 @@ def read_records(
 
 def read_places(
     source: Source, columns: Columns, skipped: SkipCounter, views: str = "4"
-) -> Iterator[tuple[str, Place]]:
+) -> Generator[tuple[str, Place]]:
     """(key, place) of every record that has one, in the source's own order; no picture is decoded."""
     decoder = Decoder(lambda record: read_place(read_fields(record.fields), columns))
     with closing(read_records(source, skipped, columns, views)) as records:
@@ -339,7 +338,7 @@ def read_all(
     views: str = "4",
     workers: int = 0,
     seed: int = 0,
-) -> Iterator[Sample]:
+) -> Generator[Sample]:
     """Every good sample of a source once, in its own order; the others are counted."""
     decoder = sample_decoder(options, workers)
     with closing(decoder), closing(read_records(source, skipped, options.columns, views, seed)) as records:

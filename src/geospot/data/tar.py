@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from geospot.data.records import Record, Skip
 from geospot.data.samples import Sample
@@ -32,6 +32,7 @@ NO_PHOTOS = frozenset(
     ("depth", "seg", "segmentation", "mask", "label", "labels", "normal", "normals", "thumb", "thumbnail")
 )
 _MAX_OFFSET = 1 << 42  # bytes; file systems refuse to seek much further
+_TARFILE: Any = tarfile  # no stub has its header errors
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _EXTENSIONS = (*_PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _DIGITS = re.compile(rb"[0-9]{101}")
@@ -145,9 +146,10 @@ class _Group:
                 yield Skip("picture beside the sample's own", f"{self.key}.{member.suffix}", member.end)
         texts = [m for m in members if _is_json(m.suffix)]
         told = next((m for m in texts if m.suffix == "json"), texts[0] if len(texts) == 1 else None)
+        data: Any = told.data if told else None  # of JSON always bytes
         yield Record(
             key,
-            told.data if told else None,
+            data,
             tuple(m.data for m in chosen),
             tuple(m.suffix for m in chosen),
             members[0].start,
@@ -171,13 +173,13 @@ class _Header(tarfile.TarInfo):
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         extends = self.type in _EXTENSIONS
         if self.size < 0 or self.size > (MAX_HEADER_BYTES if extends else _MAX_OFFSET):
-            raise tarfile.InvalidHeaderError(f"a size of {self.size:,} bytes")
+            raise _TARFILE.InvalidHeaderError(f"a size of {self.size:,} bytes")
         if self.type in _PAX:
             begin = tar.fileobj.tell()
             if _DIGITS.search(tar.fileobj.read(self.size)):  # through which older versions of tarfile go in n^2 steps
-                raise tarfile.InvalidHeaderError("a number of over 100 digits")
+                raise _TARFILE.InvalidHeaderError("a number of over 100 digits")
             tar.fileobj.seek(begin)
-        return super()._proc_member(tar)
+        return super()._proc_member(tar)  # pyrefly: ignore[missing-attribute]
 
 
 def read_members(
@@ -208,11 +210,11 @@ def read_members(
         try:
             info = _Header.fromtarfile(tar)
             if not 0 <= info.size <= _MAX_OFFSET:  # a pax header may say so
-                raise tarfile.InvalidHeaderError(f"a size of {info.size:,} bytes")
-        except tarfile.EOFHeaderError:  # a block of zeros; another tar may follow, as GNU tar's --ignore-zeros
+                raise _TARFILE.InvalidHeaderError(f"a size of {info.size:,} bytes")
+        except _TARFILE.EOFHeaderError:  # a block of zeros; another tar may follow, as GNU tar's --ignore-zeros
             ended = True
             continue
-        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError):
+        except (_TARFILE.EmptyHeaderError, _TARFILE.TruncatedHeaderError):
             if not ended:
                 yield Skip("truncated shard", f"{name}: ends at byte {file.tell()} without an end mark", file.tell())
             return

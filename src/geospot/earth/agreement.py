@@ -42,11 +42,16 @@ _CITY_OF = re.compile(r"^(?:the )?(?:city|town|village|municipality|ciudad|ville
 class Said(Protocol):
     """What an answer says; any of it may be None. `geospot.answer.parse.Answer` is one."""
 
-    lat: float | None
-    lon: float | None
-    city: str | None
-    region: str | None
-    country: str | None
+    @property
+    def lat(self) -> float | None: ...
+    @property
+    def lon(self) -> float | None: ...
+    @property
+    def city(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def country(self) -> str | None: ...
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[st
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
         return dict(kept)
     arrays, out = make(), io.BytesIO()
-    np.savez(out, **arrays)
+    np.savez(out, **cast(Any, arrays))
     with suppress(OSError):  # a read-only or full disk costs a second next time, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(path, out.getvalue())
@@ -120,7 +120,7 @@ class Cities:
         table = json.loads(lzma.decompress((files("geospot.earth") / "data" / "areas.xz").read_bytes()))
         names, ids = np.array([*table["names"], None], dtype=object), np.cumsum(np.array(table["city"]))
         at = np.minimum(np.searchsorted(ids, self.geoname_id), len(ids) - 1)
-        return np.append(names[np.where(ids[at] == self.geoname_id, np.array(table["area"])[at], -1)], None)
+        return np.append(names[np.where(ids[at] == self.geoname_id, np.array(table["area"])[at], -1)], np.array([None]))
 
     @cached_property
     def tree(self) -> "cKDTree":

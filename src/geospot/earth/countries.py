@@ -5,6 +5,7 @@ import json
 import re
 from functools import cached_property, lru_cache
 from importlib.resources import files
+from typing import overload
 
 from geospot.earth.aliases import COUNTRY_ALIASES, NOT_COUNTRIES, SHARED_NAMES, TERRITORY_OF
 from geospot.earth.folding import MAX_NAME_CHARS, fold
@@ -63,7 +64,7 @@ class Countries:
     @cached_property
     def _names(self) -> dict[str, tuple[str, ...]]:
         """Folded name -> codes. Hand-made aliases win over GeoNames, GeoNames over CLDR."""
-        names = {fold(name): codes for name, codes in SHARED_NAMES.items()}
+        names: dict[str, tuple[str, ...]] = {fold(name): codes for name, codes in SHARED_NAMES.items()}
         for code, aliases in COUNTRY_ALIASES.items():
             for alias in aliases:
                 names.setdefault(fold(alias), (code,))
@@ -154,9 +155,13 @@ class Countries:
         """The English name of an alpha-2 code; KeyError for an unknown one."""
         return self.table[code]["name"]
 
+    @overload
+    def sovereign(self, code: str) -> str: ...
+    @overload
+    def sovereign(self, code: None) -> None: ...
     def sovereign(self, code: str | None) -> str | None:
         """The state that a dependent territory belongs to; a state is its own."""
-        return TERRITORY_OF.get(code, code)
+        return TERRITORY_OF.get(code, code) if code else code
 
 
 def _take_flags(name: str) -> tuple[str, set[str]]:

@@ -9,7 +9,7 @@ agreeing with coordinates there.
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,7 +149,7 @@ class Gazetteer:
         cities.country[rows] = self.polygon_country[city_polygon[rows]]
         accepted = ({c, self.countries.sovereign(c)} | set(CLAIMS[p["claim"]].accepted if p["claim"] else ())
                     for c, p in zip(codes, self.borders.polygons, strict=True))  # fmt: skip
-        self._accepted = [frozenset(a - {None}) for a in accepted]
+        self._accepted = [frozenset(code for code in some if code is not None) for some in accepted]
 
     def _assign_regions(self, city_polygon: np.ndarray) -> None:
         """The region of each polygon, as an index into `region_codes`: -1 for none, -2 where cities decide."""
@@ -169,7 +169,7 @@ class Gazetteer:
             if len(named) == 1 and (code := named.pop()) in index:
                 self.polygon_region[i] = index[code]
         known = [code.partition(".")[2] not in ("", "00") for code in cities.admin1_codes]  # "00": not known
-        self.region_codes = _with_none(np.where(known, cities.admin1_codes, None))
+        self.region_codes = _with_none(np.where(known, cities.admin1_codes, np.array(None)))
         self.region_names = np.array([self.regions.title.get(c) for c in self.region_codes], dtype=object)
 
     def accepted(self, polygon: int) -> frozenset[str]:
@@ -221,7 +221,7 @@ class Gazetteer:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def _collector_paused() -> Generator[None]:
     """Without the garbage collector, which would walk the millions of objects of the city file over and over."""
     enabled = gc.isenabled()
     gc.disable()
@@ -234,7 +234,7 @@ def _collector_paused() -> Iterator[None]:
 
 def _with_none(values: np.ndarray) -> np.ndarray:
     """The values with None behind the last, for index -1."""
-    return np.append(values, None)
+    return np.append(values, np.array([None]))
 
 
 def _nearby_order(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:

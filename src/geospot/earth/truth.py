@@ -135,7 +135,7 @@ def normalise_truths(
 def _normalise(truth: TruthLabels, at: Located, i: int, gazetteer: Gazetteer, fill: bool, report: LabelReport) -> Place:
     place = truth.place
     country = _pick(truth.countries, at.country[i]) or place.country
-    region = gazetteer.regions.title.get(_pick(truth.regions, at.region_code[i])) or place.region
+    region = gazetteer.regions.title.get(_pick(truth.regions, at.region_code[i]) or "") or place.region
     located = {"country": at.country[i], "region": at.region[i], "city": _city_at(truth, at, i, gazetteer)}
     known = {
         "country": bool(truth.countries),

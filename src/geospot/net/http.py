@@ -3,7 +3,7 @@
 import io
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 from geospot.net.ranges import ORPHANS, Ranges
 from geospot.net.retry import PATIENT, FileChanged, RemoteError, RetryPolicy
@@ -42,7 +42,7 @@ class RemoteFile(io.BufferedIOBase):
         self._ranges = ranges
         self._pos = self._start = 0
         self._buffer = b""  # the bytes from _start on
-        self._stream: Iterator[bytes] | None = None  # an open response, and where it stands
+        self._stream: Generator[bytes] | None = None  # an open response, and where it stands
         self._stream_pos = 0
         self._reading = threading.Lock()
 
@@ -154,7 +154,7 @@ class RemoteFile(io.BufferedIOBase):
     def _advance(self, pos: int) -> None:
         """Take from the open response until the buffer holds `pos` or the file ends."""
         stream, self._stream = self._stream, None  # a generator that raised is over
-        for chunk in stream:
+        for chunk in stream or ():
             self._start, self._buffer = self._stream_pos, chunk
             self._stream_pos += len(chunk)
             if self._stream_pos > pos:

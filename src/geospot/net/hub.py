@@ -95,7 +95,7 @@ class _Repo:
                 repo, revision=revision, expand=["sha", "gated", "private"], timeout=policy.stall_s
             )
         )
-        self.commit = info.sha
+        self.commit = str(info.sha)
         if info.gated or info.private:  # the listing is open, the files may not be: refused now rather than in an hour
             self._ask(lambda: self._api.auth_check(repo, repo_type="dataset"))
 

@@ -1,7 +1,7 @@
 """Calls of the Hugging Face hub's client, with what it lacks: a limit on waiting, patience with an outage, remedies."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -101,7 +101,7 @@ class Asker:
 
 
 @contextmanager
-def _limit_on_waiting(policy: RetryPolicy) -> Iterator[None]:
+def _limit_on_waiting(policy: RetryPolicy) -> Generator[None]:
     """Within: the hub client's requests end after `stall_s` without a byte. It lists with timeout=None, for ever."""
     limits = httpx2.Timeout(policy.stall_s, connect=policy.connect_s, pool=None).as_dict()
 

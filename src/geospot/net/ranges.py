@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 
 import httpx2
@@ -76,7 +76,7 @@ class Ranges:
         self._live: set[httpx2.Response] = set()
         self._stop, self._pid = threading.Event(), os.getpid()
 
-    def stream(self, start: int, end: int | None = None) -> Iterator[bytes]:
+    def stream(self, start: int, end: int | None = None) -> Generator[bytes]:
         """The bytes [start, end) in pieces, however often the connection breaks; `end` None: to the end of the file.
 
         RemoteError where the server refuses or the retries are used up, FileChanged where the file is another one
@@ -153,7 +153,7 @@ class Ranges:
         return (end is not None and pos >= end) or (self.size is not None and pos >= self.size)
 
     @contextmanager
-    def _request(self, pos: int, end: int | None) -> Iterator[httpx2.Response]:
+    def _request(self, pos: int, end: int | None) -> Generator[httpx2.Response]:
         """A GET of the first URL, never of a remembered redirect: a signed one expires."""
         # A range even from 0: its answer tells the size twice, so that a wrong Content-Length is seen.
         headers = {**self._headers, "Range": f"bytes={pos}-{'' if end is None else end - 1}"}

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geospot.errors import BadSample
 from geospot.pictures.reading import open_file, open_image, read_exif
@@ -163,7 +163,7 @@ def _degrees(axis: str, parts: Sequence[float], word: str) -> float:
     return -degrees if south_or_west else degrees
 
 
-def _number(part: object) -> float:
+def _number(part: Any) -> float:
     try:
         return float(part[0]) / float(part[1]) if isinstance(part, tuple) else float(part)
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):

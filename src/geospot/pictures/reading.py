@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -55,7 +55,7 @@ def is_picture(name: str) -> bool:
 
 
 @contextmanager
-def open_file(path: str | Path, most: int | None = MAX_FILE_BYTES) -> Iterator[BinaryIO]:
+def open_file(path: str | Path, most: int | None = MAX_FILE_BYTES) -> Generator[BinaryIO]:
     """A regular file, for reading. BadSample for a FIFO, a socket, a device, a folder or a loop of links, at once.
 
     most: bytes; a larger file is refused.
@@ -108,7 +108,7 @@ def register_heif() -> bool:
 
 
 @contextmanager
-def open_image(source: bytes | BinaryIO) -> Iterator["PillowImage"]:
+def open_image(source: bytes | BinaryIO) -> Generator["PillowImage"]:
     """A picture of one of the raster formats wanted here, not yet decoded; of an animation the first frame.
 
     BadSample where it is none, is too narrow or far too large, and in place of whatever Pillow raises inside the block.
@@ -187,8 +187,8 @@ def _check_shape(image: "PillowImage") -> None:
 
 def draft(image: "PillowImage", mode: str, size: tuple[int, int]) -> None:
     """Have a JPEG decoded at 1/2, 1/4 or 1/8, where that is still at least `size`."""
-    stored = image.width * image.height
-    if stored <= MAX_DECODED_PIXELS or decodes_in_place(image.fp):
+    stored, file = image.width * image.height, getattr(image, "fp", None)
+    if stored <= MAX_DECODED_PIXELS or (file is not None and decodes_in_place(file)):
         image.draft(mode, size)
 
 
@@ -205,8 +205,9 @@ def read_exif(image: "PillowImage") -> "Exif":
     """The EXIF of a picture, empty where it has none; Pillow raises whatever it runs into where it is damaged."""
     from PIL.Image import Exif
 
-    if image.format == "PNG" and image.fp is not None:  # not decoded yet; its EXIF may stand behind the pixels
-        if not png_describes_itself(image.fp):
+    file = getattr(image, "fp", None)
+    if image.format == "PNG" and file is not None:  # not decoded yet; its EXIF may stand behind the pixels
+        if not png_describes_itself(file):
             return Exif()
         load(image)
     with warnings.catch_warnings():

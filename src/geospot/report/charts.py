@@ -89,7 +89,7 @@ def chart_html(chart: Chart) -> str:
     plot = _Plot(_span(x_all.min(), x_all.max()), _value_range(y_all, chart.log), log_y=chart.log)
     y_ticks = log_ticks(*plot.y_range) if chart.log else linear_ticks(*plot.y_range, 5)
     axes = plot.axes(_labelled(linear_ticks(*plot.x_range, 6)), _labelled(y_ticks), chart.x_label)
-    lines = "".join(_curve(i, *curve, plot) for i, curve in enumerate(curves))
+    lines = "".join(_curve(i, *curve, plot=plot) for i, curve in enumerate(curves))
     last = ""
     if len(curves) == 1:  # the newest value, which one looks for first
         values = curves[0][1]

@@ -68,7 +68,7 @@ def report_evaluations(
             out / "report.html",
             title=f"geospot eval: {about.get('title') or Path(str(about['predictions'])).name}",
             tables=tables,
-            maps={name: e.predictions for name, e in reversed(found.items())},
+            maps={name: e.predictions for name, e in reversed(list(found.items()))},
             sections=[*sections, *published_section(notes)],
             examples=[card for name, g in gallery.items() for card in g.examples(found[name])],
             configuration=configuration,

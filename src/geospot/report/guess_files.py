@@ -92,6 +92,12 @@ def no_radius(guess: Guess) -> str | None:
     return f"the radius is calibrated on pictures of {guess.calibrated_on}, and {guess.unlike}"
 
 
+def _circle(guess: Guess) -> tuple[float, float, float] | None:
+    """lat, lon and radius in km of what a calibrated guess covers."""
+    lat, lon, radius_km = guess.lat, guess.lon, guess.radius_km
+    return None if lat is None or lon is None or radius_km is None else (lat, lon, radius_km)
+
+
 def _radius(guess: Guess) -> str:
     if guess.radius_km is not None:
         return (
@@ -160,8 +166,8 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["lat"] is not None:
             point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
         features.append({"type": "Feature", "geometry": point, "properties": _filled(row)})
-        if row["radius_km"] is not None:
-            rings = circle_rings(guess.lat, guess.lon, guess.radius_km)
+        if (around := _circle(guess)) is not None:
+            rings = circle_rings(*around)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
             about = {key: row[key] for key in ("photo", "radius_km", "probability", "radius_holds_for")}
             features.append({"type": "Feature", "geometry": circle, "properties": about})

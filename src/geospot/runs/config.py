@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 # What may change when a run is resumed: how often things are kept and shown, where and how fast, not what a step
 # learns. `shuffle_buffer` and `open_shards` change which sample comes next, but none is lost or seen twice for it. Not
@@ -66,7 +67,7 @@ _HIDDEN = "<hidden>"
 _PACKAGES = ("torch", "transformers", "peft", "tinker", "numpy")
 
 
-def plain_config(value: object, key: str = "config") -> object:
+def plain_config(value: Any, key: str = "config") -> Any:
     """The value as plain JSON: paths as strings, tuples as lists, inf and nan as words, secrets hidden.
 
     Raises TypeError naming the key of anything that JSON cannot hold.

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,7 +27,7 @@ class StopRequest:
         """`line` is what the person reads on standard error."""
         self.number: int | None = None  # of the signal
         self._line = line
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:

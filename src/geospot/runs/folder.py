@@ -273,7 +273,7 @@ def _write_config(path: Path, config: dict, may_differ: Collection[str], command
     else:
         document = {"run_id": uuid.uuid4().hex[:8], "seed": config.get("seed"), "config": config, "sessions": [session]}
     write_json_atomic(path / "config.json", document)
-    return document["run_id"], config
+    return str(document["run_id"]), config
 
 
 def _read_config_file(path: Path) -> dict:

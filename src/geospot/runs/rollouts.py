@@ -4,7 +4,7 @@ import json
 import math
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -84,7 +84,7 @@ class RolloutStore:
         with self._mutex:
             self._base.close()
 
-    def _transact(self, work) -> None:
+    def _transact(self, work: Callable[[], object]) -> None:
         with self._mutex:
             try:
                 self._base.execute("BEGIN IMMEDIATE")
@@ -118,7 +118,7 @@ def query_rollouts(path: str | Path, sql: str, params: Iterable[object] | Mappin
         return _select(f"{address}&immutable=1", sql, params)
 
 
-def _select(address: str, sql: str, params) -> list[dict]:
+def _select(address: str, sql: str, params: Iterable[object] | Mapping[str, object]) -> list[dict]:
     base = sqlite3.connect(address, uri=True, timeout=30)
     try:
         base.row_factory = sqlite3.Row

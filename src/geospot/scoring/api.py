@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -17,11 +17,16 @@ from geospot.scoring.truths import Truths
 class Located(Protocol):
     """Anything with coordinates and names, such as a `Guess`."""
 
-    lat: float | None
-    lon: float | None
-    city: str | None
-    region: str | None
-    country: str | None
+    @property
+    def lat(self) -> float | None: ...
+    @property
+    def lon(self) -> float | None: ...
+    @property
+    def city(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def country(self) -> str | None: ...
 
 
 Point = Sequence[float]  # (lat, lon) in degrees
@@ -47,7 +52,7 @@ def score(
     if isinstance(guesses, str | Path) and Path(guesses).suffix and Path(guesses).exists():
         from geospot.scoring.tables.evaluations import read_pair
 
-        known, found = read_pair(guesses, truth_file=truths, name=name)
+        known, found = read_pair(guesses, truth_file=cast(Any, truths), name=name)
         return judge(known, found, scale=scale, labels=labels)
     if truths is None:
         raise ValueError("truths are needed: (lat, lon) of each picture, or a predictions file that holds them")
@@ -87,6 +92,7 @@ def _answer(value: GuessLike) -> Answer:
     if value is None or getattr(value, "ok", True) is False:
         return Answer(None, None, error="no answer")
     if hasattr(value, "lat"):
-        return Answer(value.lat, value.lon, value.city, value.region, value.country)
-    lat, lon = (float(part) for part in value)
+        said = cast(Located, value)
+        return Answer(said.lat, said.lon, said.city, said.region, said.country)
+    lat, lon = (float(part) for part in cast(Any, value))
     return Answer(None, None, error="no coordinates") if lat != lat or lon != lon else Answer(*_coordinates((lat, lon)))

@@ -61,13 +61,13 @@ class Guesses:
     @classmethod
     def joined(cls, parts: Sequence["Guesses"]) -> "Guesses":
         """One after the other those that `of_answers` made of parts of a set, by the same model."""
-        first = parts[0]
+        first, radii = parts[0], [part.radius_km for part in parts if part.radius_km is not None]
         return cls.of_answers(
             first.name,
             [key for part in parts for key in part.keys],
             [answer for part in parts for answer in part.answers],
             None if first.texts is None else [text for part in parts for text in part.texts or ()],
-            None if first.radius_km is None else np.concatenate([part.radius_km for part in parts]),
+            np.concatenate(radii) if radii else None,
             first.probability,
             first.calibrated_on,
         )

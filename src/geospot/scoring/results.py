@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from geospot._version import __version__
 from geospot.files import write_bytes_atomic, write_json_atomic
@@ -12,7 +13,7 @@ from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import Group
 
 
-def finite(value: object) -> object:
+def finite(value: Any) -> Any:
     """The value with None for each NaN or infinity in it, however deep: JSON knows neither."""
     if isinstance(value, Mapping):
         return {key: finite(part) for key, part in value.items()}
@@ -25,7 +26,7 @@ def evaluation_json(
     evaluation: Evaluation, groups: Mapping[str, list[Group]] | None = None, confused: Iterable[Confusion] = ()
 ) -> dict:
     """Everything that was found about one model on one set, as plain JSON."""
-    found = {
+    found: dict[str, Any] = {
         "n": len(evaluation.predictions),
         "n_places": evaluation.predictions.n_places,
         "score_decay_km": evaluation.predictions.score_decay_km,

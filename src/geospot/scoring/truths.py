@@ -42,10 +42,10 @@ class Truths:
 
     def take(self, rows: Sequence[int]) -> "Truths":
         """Those of some pictures, by index."""
-        rows = np.asarray(rows, dtype=np.int64)
-        labels = {name: [values[i] for i in rows.tolist()] for name, values in self.labels.items()}
-        ids = None if self.place_ids is None else self.place_ids[rows]
-        return Truths([self.keys[i] for i in rows.tolist()], self.lat[rows], self.lon[rows], labels, ids)
+        index = np.asarray(rows, dtype=np.int64)
+        labels = {name: [values[i] for i in index.tolist()] for name, values in self.labels.items()}
+        ids = None if self.place_ids is None else self.place_ids[index]
+        return Truths([self.keys[i] for i in index.tolist()], self.lat[index], self.lon[index], labels, ids)
 
     @cached_property
     def place(self) -> np.ndarray:
@@ -113,11 +113,9 @@ class Truths:
     def places(self) -> list[Place]:
         """Places for scoring what answers say; a level that the set lacks is filled from the coordinates."""
         at = self.located
-        columns = {"country": at.country, "region": at.region, "city": at.city}
-        columns = {name: self.labels.get(name, column.tolist() if name not in self.labels else None)
-                   for name, column in columns.items()}  # fmt: skip
-        rows = zip(self.lat.tolist(), self.lon.tolist(), columns["city"], columns["region"], columns["country"],
-                   strict=True)  # fmt: skip
+        found = {"city": at.city, "region": at.region, "country": at.country}
+        columns = (self.labels[name] if name in self.labels else column.tolist() for name, column in found.items())
+        rows = zip(self.lat.tolist(), self.lon.tolist(), *columns, strict=True)
         return [Place(*row) for row in rows]
 
 
@@ -127,7 +125,7 @@ def _country_codes(label: str | None, here: str | None) -> frozenset[str]:
         return frozenset()
     countries = Gazetteer.load().countries
     codes = countries.candidates(label)
-    if here in codes:
+    if here and here in codes:
         return frozenset((here,))
     if here and countries.sovereign(here) in codes:
         return frozenset((here, countries.sovereign(here)))
@@ -138,7 +136,8 @@ def _region_codes(label: str | None, country: str | None, here: str | None) -> f
     if label is None:
         return frozenset()
     named = frozenset(Gazetteer.load().regions.candidates(label, country)) if country else frozenset()
-    return named & {here} or named or frozenset({here} - {None})
+    own = frozenset({here} if here else ())
+    return named & own or named or own
 
 
 def _folded(names: Sequence[str | None]) -> list[str]:

@@ -98,9 +98,9 @@ def _predictions(run: Path, name: str, step: int) -> tuple[list[str], Prediction
         "ORDER BY group_index", [name, step],
     )  # fmt: skip
     keys = [row["sample_key"] for row in rows]
-    truths = Truths(keys, *(_column(rows, key) for key in ("true_lat", "true_lon")))
+    truths = Truths(keys, _column(rows, "true_lat"), _column(rows, "true_lon"))
     failures = tuple(row["error"] for row in rows)
-    guesses = Guesses(name, keys, *(_column(rows, key) for key in ("lat", "lon")), failures)
+    guesses = Guesses(name, keys, _column(rows, "lat"), _column(rows, "lon"), failures)
     return keys, judge(truths, guesses, labels=False).predictions
 
 

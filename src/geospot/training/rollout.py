@@ -1,6 +1,7 @@
 """What the answers of a step are worth: their rewards, their rows in the run folder, and what is logged of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def log_rows(
         zip(rollouts.texts, rollouts.answers, rollouts.sequences, strict=True)
     ):
         sample, place = rollouts.samples[i // rollouts.group_size], rollouts.truth(i)
-        row = {
+        row: dict[str, Any] = {
             "split": split,
             "sample_key": sample.key,
             "group_index": first_group + i // rollouts.group_size,

@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from geospot.data.fields import Columns
-from geospot.data.records import Skip
+from geospot.data.records import Skip, StoredPicture
 from geospot.data.stored import StoredFile
 from geospot.errors import DataError
 from geospot.pictures import PICTURE_SUFFIXES, is_picture
 
-Located = tuple[tuple[StoredFile, ...], tuple[str, ...]]
+Located = tuple[tuple[StoredPicture, ...], tuple[str, ...]]  # pictures and their names
 
 _SUFFIXES = (*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
 _MAX_FOLDERS = 100
@@ -35,8 +35,8 @@ class _Rule:
     suffix: str
 
     def path(self, fields: Mapping) -> str | None:
-        value = fields.get(self.column)
-        if not isinstance(value, str | int) or not (value := str(value).strip()):
+        cell = fields.get(self.column)
+        if not isinstance(cell, str | int) or not (value := str(cell).strip()):
             return None
         value = value.replace("\\", "/")
         if is_picture(PurePosixPath(value).name) == bool(self.suffix):  # "./0.jpg" is one

@@ -1,7 +1,7 @@
 """A source whose records are numbered from 0: rows of a table, files of a folder. Its parts are blocks of rows."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class BlockSource(Source):
     def load(self, first: int, stop: int) -> Iterator[Record | Skip | None]:
         """One thing for each of these rows, which lie in one part; None for a row that is empty. Thread-safe."""
 
-    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+    def read(self, part: int, start: int = 0) -> Generator[Record | Skip]:
         """The records of a block from a row on."""
         begin = part * BLOCK_ROWS
         stop = min(begin + BLOCK_ROWS, self.rows)

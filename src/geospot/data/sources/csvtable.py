@@ -9,12 +9,12 @@ import json
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip
@@ -83,7 +83,7 @@ class _Tap(io.RawIOBase):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Generator[BinaryIO]:
     """The file, unpacked if it is a gzip; DataError where that cannot be done."""
     try:
         with open_file(path, most=None) as file:
@@ -109,7 +109,7 @@ def _read_header(path: Path, columns: Columns) -> _Header:
         raise DataError(f"{path} is {foreign[0]}: {foreign[1]}")
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     text = head.decode(encoding, "replace").removeprefix("\ufeff")
-    best: tuple[tuple[int, int], _Header] | None = None
+    best: Any = None  # (columns found, columns in all) and the header
     for delimiter in DELIMITERS:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         number = names = None

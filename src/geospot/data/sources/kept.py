@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,7 @@ def kept_folder(made_from: Sequence[object], fill: Callable[[Path], None], load:
 
 
 @contextmanager
-def _locked(made_from: Sequence[object]) -> Iterator[Path]:
+def _locked(made_from: Sequence[object]) -> Generator[Path]:
     """A folder of the cache; of several processes one at a time makes it, the others wait for it."""
     name = hashlib.sha256(json.dumps(list(made_from)).encode()).hexdigest()[:24]
     folder = cache_folder() / "index" / name

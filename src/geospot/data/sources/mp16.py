@@ -5,10 +5,11 @@ that is found by the header's checksum, so that no pass over the 4.7 million pic
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class TableKeys:
             if (at := find_sorted(self._hashes, key)) is not None:
                 row = int(self._rows[at])
                 [fields] = self._table.read(row, row + 1)
-                if isinstance(fields, Mapping) and fold_key(fields.get(self._column, "")) == key:
+                if isinstance(fields, Mapping) and fold_key(str(fields.get(self._column, ""))) == key:
                     return fields
         return None
 
@@ -92,7 +93,7 @@ class TarWithTable(Source):
         """By the table's content and the tar's size."""
         return blake2b(f"{self._table.digest} {self.size} {PART_BYTES}".encode(), digest_size=12).hexdigest()
 
-    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+    def read(self, part: int, start: int = 0) -> Generator[Record | Skip]:
         """The pictures whose headers begin in the part, from a cursor on."""
         begin, end = part * PART_BYTES, min((part + 1) * PART_BYTES, self.size)
         exact = start > begin or begin == 0
@@ -120,7 +121,7 @@ class TarWithTable(Source):
             raise DataError(f"{self.parts[part]}: no picture at byte {start}: {record.detail}")
         return record
 
-    def _record(self, member: tuple[str, int, bytes], end: int) -> Record | Skip:
+    def _record(self, member: tuple[str, int, Any], end: int) -> Record | Skip:
         path, at, data = member
         if not is_picture(PurePosixPath(path).name):
             return Skip("not a picture", path, end)
@@ -139,7 +140,7 @@ class TarWithTable(Source):
         return coordinates_mend(first, self._columns, f"The first row of {self._table.name}") if first else ""
 
     @contextmanager
-    def _open(self) -> Iterator[io.BufferedReader]:
+    def _open(self) -> "Generator[io.BufferedReader[Pieces]]":
         with io.BufferedReader(Pieces(self._paths), _READ_BYTES) as file:
             yield file
 

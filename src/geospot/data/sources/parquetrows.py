@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ class RowGroup:
 
 
 @contextmanager
-def _opened(stored: HubFile, remote: RemoteFiles) -> "Iterator[pyarrow.parquet.ParquetFile]":
+def _opened(stored: HubFile, remote: RemoteFiles) -> "Generator[pyarrow.parquet.ParquetFile]":
     """A Parquet file that is read column by column with small buffers, so that no row group is ever held whole."""
     pyarrow = load_pyarrow()
     with ExitStack() as held:
@@ -79,7 +79,7 @@ class ParquetPictures(Source):
         self.parts = [group.name for group in groups]
         self.remote = any(group.file.url.startswith(WEB) for group in groups)
         self._image, self._key, self._columns = image, columns.find("key", schema.names), columns
-        self._first: tuple[str, Mapping] | None = None  # row that was read
+        self._first: tuple[str, Mapping | bytes | None] | None = None  # row that was read
         self._place = columns.find("place", schema.names)
         self._plain = [field.name for field in schema if field.name != image and _is_plain(field.type)]
 
@@ -92,7 +92,7 @@ class ParquetPictures(Source):
             digest.update(f"{name} {group.number} {group.rows}\n".encode())
         return digest.hexdigest()
 
-    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+    def read(self, part: int, start: int = 0) -> Generator[Record | Skip]:
         """The rows of a row group from one on; one that cannot be read (further) is a Skip."""
         group, at = self._groups[part], start
         if group.rows is None:
@@ -150,7 +150,7 @@ class ParquetPictures(Source):
         """Of the first row that was read."""
         return coordinates_mend(self._first[1], self._columns, self._first[0]) if self._first else ""
 
-    def _rows(self, group: RowGroup, wanted: Sequence[int]) -> Iterator[tuple[int, dict]]:
+    def _rows(self, group: RowGroup, wanted: Sequence[int]) -> Generator[tuple[int, dict]]:
         """These rows, in rising order; what lies before them is decoded too, but not made into objects."""
         if not wanted:
             return

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from geospot.errors import DataError
 
@@ -66,7 +67,8 @@ class Pieces(io.RawIOBase):
     def __init__(self, paths: Sequence[Path]):
         self._paths = list(paths)
         self._edges = [0, *accumulate(os.path.getsize(path) for path in self._paths)]
-        self._at, self._open, self._file = 0, -1, None
+        self._at, self._open = 0, -1
+        self._file: Any = None
 
     @property
     def size(self) -> int:
@@ -90,7 +92,7 @@ class Pieces(io.RawIOBase):
         """The position in the whole."""
         return self._at
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         """At most to the end of a piece."""
         if self._at >= self.size:
             return 0

@@ -23,7 +23,7 @@ class Table(Protocol):
     """Numbered rows under named columns. name: for messages. digest: of the content."""
 
     name: str
-    path: str | Path
+    path: Path
     columns: list[str]
     rows: int
     digest: str

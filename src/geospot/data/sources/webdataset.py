@@ -3,11 +3,11 @@
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Record, Skip, Source
@@ -18,6 +18,9 @@ from geospot.errors import DataError
 from geospot.files import foreign_content
 from geospot.net.patterns import expand_braces, parse_list
 from geospot.net.retry import PATIENT, FileChanged, RemoteError, RetryPolicy
+
+if TYPE_CHECKING:
+    from geospot.net.hub import HubFile
 
 EXAMPLE = "shards/, 'shards/{0000..0489}.tar', https://HOST/{00..99}.tar, hf://datasets/OWNER/NAME/FOLDER/*.tar"
 WEB = ("http://", "https://")
@@ -121,7 +124,7 @@ class Shards(Source):
     def __init__(
         self,
         spec: str,
-        shards: Sequence[Shard | str],
+        shards: "Sequence[Shard | HubFile | str]",
         *,
         columns: Columns = USUAL,
         revision: str | None = None,
@@ -133,11 +136,12 @@ class Shards(Source):
         self.parts = [file.name for file in files]
         self.remote = any(file.url.startswith(WEB) for file in files)
         self.retries = Counter() if retries is None else retries
-        self._columns, self._first = columns, None
+        self._columns = columns
+        self._first: tuple[str, Any] | None = None
         self._policy = {} if policy is None else {"policy": policy}
         self._remote = RemoteFiles(self.retries)
 
-    def read(self, part: int, start: int = 0) -> Iterator[Record | Skip]:
+    def read(self, part: int, start: int = 0) -> Generator[Record | Skip]:
         """The groups of a shard; one that cannot be read (further) is a Skip."""
         name = self.parts[part]
         try:
@@ -185,7 +189,7 @@ class Shards(Source):
         return coordinates_mend(self._first[1], self._columns, self._first[0]) if self._first else ""
 
     @contextmanager
-    def _open(self, part: int) -> Iterator[BinaryIO]:
+    def _open(self, part: int) -> Generator[Any]:
         shard = self._files[part]
         if self._path(part) is None:
             with self._remote.open(shard.url, shard.size, **self._policy) as file:
@@ -211,7 +215,7 @@ class RemoteFiles:
         self._lock = threading.RLock()  # a generator that is collected within closes its file in the same thread
 
     @contextmanager
-    def open(self, url: str, size: int | None = None, policy: RetryPolicy = PATIENT) -> Iterator:
+    def open(self, url: str, size: int | None = None, policy: RetryPolicy = PATIENT) -> Generator:
         """A `geospot.net.http.RemoteFile`, until the end of the block or `close`."""
         from geospot.net.http import open_url
         from geospot.net.hub import hub_headers

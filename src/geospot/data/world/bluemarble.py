@@ -56,8 +56,10 @@ def _start_worker(config: WorldConfig) -> None:
 
 
 def _make_shard(path: Path, prefix: str, first: int, places: list[Place]) -> int:
+    if (world := _world) is None:
+        raise RuntimeError("_start_worker comes first")
     samples = (
-        Sample(f"{prefix}-{first + i:07d}", (encode_jpeg(_world.picture(place.lat, place.lon)),), place)
+        Sample(f"{prefix}-{first + i:07d}", (encode_jpeg(world.picture(place.lat, place.lon)),), place)
         for i, place in enumerate(places)
     )
     write_shard(path, samples)

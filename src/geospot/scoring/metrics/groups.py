@@ -45,8 +45,8 @@ def by_group(
     Each group is resampled by itself, one of MANY_PLACES or more has intervals without (`linear_interval`), and one of
     fewer than LEAST_PLACES has none. `whole`: the intervals of the whole set, which a group of all pictures has too.
     """
-    names = np.array(["" if name is None else name for name in names], dtype=object)
-    found, inverse, sizes = np.unique(names.astype(str), return_inverse=True, return_counts=True)
+    known = np.array(["" if name is None else name for name in names], dtype=object)
+    found, inverse, sizes = np.unique(known.astype(str), return_inverse=True, return_counts=True)
     rank = {name: i for i, name in enumerate(order or ())}
     groups = []
     for i in sorted(range(len(found)), key=lambda i: (rank.get(found[i], len(rank)), -sizes[i], found[i])):

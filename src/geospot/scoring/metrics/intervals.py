@@ -160,7 +160,7 @@ def difference(
         value = statistic(key, table_a[key]) - statistic(key, table_b[key])
         influence_a, influence_b = (place_influence(key, table[key], a.place) for table in (table_a, table_b))
         influence = None
-        if influence_a is not None and len(influence_a) == len(influence_b):
+        if influence_a is not None and influence_b is not None and len(influence_a) == len(influence_b):
             influence = influence_a - influence_b
         moved = samples_a[key] - samples_b[key]
         found[key] = Difference(value, *bca_interval(moved, value, a.n_places, influence, confidence))

@@ -39,7 +39,7 @@ class Predictions:
     geo_region_hit: np.ndarray | None = None
     geo_area_hit: np.ndarray | None = None
     geo_city_hit: np.ndarray | None = None
-    place: np.ndarray | None = None
+    place: np.ndarray = None  # pyrefly: ignore[bad-assignment]  (an array once it is made)
     score_decay_km: float = WORLD_SCORE_DECAY_KM
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Which column of a table is what: the spellings in use, or names given by hand."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from geospot.answer.spellings import SPELLINGS, first_of, fold_name
 from geospot.errors import TableError
@@ -64,7 +65,7 @@ def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: boo
                 f"{table.path}: prediction_columns={role}={name}: no such column; it has {_listed(table.columns)}"
             )
     names = tuple(table.columns)
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for thing, spellings in _THINGS.items():
         plain = first_of(spellings, names)
         true, said = (first_of(_marked(spellings, marks), names) for marks in (_TRUE, _SAID))

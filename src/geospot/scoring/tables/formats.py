@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _json_lines(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
 
 def _json_rows(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
     try:
-        rows = place_rows(json.loads(text))
+        rows: Any = place_rows(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise TableError(f"{table.path}: not JSON ({error}); a file with an object a line ends in .jsonl") from None
     if not rows or not all(isinstance(row, dict) for row in rows):
