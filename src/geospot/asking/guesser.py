@@ -16,8 +16,8 @@ from geospot.asking.requests import Question, ask_texts
 from geospot.asking.subject import Subject
 from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
+from geospot.earth.agreement import answer_point
 from geospot.earth.gazetteer import Gazetteer
-from geospot.earth.labels import answer_point
 from geospot.earth.place import Place
 from geospot.earth.spot import Spot, name_points
 from geospot.engine.open import open_engine
