@@ -57,11 +57,7 @@ def test_a_predictions_file_becomes_tables_json_and_a_page(two_files, capsys, mo
         "Confused countries",
     ):
         assert f"<h2>{heading}</h2>" in page
-<<<<<<< HEAD
-    assert page.count("<script") == 1, "but for the map's own, nothing runs"
-=======
     assert page.count("<script") == 1  # of the maps; the page allows no other
->>>>>>> looks
     assert "://" not in page
 
 
