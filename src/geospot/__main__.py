@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from geospot._version import __version__
 from geospot.cli import HELP, fail, reported, run_command
@@ -98,7 +99,7 @@ def config_class(name: str) -> type:
     return getattr(importlib.import_module("geospot.config"), COMMANDS[name].config)
 
 
-def _run(name: str, config: object) -> object:
+def _run(name: str, config: Any) -> object:
     if name == "completion":  # the one command that has to know the others
         from geospot.commands.completion import script
 

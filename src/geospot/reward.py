@@ -314,4 +314,5 @@ def weighted_parts(
     labels = np.stack([found.country, found.region, found.city], axis=-1) * format_[:, None]
     form = np.ones(len(answers)) if form is None else np.asarray(form, np.float64)
     coordinate, total = combine(distance_km, labels, format_, weights, form)
-    return RewardParts(coordinate, *labels.T, format_, form, total, distance_km)
+    country, region, city = labels.T
+    return RewardParts(coordinate, country, region, city, format_, form, total, distance_km)

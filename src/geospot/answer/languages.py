@@ -98,7 +98,9 @@ _SIDES = {
     "|запад\\w?|западн\\w{1,3}|з\\. ?д\\.?|зд|зх\\.? ?д\\.?|західн\\w{1,3}|δυτικ\\w{1,2}"
     "|غرب\\w{0,2}|מערב|पश्चिम|পশ্চিম|ตะวันตก|zapad\\w{0,3}|z\\. ?g\\. ?d\\.",
 }  # fmt: skip
-_GREEK = dict(zip("ΒΝΑΔ", "NSEW", strict=True))  # two of them look like N and B, so only beside Greek words
+_GREEK: dict[str, str] = dict(
+    zip("ΒΝΑΔ", "NSEW", strict=True)
+)  # two of them look like N and B, so only beside Greek words
 _UNITS = {
     "°": "degrees?|degs?\\.?|grados?|grad[ei]?|graus?|degres?|derecesi|derece|graden|grader|stopni|stupn\\w{1,2}"
     "|fok|astetta|градус\\w{0,2}"
@@ -158,7 +160,7 @@ _UNIT = re.compile(
 _MINUS = re.compile(
     r"(?<![0-9°] )(?<!\w)(?:minus|negative|menos|moins|meno|минус)[ ]{1,2}(?=[0-9]|\.[0-9])", re.IGNORECASE
 )
-_UNIT_SIGNS = dict(zip("dms", "°'\"", strict=True))
+_UNIT_SIGNS: dict[str | None, str] = dict(zip("dms", "°'\"", strict=True))
 # O is east in German, Dutch and the Nordic languages, west in the Romance ones: the keys of the text decide.
 _O = re.compile(r"(?:(?<=[0-9°'\"])([ \t]{0,2})|(?<=[(\[])())O(?![\w'])")
 _EAST_O = re.compile(

@@ -34,7 +34,7 @@ _READ = [
 ]  # fmt: skip
 _BEHIND = re.compile(r"(?:(?<=[0-9°'\"])([ \t]{0,2}[(\[]?)|(?<=[(\[])())(Ny|[A-ZØÖ])(?!\w)")
 # The same in every language that writes them.
-ONE_MEANING = dict(zip("ØÖСЮЈВИЗشجقغ北南东東西북남동서", "EENSSEEWNSEWNSEEWNSEW", strict=True))
+ONE_MEANING: dict[str, str] = dict(zip("ØÖСЮЈВИЗشجقغ北南东東西북남동서", "EENSSEEWNSEWNSEEWNSEW", strict=True))
 _ALWAYS = re.compile(
     rf"(?<=[°'\"])([ \t]{{0,2}}[(\[]?)([{''.join(ONE_MEANING)}])(?!\w)"
     r"|(?<=[°度])([ \t]{0,2})([北南东東西북남동서])|(?<=[0-9])([ \t]{0,2}\()([北南东東西북남동서])(?=\))"

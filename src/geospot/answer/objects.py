@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
@@ -101,7 +101,9 @@ def _beside(items: _Pairs, key: str, axis: str, names: tuple[str, ...]) -> dict[
     """Degrees, minutes and seconds where an object has them under keys of their own (lat_deg, lat_min, lat_sec)."""
     _, minutes, seconds = coordinate_columns(key, axis, names)
     found = dict(items)
-    return minutes and {"deg": found[key], "min": found[minutes], "sec": found[seconds] if seconds else 0}
+    if not minutes:
+        return None
+    return {"deg": found[key], "min": found[minutes], "sec": found[seconds] if seconds else 0}
 
 
 def _name_in(value: object) -> str | None:
@@ -111,7 +113,7 @@ def _name_in(value: object) -> str | None:
     return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str) else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

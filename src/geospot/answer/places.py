@@ -189,7 +189,9 @@ def _written_pair(value: object, name: str) -> dict[str, object] | None:
     """lat and lon of "40.7, -74.0", and of [40.7, -74.0] where its key says the order; of others nobody knows it."""
     if isinstance(value, str) and (found := _PAIR_TEXT.fullmatch(value)):
         return {"lat": found[1], "lon": found[2]}
-    return {"lat": value[0], "lon": value[1]} if name in _LAT_FIRST and _is_pair(value) else None
+    if name in _LAT_FIRST and isinstance(value, list) and _is_pair(value):
+        return {"lat": value[0], "lon": value[1]}
+    return None
 
 
 def _has_place(row: Mapping) -> bool:

@@ -38,12 +38,12 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
     sets = {
         name: list(read_all(open_source(str(folders[name])), skipped=SkipCounter())) for name in ("eval", "eval-far")
     }
-    for fit, stage in ((fit_sft, config.sft()), (fit_train, config.train())):
-        try:
-            fit(stage)
-        except Stopped:
-            print("The demo stopped; the same command goes on from here.")
-            raise
+    try:
+        fit_sft(config.sft())
+        fit_train(config.train())
+    except Stopped:
+        print("The demo stopped; the same command goes on from here.")
+        raise
     stages = evaluate_stages(config, sets)
     elapsed_s = time.monotonic() - started
     print()

@@ -17,7 +17,9 @@ def run(name: str, config: Any) -> None:
         return
     fields = chz.chz_fields(type(config))
     given = {key: getattr(config, key) for key in fields}
-    shown = [f"{key}={_text(value)}" for key, value in given.items() if value != fields[key].metadata["default"]]
+    shown = [
+        f"{key}={_text(value)}" for key, value in given.items() if value != (fields[key].metadata or {})["default"]
+    ]
     print(f"command     geospot {name} {' '.join(shown)}".rstrip())
     for key in ("data", "eval_data", "against"):
         spec = given.get(key)

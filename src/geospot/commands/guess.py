@@ -43,7 +43,7 @@ def run(config: GuessConfig) -> list[Guess]:
                     print(as_text([guess]), flush=True)
     if config.out:
         path = Path(config.out).expanduser()
-        if kind == "html":
+        if pictures is not None:
             write_guess_page(path, found, pictures, made_with=_settings(config), command=command_line())
         else:
             write_bytes_atomic(path, FORMATS[kind](found).encode("utf-8", "replace"))

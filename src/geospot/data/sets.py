@@ -147,15 +147,15 @@ def held_out_sets(config: ReadConfig, zoom_km: float) -> dict[str, Source]:
     return {"eval": open_source(config.data, columns)}
 
 
-class HeldOutConfig(Protocol):
+class HeldOutConfig(ReadConfig, Protocol):
     """What a configuration says of held-out samples; `eval_places`: how many, 0 for all."""
 
-    data: str
-    eval_places: int
-    max_pixels: int
-    columns: str
-    views: str
-    data_workers: int
+    @property
+    def eval_places(self) -> int: ...
+    @property
+    def max_pixels(self) -> int | None: ...
+    @property
+    def views(self) -> str: ...
 
 
 def held_out_samples(

@@ -167,9 +167,8 @@ class _Lines:
         city = country and len(self.city) > 0 and points.near(i, self.city)
         region = country and (not has_region or self._region_right(i, points, city))
         city = city and region
-        return tuple(
-            float(right) if has else np.nan for right, has in zip((country, region, city), self.levels, strict=True)
-        )
+        right = np.where(self.levels, (country, region, city), np.nan)
+        return float(right[0]), float(right[1]), float(right[2])
 
     def _country_right(self, i: int, points: Points) -> bool:
         if self.country:

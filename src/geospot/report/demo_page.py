@@ -80,7 +80,7 @@ def examples(stages: Mapping[str, Stage]) -> list[Example]:
         answers = [
             StageAnswer(
                 s.name,
-                s.texts[i],
+                s.texts[i] if s.texts is not None else "",
                 None if s.predictions.failed[i] else float(km[s.name][i]),
                 float(s.predictions.lat[i]),
                 float(s.predictions.lon[i]),

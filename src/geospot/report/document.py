@@ -117,7 +117,7 @@ def _answer_html(answer: StageAnswer) -> str:
 
 
 def _distance(answer: StageAnswer) -> str:
-    if answer.failed:
+    if answer.distance_km is None:
         return '<span class="distance failed">failed</span>'
     return f'<span class="distance {distance_class(answer.distance_km)}">{kilometres(answer.distance_km)} km</span>'
 
@@ -125,13 +125,14 @@ def _distance(answer: StageAnswer) -> str:
 def opening_html(example: Example) -> str:
     """One picture, what the last of the stages said of it and a map of both: a page begins with it."""
     answer = example.answers[-1]
-    guess = None if answer.failed or answer.lat is None else (answer.lat, answer.lon)
+    km = answer.distance_km
+    guess = None if km is None or answer.lat is None or answer.lon is None else (answer.lat, answer.lon)
     said = f"<pre>{escape(answer.text, ANSWER_LIMIT) or '<i>empty answer</i>'}</pre>"
-    found = "names no place" if answer.failed else f"is <b>{kilometres(answer.distance_km)} km</b> away from it"
-    drawn = pair_map_html((example.lat, example.lon), guess, answer.distance_km)
+    found = "names no place" if km is None else f"is <b>{kilometres(km)} km</b> away from it"
+    drawn = pair_map_html((example.lat, example.lon), guess, float("nan") if km is None else km)
     legend = '<ul class="legend"><li><i class="ring"></i>truth</li>'
-    if guess is not None:
-        legend += f'<li class="{distance_class(answer.distance_km)}"><i class="dot"></i>guess</li>'
+    if guess is not None and km is not None:
+        legend += f'<li class="{distance_class(km)}"><i class="dot"></i>guess</li>'
     return (
         f'<div class="opening">{_pictures(example)}<div class="words"><p class="tag">{escape(example.tag)}</p>'
         f"<p>The answer to this picture:</p>{said}<p>The truth: <b>{escape(example.truth)}</b>, "

@@ -55,10 +55,10 @@ def _paragraph(guess: Guess) -> str:
         return "\n".join([*lines, f"  no place in this answer ({reasons}){said}", ""])
     for rank, candidate in enumerate(guess.candidates[:SHOWN], start=1):
         share = f"{100 * candidate.mass:3.0f} %  " if len(guess.candidates) > 1 or len(guess.texts) > 1 else ""
-        lines.append(f"  {rank}. {share}{_place(candidate, guess.coarse)}")
-        lines += [f"     {line}" for line in _said(candidate)]
+        lines.append(f"  {rank}. {share}{place_text(candidate, guess.coarse)}")
+        lines += [f"     {line}" for line in said_lines(candidate)]
         if rank == 1 and not guess.coarse:
-            lines += [f"     {_radius(guess)}", f"     {map_link(candidate.lat, candidate.lon)}"]
+            lines += [f"     {radius_text(guess)}", f"     {map_link(candidate.lat, candidate.lon)}"]
     if (more := len(guess.candidates) - SHOWN) > 0:
         lines.append(f"  and {more} more")
     if guess.failures:
@@ -66,11 +66,11 @@ def _paragraph(guess: Guess) -> str:
     return "\n".join([*lines, ""])
 
 
-def _place(candidate: Candidate, coarse: bool) -> str:
+def place_text(candidate: Candidate, coarse: bool) -> str:
     return candidate.title if coarse else f"{candidate.title} ({candidate.lat:.4f}, {candidate.lon:.4f})"
 
 
-def _said(candidate: Candidate) -> list[str]:
+def said_lines(candidate: Candidate) -> list[str]:
     """The names in the answers, where they are others than what lies at the coordinates."""
     said = said_text(candidate)
     if candidate.disagreement:
@@ -92,14 +92,14 @@ def no_radius(guess: Guess) -> str | None:
     return f"the radius is calibrated on pictures of {guess.calibrated_on}, and {guess.unlike}"
 
 
-def _circle(guess: Guess) -> tuple[float, float, float] | None:
+def circle_of(guess: Guess) -> tuple[float, float, float] | None:
     """lat, lon and radius in km of what a calibrated guess covers."""
     lat, lon, radius_km = guess.lat, guess.lon, guess.radius_km
     return None if lat is None or lon is None or radius_km is None else (lat, lon, radius_km)
 
 
-def _radius(guess: Guess) -> str:
-    if guess.radius_km is not None:
+def radius_text(guess: Guess) -> str:
+    if guess.radius_km is not None and guess.probability is not None:
         return (
             f"within {guess.radius_km:,.0f} km with {100 * guess.probability:g} % probability, for {holds_for(guess)}"
         )
@@ -166,7 +166,7 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["lat"] is not None:
             point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
         features.append({"type": "Feature", "geometry": point, "properties": _filled(row)})
-        if (around := _circle(guess)) is not None:
+        if (around := circle_of(guess)) is not None:
             rings = circle_rings(*around)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
             about = {key: row[key] for key in ("photo", "radius_km", "probability", "radius_holds_for")}
@@ -191,12 +191,12 @@ def as_kml(guesses: Sequence[Guess]) -> str:
         _add(mark, "description", _xml_text("; ".join(f"{k} {v}" for k, v in _filled(row).items() if k != "photo")))
         if row["lat"] is not None:
             _add(_add(mark, "Point"), "coordinates", f"{row['lon']},{row['lat']}")
-        if row["radius_km"] is not None:
+        if row["radius_km"] is not None and (covered := circle_of(guess)) is not None:
             circle = _add(document, "Placemark")
-            _add(circle, "name", f"{100 * guess.probability:g} %: {guess.radius_km:,.0f} km")
+            _add(circle, "name", f"{100 * (guess.probability or 0):g} %: {guess.radius_km:,.0f} km")
             _add(circle, "description", _xml_text(f"holds for {holds_for(guess)}"))
             several = _add(circle, "MultiGeometry")
-            for ring in circle_rings(guess.lat, guess.lon, guess.radius_km):
+            for ring in circle_rings(*covered):
                 outer = _add(_add(_add(several, "Polygon"), "outerBoundaryIs"), "LinearRing")
                 _add(outer, "coordinates", " ".join(f"{x},{y}" for x, y in ring))
     ElementTree.indent(root)

@@ -11,7 +11,7 @@ from geospot.earth.circle import circle_rings
 from geospot.progress import with_minus_signs
 from geospot.report.atlas import polyline
 from geospot.report.document import data_uri, pairs_html, preview
-from geospot.report.guess_files import SHOWN, _place, _radius
+from geospot.report.guess_files import SHOWN, circle_of, place_text, radius_text, said_lines
 from geospot.report.maps import dot, frame_html, near_box
 from geospot.report.page import escape, write_page
 
@@ -58,11 +58,11 @@ def _lead(guesses: Sequence[Guess]) -> str:
         return "The model named no place that can be read."
     share = f", which {_share(guess.candidates[0])} of its answers mean" if len(guess.texts) > 1 else ""
     text = f"The model’s best guess is {_named(guess.candidates[0], guess.coarse)}{share}."
-    return text if guess.coarse else f"{text} {_sentence(_radius(guess))}"
+    return text if guess.coarse else f"{text} {_sentence(radius_text(guess))}"
 
 
 def _named(candidate: Candidate, coarse: bool) -> str:
-    return with_minus_signs(_place(candidate, coarse))
+    return with_minus_signs(place_text(candidate, coarse))
 
 
 def _sentence(text: str) -> str:
@@ -96,10 +96,11 @@ def _candidates_html(number: int, guess: Guess) -> str:
         share = ""
         if several:
             share = f'<i class="share" style="width:{100 * candidate.mass:.1f}%"></i><b>{_share(candidate)}</b> '
-        lines.append(f'<li data-mark="m-{number}-{rank}">{share}{escape(_named(candidate, guess.coarse))}</li>')
+        said = "".join(f'<br><span class="muted">{escape(with_minus_signs(x))}</span>' for x in said_lines(candidate))
+        lines.append(f'<li data-mark="m-{number}-{rank}">{share}{escape(_named(candidate, guess.coarse))}{said}</li>')
     more = len(guess.candidates) - SHOWN
     tail = f'<p class="muted">and {more} more</p>' if more > 0 else ""
-    radius = "" if guess.coarse or not guess.ok else f"<p>{escape(_sentence(_radius(guess)))}</p>"
+    radius = "" if guess.coarse or not guess.ok else f"<p>{escape(_sentence(radius_text(guess)))}</p>"
     return (f'<ol class="candidates">{"".join(lines)}</ol>' if lines else "") + tail + radius
 
 
@@ -116,10 +117,10 @@ def _map_html(number: int, guess: Guess) -> str:
     """Candidates, the first in a colour of its own, dots as large as their shares; and the circle."""
     points = [[(c.lat, c.lon)] for c in guess.candidates]
     circle = ""
-    if guess.radius_km is not None:
-        rings = [np.array(ring)[:, ::-1] for ring in circle_rings(guess.lat, guess.lon, guess.radius_km)]
+    if (covered := circle_of(guess)) is not None:
+        rings = [np.array(ring)[:, ::-1] for ring in circle_rings(*covered)]
         points += [ring.tolist() for ring in rings]
-        about = _radius(guess)
+        about = radius_text(guess)
         circle = f'<g><title>{escape(about)}</title><path class="circle" d="{"".join(map(polyline, rings))}"/></g>'
     marks = "".join(
         _mark(f"m-{number}-{rank}", candidate, f"{rank}. {_label(candidate, guess)}", rank == 1)
@@ -129,7 +130,7 @@ def _map_html(number: int, guess: Guess) -> str:
     legend = '<li><i class="dot first"></i>best guess</li>'
     if len(guess.candidates) > 1:
         legend += '<li><i class="dot place"></i>other candidates, larger with more answers</li>'
-    if circle:
+    if circle and guess.probability is not None:
         legend += f'<li><i class="loop"></i>{100 * guess.probability:g} % of such circles hold the true place</li>'
     return f'<div class="map">{drawn}<ul class="legend">{legend}</ul></div>'
 
@@ -154,10 +155,11 @@ def _overview(guesses: Sequence[Guess]) -> str:
     placed = [guess for guess in guesses if guess.ok and not guess.coarse]
     if not placed:
         return ""
+    firsts = [(guess.name, guess.candidates[0]) for guess in placed]
     marks = "".join(
-        f'<g class="mark"><title>{escape(Path(g.name).name)}: {escape(_named(g.candidates[0], False))}</title>'
-        f'<path class="rim" d="{dot(g.lat, g.lon)}"/><path class="candidate first" d="{dot(g.lat, g.lon)}"/></g>'
-        for g in placed
+        f'<g class="mark"><title>{escape(Path(name).name)}: {escape(_named(c, False))}</title>'
+        f'<path class="rim" d="{dot(c.lat, c.lon)}"/><path class="candidate first" d="{dot(c.lat, c.lon)}"/></g>'
+        for name, c in firsts
     )
-    points = np.array([(g.lat, g.lon) for g in placed])
+    points = np.array([(c.lat, c.lon) for _, c in firsts])
     return f'<div class="map">{frame_html(marks, near_box(points), "Map of the best guesses")}</div>'

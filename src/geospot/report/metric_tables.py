@@ -213,14 +213,14 @@ def confusion_html(rows: Sequence[tuple[str, str, int, float]]) -> str:
 
 def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     """One line per pair of models; a difference whose interval excludes 0 is bold."""
-    columns = (
+    columns: tuple[tuple[str, str, float, int], ...] = (
         ("Median km", "median_km", 1.0, 0), ("Mean km", "mean_km", 1.0, 0), ("Score", "geoguessr_score", 1.0, 0),
         *((f"% within {r:,} km", f"acc_{r}km", 100.0, 1) for r in (1, 25, 200, 750, 2500)),
         ("% country (geo)", "geo_country_acc", 100.0, 1),
     )  # fmt: skip
     rows = []
     for name, differences in pairs.items():
-        cells = "".join(_difference(head, differences.get(key), *form) for head, key, *form in columns)
+        cells = "".join(_difference(head, differences.get(key), by, digits) for head, key, by, digits in columns)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h, *_ in columns)
     return (

@@ -71,7 +71,7 @@ def _table(run: Path, rows: Sequence[dict], name: str) -> tuple[Table, Predictio
     """A set's evaluations before the run, at their best (by score) and last, and the last one's guesses."""
     done = [row for row in rows if row.get(f"{name}/geoguessr_score") is not None]
     best = max(done, key=lambda row: row[f"{name}/geoguessr_score"], default=None)
-    stages = {"before": done[0], "best": best, "last": done[-1]} if done else {}
+    stages = {"before": done[0], "best": best, "last": done[-1]} if best is not None else {}
     shown, last = [], None
     for stage, row in stages.items():
         found = evaluation_at(run, name, row["step"])

@@ -51,6 +51,8 @@ def last_warnings(run: Path) -> list[str]:
 def best_checkpoint(run: Path) -> Checkpoint | None:
     """The checkpoint with the best evaluation; None where that is the last one, or the start."""
     last = last_checkpoint(run)
+    if last is None:
+        return None
     best = last.loop_state.get("loop", {}).get("best", {}).get("step")
     found = [c for c in read_checkpoints(run) if c.step == best and c.exists]
     return found[-1] if found and best != last.step else None

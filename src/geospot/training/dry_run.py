@@ -17,19 +17,20 @@ from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
 from geospot.runs.folder import check_config
 from geospot.training.datums import supervised_datum
 from geospot.training.loop import Loop, open_loop
-from geospot.training.resume import has_begun, may_differ, run_path
+from geospot.training.resume import AnyLoopConfig, as_begun, has_begun, may_differ, run_path
 
 PICTURES = 4  # that the time is measured on
 
 
 def dry_run(
-    config: LoopConfig,
+    config: AnyLoopConfig,
     command: str,
-    start_checkpoint: Callable[[LoopConfig], str | None],
-    estimate: Callable[[Loop, LoopConfig], str],
+    start_checkpoint: Callable[[AnyLoopConfig], str | None],
+    estimate: Callable[[Loop, AnyLoopConfig], str],
 ) -> None:
     """Open the data, the model and the engine as the run would, in a folder that is deleted; say what it will take."""
-    path, config = run_path(config, command), settle_engine(config)
+    path = run_path(config, command)
+    config = as_begun(settle_engine(config), path)
     done = run_state(config, path, command)
     if config.branch_from and not has_begun(path):
         check_branch(config.branch_from, command)

@@ -25,8 +25,13 @@ SCORE = "geoguessr_score"  # the best checkpoint has the most of it on the first
 class GuardConfig(Protocol):
     """What a guard needs of `LoopConfig`."""
 
-    on_collapse: str
-    early_stop: int
+    @property
+    def on_collapse(self) -> str:
+        """warn or stop."""
+
+    @property
+    def early_stop(self) -> int:
+        """Evaluations without gain; 0: no limit."""
 
 
 def signs(evaluation: Evaluation, texts: Sequence[str], *, region: bool, constant_km: float) -> dict[str, float]:

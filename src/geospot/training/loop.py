@@ -167,7 +167,8 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Gener
     before pictures are made and before there is a folder.
     """
     path = run_path(config, command)
-    longer = planned_steps(path) is not None and config.max_steps > planned_steps(path)
+    planned = planned_steps(path)
+    longer = planned is not None and config.max_steps > planned
     renderer = Renderer(load_processing(config.model_name), max_pixels=config.max_pixels)
     before = last_checkpoint(path) if has_begun(path) else None
     position = load_position(path, before.loop_state["data"]) if before else {}

@@ -102,7 +102,9 @@ def blind_spots(parts: RewardParts, shape: tuple[int, int], rollouts: Rollouts, 
     """
     km = parts.distance_km[~np.isnan(parts.distance_km)]
     gain = weights.coordinate_worth((1 - NEARER) * km) - weights.coordinate_worth(km)
-    points = [(answer.lat, answer.lon) if answer.ok else None for answer in rollouts.answers]
+    points = [
+        None if answer.lat is None or answer.lon is None else (answer.lat, answer.lon) for answer in rollouts.answers
+    ]
     groups = [points[i : i + shape[1]] for i in range(0, len(points), shape[1])]
     return {
         "dead_zone": _mean(gain < DEAD),
