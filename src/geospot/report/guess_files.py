@@ -51,8 +51,9 @@ def _paragraph(guess: Guess) -> str:
         lines.append(f"  warning: {guess.warning}")
     if not guess.ok:
         reasons = ", ".join(sorted(set(guess.failures))) or "no country"
+        which = "this answer" if len(guess.texts) < 2 else f"these {len(guess.texts)} answers, of which the first is"
         said = f": {guess.texts[0].strip()[:200]!r}" if guess.texts else ""
-        return "\n".join([*lines, f"  no place in this answer ({reasons}){said}", ""])
+        return "\n".join([*lines, f"  no place in {which} ({reasons}){said}", ""])
     for rank, candidate in enumerate(guess.candidates[:SHOWN], start=1):
         share = f"{100 * candidate.mass:3.0f} %  " if len(guess.candidates) > 1 or len(guess.texts) > 1 else ""
         lines.append(f"  {rank}. {share}{place_text(candidate, guess.coarse)}")
