@@ -513,7 +513,8 @@ def test_out_of_memory_is_one_sentence(capsys, error):
         raise error
     assert ended.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("geospot train: out of memory") and "what was saved is intact" in line
+    assert line.startswith("geospot train: out of memory")
+    assert "what was saved is intact" in line
 
 
 def test_other_errors_keep_their_traceback():
