@@ -17,7 +17,7 @@ from made import jpeg
 from geospot import __main__ as geospot
 from geospot import config as configs
 from geospot import sft, train
-from geospot.cli import ALIASES, COMMON, extra_of, help_page, parse
+from geospot.cli import ALIASES, COMMON, extra_of, help_page, parse, reported
 from geospot.config import FORMATS, SftConfig, TrainConfig
 from geospot.config.keys import TOPICS
 from geospot.report import guess_files
@@ -581,3 +581,25 @@ def test_the_guesser_takes_model_name_too():
     from geospot.asking.guesser import Guesser
 
     assert Guesser(model_name="geospot/tiny").subject == Guesser("geospot/tiny").subject
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Cannot allocate memory (os error 12)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_sentence(capsys, error):
+    with pytest.raises(SystemExit) as ended, reported("train"):
+        raise error
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("geospot train: out of memory")
+    assert "what was saved is intact" in line
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="ours"), reported("train"):
+        raise RuntimeError("ours")

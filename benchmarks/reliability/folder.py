@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kills import configuration, contents, finish, prepare
 
@@ -117,19 +118,23 @@ def last_line(text: str) -> str:
     return re.sub(r"/\S*/", ".../", " ".join(lines[-3:]))[-300:] if lines else ""
 
 
-def saved_in(folder: Path) -> dict[str, object]:
-    """What a run has saved up to its last checkpoint."""
-    lines = [json.loads(line) for line in (folder / "checkpoints.jsonl").read_text().splitlines()]
+def saved_in(folder: Path) -> dict[str, Any] | None:
+    """What a run has saved up to its last checkpoint; None where there is none yet."""
+    path = folder / "checkpoints.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     kept = [line for line in lines if not line["pruned"]]
+    if not kept:
+        return None
     return {"steps": kept[-1]["step"], "checkpoint": kept[-1]["path"], "metrics": read_metrics(folder)}
 
 
-def lost_of(saved: dict, folder: Path) -> str:
+def lost_of(saved: dict[str, Any], folder: Path) -> str:
     """What of it is no longer there."""
     steps = saved["steps"]
     if read_metrics(folder)[:steps] != saved["metrics"][:steps]:
         return "metrics"
-    if not (folder / saved["checkpoint"]).exists() and saved_in(folder)["steps"] <= steps:
+    newer = saved_in(folder)
+    if not (folder / saved["checkpoint"]).exists() and (newer is None or newer["steps"] <= steps):
         return "the checkpoint"
     with suppress(Exception):
         found = query_rollouts(folder, "SELECT count(DISTINCT step) AS n FROM rollouts WHERE split = 'train'")
@@ -200,8 +205,9 @@ def disks_that_fill(bench: Bench, bar: Progress, rng: random.Random, times: int 
             used = int(subprocess.run(["du", "-sk", place], capture_output=True, text=True).stdout.split()[0])
             grow(place, f"{used + rng.choice((0, 4, 64))}k")
             code = finish(pid)
-            saved = saved_in(folder) if (folder / "checkpoints.jsonl").exists() else None
-            bench.judge(f"disk full from step {after} on", code, log, r"cannot write|No space left", saved, folder)
+            bench.judge(
+                f"disk full from step {after} on", code, log, r"cannot write|No space left", saved_in(folder), folder
+            )
             grow(place)
             bench.resume(folder, log)
         bar.advance(1)
@@ -271,7 +277,7 @@ def damages(bench: Bench, bar: Progress) -> None:
     for name, (pattern, hurt, says) in DAMAGES.items():
         folder = bench.work / "damaged"
         shutil.copytree(begun, folder)
-        newest = saved_in(folder)["checkpoint"]
+        newest = (saved_in(folder) or {})["checkpoint"]
         files = sorted(folder.glob(pattern.format(newest=newest)), key=lambda p: p.stat().st_size)
         files = files[-1:] if "largest" in name else files
         for path in files:

@@ -105,6 +105,19 @@ def reported(command: str) -> Generator[None]:
     except KeyboardInterrupt:
         print(f"geospot {command}: interrupted; what was saved is intact", file=sys.stderr)
         raise SystemExit(130) from None
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _NO_MEMORY):
+            raise
+        fail(command, f"out of memory{_first_line(error)}; what was saved is intact. Free some, or lower batch_size, "
+                      "max_batch_tokens or shuffle_buffer, then start the same command again")  # fmt: skip
+
+
+_NO_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "Cannot allocate memory")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f" ({lines[0][:200]})" if lines else ""
 
 
 def in_words(error: Exception) -> str:
