@@ -167,7 +167,7 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["lat"] is not None:
             point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
         features.append({"type": "Feature", "geometry": point, "properties": _filled(row)})
-        if (around := circle_of(guess)) is not None:
+        if row["radius_km"] is not None and (around := circle_of(guess)) is not None:
             rings = circle_rings(*around)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
             about = {key: row[key] for key in ("photo", "radius_km", "probability", "radius_holds_for")}
