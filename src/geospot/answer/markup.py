@@ -20,13 +20,8 @@ _MARKUP = re.compile(
     r"|\\(?:text|textbf|mathrm|mathbf|boxed)\{",
     re.IGNORECASE,
 )
-<<<<<<< ours
-_SPOKEN = {"degree": "°", "minute": "'", "second": '"', "line": "\n", "answer": "\nFinal answer:\n", "end": "\n"}
-_SPOKEN |= {"lonlat": "\nlon/lat: ", "latlon": "\nlat/lon: ", None: " "}
-=======
 _SPOKEN: dict[str | None, str] = {"degree": "°", "minute": "'", "second": '"', "line": "\n", "end": "\n"}
-_SPOKEN |= {"answer": "\nFinal answer:\n", "lonlat": "\nlon/lat: ", None: " "}
->>>>>>> theirs
+_SPOKEN |= {"answer": "\nFinal answer:\n", "lonlat": "\nlon/lat: ", "latlon": "\nlat/lon: ", None: " "}
 
 
 def strip_thinking(text: str) -> str:
