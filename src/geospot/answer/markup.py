@@ -20,8 +20,8 @@ _MARKUP = re.compile(
     r"|\\(?:text|textbf|mathrm|mathbf|boxed)\{",
     re.IGNORECASE,
 )
-_SPOKEN = {"degree": "°", "minute": "'", "second": '"', "line": "\n", "answer": "\nFinal answer:\n", "end": "\n"}
-_SPOKEN |= {"lonlat": "\nlon/lat: ", None: " "}
+_SPOKEN: dict[str | None, str] = {"degree": "°", "minute": "'", "second": '"', "line": "\n", "end": "\n"}
+_SPOKEN |= {"answer": "\nFinal answer:\n", "lonlat": "\nlon/lat: ", None: " "}
 
 
 def strip_thinking(text: str) -> str:
@@ -42,7 +42,7 @@ def _speak(match: re.Match) -> str:
         return f"\n{match['name']}: "
     if match["inner"] is not None:
         return f" {_MARKUP.sub(_speak, match['inner'].replace('~', ' '))} "  # ~ is a space
-    return _SPOKEN[match.lastgroup or ""]
+    return _SPOKEN[match.lastgroup]
 
 
 def strip_markup(text: str) -> str:

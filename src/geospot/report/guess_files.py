@@ -67,10 +67,12 @@ def _place(candidate: Candidate, coarse: bool) -> str:
     )
 
 
-def _circle(guess: Guess) -> tuple[float, float, float] | None:
-    """lat, lon and radius in km of what a calibrated guess covers."""
+def _circle(guess: Guess, row: dict) -> tuple[float, float, float] | None:
+    """lat, lon and radius in km of what a calibrated guess covers; drawn with its first row."""
     lat, lon, radius_km = guess.lat, guess.lon, guess.radius_km
-    return None if lat is None or lon is None or radius_km is None else (lat, lon, radius_km)
+    if row["radius_km"] is None or lat is None or lon is None or radius_km is None:
+        return None
+    return lat, lon, radius_km
 
 
 def _radius(guess: Guess) -> str:
@@ -133,7 +135,7 @@ def as_geojson(guesses: Sequence[Guess]) -> str:
         if row["lat"] is not None:
             point = {"type": "Point", "coordinates": [row["lon"], row["lat"]]}
         features.append({"type": "Feature", "geometry": point, "properties": _filled(row)})
-        if (around := _circle(guess)) is not None:
+        if (around := _circle(guess, row)) is not None:
             rings = circle_rings(*around)
             circle = {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
             about = {key: row[key] for key in ("photo", "radius_km", "probability")}
@@ -158,7 +160,7 @@ def as_kml(guesses: Sequence[Guess]) -> str:
         _add(mark, "description", _xml_text("; ".join(f"{k} {v}" for k, v in _filled(row).items() if k != "photo")))
         if row["lat"] is not None:
             _add(_add(mark, "Point"), "coordinates", f"{row['lon']},{row['lat']}")
-        if (circle := _circle(guess)) is not None:
+        if (circle := _circle(guess, row)) is not None:
             drawn = _add(document, "Placemark")
             _add(drawn, "name", f"{100 * (guess.probability or 0):g} %: {circle[2]:,.0f} km")
             several = _add(drawn, "MultiGeometry")
