@@ -201,7 +201,7 @@ def parse_all(config_class: type[Config], words: Sequence[str], plain: str | Non
 
 def _base(fields: Mapping[str, Any], file: str | None, run: str | None) -> dict[str, Any]:
     """The values of a configuration file, over those of the run that is branched from."""
-    from geospot.config.files import as_text, branch_values, read_values
+    from geospot.config.settings import as_text, branch_values, read_values
 
     found = branch_values(run, fields) if run else {}
     found |= read_values(file, fields, ALIASES) if file else {}

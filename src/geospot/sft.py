@@ -113,7 +113,7 @@ def estimate(loop: Loop, config: SftConfig) -> str:
 
 def check(config: SftConfig) -> None:
     """What `dry_run=true` does: open everything, estimate, keep nothing."""
-    from geospot.training.dry_run import dry_run
+    from geospot.training.rehearsal import dry_run
 
     dry_run(config, "sft", lambda c: find_checkpoint(c.checkpoint) if c.checkpoint else None, estimate)
 

@@ -235,7 +235,7 @@ def warm_start_settings(config: TrainConfig) -> dict[str, Any]:
 
 def check(config: TrainConfig) -> None:
     """What `dry_run=true` does: open everything, estimate, keep nothing."""
-    from geospot.training.dry_run import dry_run
+    from geospot.training.rehearsal import dry_run
 
     dry_run(config, "train", start_checkpoint, estimate)
 

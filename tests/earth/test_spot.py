@@ -47,7 +47,7 @@ def test_a_city_is_never_named_in_a_region_that_it_is_not_in(points):
     cities = Gazetteer.load().cities
     for named in name_points([Place(lat, lon) for lat, lon in points]):
         spot = named.spot
-        if spot.city is not None and str(spot).startswith(spot.city):
+        if spot.city is not None and str(spot).startswith(f"{spot.city}, {spot.region}"):
             assert spot.city_km <= 10
             assert spot.city in cities.name
         assert named.disagreement == ""

@@ -89,7 +89,7 @@ def test_the_suffix_says_the_format(out, kind):
 
 @pytest.mark.parametrize("out", ["g.pdf", "g.xlsx", "g.geojsn", "map.htmll"])
 def test_an_unknown_suffix_is_refused_rather_than_filled_with_text(out):
-    with pytest.raises(ValueError, match=rf"out='{re.escape(out)}'.*\.geojson.*or add format="):
+    with pytest.raises(ValueError, match=rf"out={re.escape(out)}: must end in .*\.geojson.*or name the format"):
         GuessConfig(photos=("a.jpg",), out=out)
     assert GuessConfig(photos=("a.jpg",), out=out, format="csv").chosen_format() == "csv"
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from geospot.earth.distance import haversine_km
 from geospot.earth.gazetteer import Gazetteer
-from geospot.report.summary import KNOWN_KM, comparison_lead, evaluation_lead, familiar_distance
+from geospot.report.lead import KNOWN_KM, comparison_lead, evaluation_lead, familiar_distance
 from geospot.scoring.metrics import Predictions, summarize
 
 NAN = float("nan")

@@ -4,10 +4,8 @@ from geospot.answer.parse import (
     CONTRADICTION,
     EMPTY,
     ERRORS,
-    FIELDS,
     LATITUDE_RANGE,
     LONGITUDE_RANGE,
-    MAX_CHARS,
     NO_COORDINATES,
     NO_LATITUDE,
     NO_LONGITUDE,
@@ -15,12 +13,10 @@ from geospot.answer.parse import (
     ONLY_THINKING,
     TOO_LONG,
     Answer,
-    format_answer,
-    in_form,
     parse_answer,
-    prompt_text,
     read_answer,
 )
+from geospot.answer.prompt import FIELDS, MAX_CHARS, format_answer, in_form, prompt_text
 
 __all__ = [
     "CONTRADICTION",

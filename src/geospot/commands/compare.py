@@ -16,8 +16,8 @@ from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.evaluation import published_notes, published_section
+from geospot.report.lead import comparison_lead
 from geospot.report.metric_tables import difference_html
-from geospot.report.summary import comparison_lead
 from geospot.runs.config import typed_config
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import in_all

@@ -26,10 +26,12 @@ _UNREADABLE = ("unreadable shard", "missing shard", "no shard")
 class Watch:
     """Counts what is skipped of a source, warns of shards at once, and stops where nothing can be read any more."""
 
-    def __init__(self, source: Source, skipped: SkipCounter, columns: Columns = USUAL):
+    def __init__(self, source: Source, skipped: SkipCounter, columns: Columns = USUAL, *, judge: bool = True):
+        """`judge`: whether the places are looked at; not in the middle of an epoch, whose first were judged before."""
         self.source, self.skipped, self.columns = source, skipped, columns
         self._dead = 0
-        self._places: list[tuple[float, float, str | None]] | None = []  # of the first records, until they are judged
+        # Of the first records, until they are judged.
+        self._places: list[tuple[float, float, str | None]] | None = [] if judge else None
         self._keys: tuple[str, ...] = ()
 
     def saw(self, item: Record | Skip) -> None:
@@ -170,7 +172,7 @@ class Lanes:
         columns: Columns = USUAL,
     ):
         self.source, self.order = source, order
-        self._watch = Watch(source, skipped, columns)
+        self._watch = Watch(source, skipped, columns, judge=start is None)
         start = start or {"next": 0, "turn": 0, "open": [None] * width}
         self._next, self._turn = start["next"], start["turn"]
         self._lanes = [None if cursor is None else self._open(*cursor) for cursor in start["open"]]

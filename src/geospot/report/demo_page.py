@@ -10,8 +10,8 @@ from geospot.data.samples import Sample
 from geospot.earth.spot import truth_text
 from geospot.files import write_json_atomic
 from geospot.report import Chart, Example, Row, Series, StageAnswer, Table, pick_examples, write_report
+from geospot.report.lead import result_sentence
 from geospot.report.page import command_line
-from geospot.report.summary import result_sentence
 from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.results import finite

@@ -117,7 +117,7 @@ def _answer_html(answer: StageAnswer) -> str:
 
 
 def _distance(answer: StageAnswer) -> str:
-    if answer.distance_km is None:
+    if answer.failed or answer.distance_km is None:
         return '<span class="distance failed">failed</span>'
     return f'<span class="distance {distance_class(answer.distance_km)}">{kilometres(answer.distance_km)} km</span>'
 
@@ -125,7 +125,7 @@ def _distance(answer: StageAnswer) -> str:
 def opening_html(example: Example) -> str:
     """One picture, what the last of the stages said of it and a map of both: a page begins with it."""
     answer = example.answers[-1]
-    km = answer.distance_km
+    km = None if answer.failed else answer.distance_km
     guess = None if km is None or answer.lat is None or answer.lon is None else (answer.lat, answer.lon)
     said = f"<pre>{escape(answer.text, ANSWER_LIMIT) or '<i>empty answer</i>'}</pre>"
     found = "names no place" if km is None else f"is <b>{kilometres(km)} km</b> away from it"

@@ -9,10 +9,10 @@ from geospot._version import __version__
 from geospot.report.charts import histogram_html, within_html
 from geospot.report.document import write_report
 from geospot.report.gallery import Gallery
+from geospot.report.lead import evaluation_lead
 from geospot.report.maps import CountryValue, country_map_html
 from geospot.report.metric_tables import Row, Table, confusion_html, group_html, reliability_html
 from geospot.report.page import command_line, escape, kilometres, points
-from geospot.report.summary import evaluation_lead
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import TITLES, Group

@@ -199,7 +199,7 @@ def test_heic_without_the_extra_is_counted_with_the_mend(tmp_path, monkeypatch):
     (tmp_path / "b.jpg").write_bytes(photo(gps(1.5, 2.5)))
     skip, record = everything(open_source(str(tmp_path)))
     assert skip.reason == "HEIC needs the extra heic"
-    assert "geospot[heic]" in skip.detail
+    assert "--extra heic" in skip.detail
     assert record.key == "b.jpg"
 
 
