@@ -533,11 +533,11 @@ HOSTILE = [
 @pytest.mark.parametrize("prefix", ["", 'Latitude: 1\nLongitude: 2\nCity: "'])
 def test_hostile_texts_take_linear_time(prefix):
     for piece in HOSTILE:
-        text = (prefix + piece * 50_000)[:50_000]
+        text = (prefix + piece * 20_000)[:20_000]
         start = time.process_time()
         check_sound(parse_answer(text))
-        # Typically 0.02 to 0.15 s; anything quadratic takes a minute. Of the processor: others do not count.
-        assert time.process_time() - start < 10.0, repr(piece)
+        # Typically 0.01 to 0.06 s; anything quadratic takes ten. Of the processor: others do not count.
+        assert time.process_time() - start < 4.0, repr(piece)
 
 
 def test_an_answer_at_the_end_of_a_long_text():
