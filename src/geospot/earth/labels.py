@@ -177,8 +177,8 @@ class _Lines:
             return points.near(i, self.truth.point)
         if self.names_region:
             return bool(self.region) and points.in_region(i, self.region)
-        # A city whose own region is another than the truth's (tables and maps differ beside a border) does not stand for
-        # both: then the coordinates must lie in the truth's.
+        # A city whose own region is another than the truth's (tables and maps differ beside a border) does not stand
+        # for both: then the coordinates must lie in the truth's.
         agrees = not self.city_regions or not self.truth.regions.isdisjoint(self.city_regions)
         if city_right and (agrees or not self.truth.regions):
             return True
