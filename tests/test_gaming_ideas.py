@@ -135,6 +135,21 @@ def test_ideas(name, progress):
     assert earned(text, known, progress) <= honest(known, progress) + 1e-9
 
 
+KINGSTOWN, DIAMOND = places(  # the map puts the first in another parish than the table of cities does
+    (13.1553, -61.2274, "Kingstown", "Saint Andrew Parish", "VC"),
+    (13.1408, -61.1680, "Diamond", "Saint George Parish", "VC"),
+)
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+@pytest.mark.parametrize("lon", [-61.168, -61.2])
+def test_a_city_whose_region_is_disputed_does_not_stand_for_both(progress, lon):
+    text = f"City: Kingstown\nCountry: VC\nLatitude: 13.1553\nLongitude: {lon}"
+    known = [KINGSTOWN, DIAMOND]
+    assert earned(text, known, progress) <= honest(known, progress) + 1e-9
+    assert earned(format_answer(KINGSTOWN, decimals=4), [KINGSTOWN], progress) == 1.0
+
+
 OVERFLOWS = ["1" * 309, "1e308", "1e309", "-1e309", "nan", "NaN", "inf", "-Infinity", "0x7f", "9" * 5000, "1e-9999"]
 
 

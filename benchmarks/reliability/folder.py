@@ -156,6 +156,15 @@ def grow(place: Path, size: str = BIG) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
 
 
+def shrink(place: Path, spare_kb: int) -> None:
+    """Leave so much room and no more, while somebody else is writing."""
+    for _ in range(1000):
+        used = int(subprocess.run(["du", "-sk", place], capture_output=True, text=True).stdout.split()[0])
+        size = f"remount,size={used + spare_kb}k"
+        if not subprocess.run(["mount", "-o", size, place], capture_output=True).returncode:
+            return
+
+
 def stop_after(bench: Bench, folder: Path, steps: int, number: int = signal.SIGINT) -> int:
     """Begin a run and stop it politely once it has logged so many steps; its exit status."""
     log = bench.work / "begin.log"
@@ -202,8 +211,7 @@ def disks_that_fill(bench: Bench, bar: Progress, rng: random.Random, times: int 
             pid = bench.start(bench.config(folder), log)
             wait_for(pid, lambda folder=folder, after=after: logged(folder) >= after)
             time.sleep(rng.random() * 0.3)
-            used = int(subprocess.run(["du", "-sk", place], capture_output=True, text=True).stdout.split()[0])
-            grow(place, f"{used + rng.choice((0, 4, 64))}k")
+            shrink(place, rng.choice((0, 4, 64)))
             code = finish(pid)
             bench.judge(
                 f"disk full from step {after} on", code, log, r"cannot write|No space left", saved_in(folder), folder
