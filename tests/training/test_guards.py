@@ -31,6 +31,7 @@ GOOD = {
         ({"eval/in_form": 0.4}, ["40% of the answers' lines are in the form"]),
         ({"eval/distinct_answers": 1.0, "eval/pictures": 3.0}, []),  # three pictures say nothing
         ({"eval/median_km": None}, []),
+        ({"eval/median_km": 10_316.0, "eval/pictures": 3.0}, []),
     ],
 )
 def test_what_the_signs_mean(change, says):

@@ -14,7 +14,7 @@ from geospot.answer import in_form
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.references import reference_rows
 
-MIN_PICTURES = 20  # of a held-out set; fewer say little about how many different answers there are
+MIN_PICTURES = 20  # of a held-out set; fewer say little about different answers, and fit a constant place too well
 FEW_ANSWERS = 0.1  # different answers per picture
 IN_FORM = 0.9
 NO_SIGNAL = 0.75  # share of groups
@@ -62,7 +62,7 @@ def evaluation_warnings(metrics: Mapping[str, float | None]) -> list[str]:
             continue
         n, median = metrics.get(f"{name}/pictures") or 0, metrics.get(f"{name}/median_km")
         distinct, form = metrics.get(f"{name}/distinct_answers"), metrics.get(f"{name}/in_form")
-        if median is not None and median >= value:
+        if median is not None and n >= MIN_PICTURES and median >= value:
             said.append(
                 f"{name}: no better than one constant place (median {median:,.0f} km; the best constant place has "
                 f"{value:,.0f} km): the model does not use the pictures"
