@@ -148,7 +148,6 @@ class _Lines:
         self.names_region = same_text or bool(named) or gazetteer.regions.known(answer.region)
         self.names, cities = _city_names(answer.city, truth, gazetteer), gazetteer.cities
         rows = [row for row in truth.nearby if not self.names.isdisjoint(cities.names(row))] if self.names else []
-        self.city_regions = frozenset(cities.admin1_codes[cities.admin1[rows]].tolist())
         self.city = np.concatenate(
             [cities.vectors[rows], truth.point if truth.city_name in self.names else np.empty((0, 3))]
         )
@@ -181,12 +180,7 @@ class _Lines:
             return points.near(i, self.truth.point)
         if self.names_region:
             return bool(self.region) and points.in_region(i, self.region)
-        # A city whose own region is another than the truth's (tables and maps differ beside a border) does not stand
-        # for both: then the coordinates must lie in the truth's.
-        agrees = not self.city_regions or not self.truth.regions.isdisjoint(self.city_regions)
-        if city_right and (agrees or not self.truth.regions):
-            return True
-        return points.region[i] in self.truth.regions and (city_right or not self._city_elsewhere(i, points))
+        return city_right or (points.region[i] in self.truth.regions and not self._city_elsewhere(i, points))
 
     def _city_elsewhere(self, i: int, points: Points) -> bool:
         """Whether the city line names a city near answer i's coordinates that lies in other regions than the truth's.
