@@ -2,35 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
 from geospot.answer import Answer, parse_answer
 from geospot.answer.coordinates import wrap_longitude
+from geospot.earth.agreement import Said
 from geospot.earth.place import Place
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.truths import Truths
 
-
-class Located(Protocol):
-    """Anything with coordinates and names, such as a `Guess`."""
-
-    @property
-    def lat(self) -> float | None: ...
-    @property
-    def lon(self) -> float | None: ...
-    @property
-    def city(self) -> str | None: ...
-    @property
-    def region(self) -> str | None: ...
-    @property
-    def country(self) -> str | None: ...
-
-
 Point = Sequence[float]  # (lat, lon) in degrees
-GuessLike = Point | str | Located | None
+GuessLike = Point | str | Said | None
 TruthLike = Point | Place
 
 
@@ -92,7 +77,7 @@ def _answer(value: GuessLike) -> Answer:
     if value is None or getattr(value, "ok", True) is False:
         return Answer(None, None, error="no answer")
     if hasattr(value, "lat"):
-        said = cast(Located, value)
+        said = cast(Said, value)
         return Answer(said.lat, said.lon, said.city, said.region, said.country)
     lat, lon = (float(part) for part in cast(Any, value))
     return Answer(None, None, error="no coordinates") if lat != lat or lon != lon else Answer(*_coordinates((lat, lon)))
