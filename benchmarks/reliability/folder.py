@@ -21,11 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from breakage import BIG, blank, cut, grow, jumping_clock, scribble, shrink, tmpfs
 from kills import configuration, contents, finish, prepare
 
 import geospot.train
@@ -37,7 +38,6 @@ from geospot.runs.folder import read_metrics
 from geospot.runs.rollouts import query_rollouts
 
 INSIDE = "GEOSPOT_FOLDER_BENCHMARK_MOUNTS"
-BIG = "1g"
 STEPS = 5
 # From nothing to what a run needs in all, some 170 MB: where each kind of write meets the end.
 FREE_KB = (0, 8, 40, 400, 20_000, 57_000, 75_000, 112_000, 131_000)
@@ -142,29 +142,6 @@ def lost_of(saved: dict[str, Any], folder: Path) -> str:
     return ""
 
 
-@contextmanager
-def tmpfs(place: Path, size: str) -> Iterator[None]:
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-
-
-def grow(place: Path, size: str = BIG) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
-
-
-def shrink(place: Path, spare_kb: int) -> None:
-    """Leave so much room and no more, while somebody else is writing."""
-    for _ in range(1000):
-        used = int(subprocess.run(["du", "-sk", place], capture_output=True, text=True).stdout.split()[0])
-        size = f"remount,size={used + spare_kb}k"
-        if not subprocess.run(["mount", "-o", size, place], capture_output=True).returncode:
-            return
-
-
 def stop_after(bench: Bench, folder: Path, steps: int, number: int = signal.SIGINT) -> int:
     """Begin a run and stop it politely once it has logged so many steps; its exit status."""
     log = bench.work / "begin.log"
@@ -248,21 +225,6 @@ def two_writers(bench: Bench, bar: Progress) -> None:
     bar.advance(1)
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def scribble(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 3
-    data[middle : middle + 64] = b"\xa5" * 64
-    path.write_bytes(bytes(data))
-
-
-def blank(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 DAMAGES = {  # name: (files, what is done to them, what must be said)
     "rollouts cut": ("rollouts.sqlite", cut, r"rollouts\.sqlite"),
     "rollouts scribbled": ("rollouts.sqlite", lambda p: p.write_bytes(b"no database" * 1000), r"rollouts\.sqlite"),
@@ -323,12 +285,6 @@ def signals(bench: Bench, bar: Progress) -> None:
         bench.judge(f"{first.name}, then {second.name}", code, log, "", saved, folder)
         bench.resume(folder, log)
         bar.advance(1)
-
-
-def jumping_clock() -> None:
-    """Have time.time() jump by up to ten years, forwards and backwards, at every call."""
-    rng, real = random.Random(0), time.time
-    time.time = lambda: real() + rng.uniform(-3e8, 3e8)
 
 
 def clock(bench: Bench, bar: Progress) -> None:
