@@ -5,24 +5,48 @@ Only whole folded names are ever compared. There is no substring and no edit dis
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 
 # The longest name the gazetteer holds is under 120 characters; anything longer is a list or an attack.
 MAX_NAME_CHARS = 120
 
 # Letters that Unicode does not decompose but that people replace by these.
-_LETTERS = str.maketrans(
-    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t", "ə": "e"}
-)
+_LETTERS = {
+    "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t", "ə": "e",
+}  # fmt: skip
 # Apostrophes, primes and modifier letters vanish ("Xi'an", "Hawaiʻi"); other punctuation parts words.
 _APOSTROPHES = re.compile("['’‘ʻʼʿʾ`´ʹ′‛ـ]")
 _DOTTED_INITIAL = re.compile(r"\b(\w)\.\s?(?=\w\b|$|\s)")
 _EMPTY_WORDS = frozenset({"nan", "none", "null", "n a", "unknown", "not available", "undefined", "nil", "unk"})
 
 
-def _is_accent(char: str) -> bool:
-    """A mark that may be dropped: accents and vowel points, but neither nukta, dakuten nor virama (classes 7-9)."""
-    return unicodedata.combining(char) >= 10 or unicodedata.combining(char) == 1
+class _PerLetter(dict[int, str]):
+    """A table for `str.translate` that asks about each letter once: a gazetteer's names are few letters repeated."""
+
+    def __init__(self, becomes: Callable[[str], str]) -> None:
+        super().__init__()
+        self._becomes = becomes
+
+    def __missing__(self, letter: int) -> str:
+        self[letter] = self._becomes(chr(letter))
+        return self[letter]
+
+
+def _bare(char: str) -> str:
+    """Without accents and vowel points; nukta, dakuten and virama (combining classes 7 to 9) are no accents."""
+    return "" if unicodedata.combining(char) >= 10 or unicodedata.combining(char) == 1 else char
+
+
+def _separate(char: str) -> str:
+    """A letter, digit or vowel sign stays; format characters vanish; everything else parts words."""
+    kind = unicodedata.category(char)
+    if kind[0] in "LMN":
+        return _LETTERS.get(char, char)
+    return "" if kind == "Cf" else " "
+
+
+_WITHOUT_ACCENTS, _SEPARATED = _PerLetter(_bare), _PerLetter(_separate)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -36,20 +60,12 @@ def fold(name: str) -> str:
         return ""
     if name.isascii() and name.isalpha():
         return name.lower()
-    text = unicodedata.normalize("NFKC", name).casefold()
+    text = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
     text = _APOSTROPHES.sub("", text).replace("&", " and ")
     text = _DOTTED_INITIAL.sub(r"\1", text)
-    chars = (c for c in unicodedata.normalize("NFKD", text) if not _is_accent(c))
-    text = unicodedata.normalize("NFC", "".join(chars)).translate(_LETTERS)
-    return " ".join("".join(_separate(c) for c in text).split())
-
-
-def _separate(char: str) -> str:
-    """A letter, digit or vowel sign stays; format characters vanish; everything else parts words."""
-    kind = unicodedata.category(char)
-    if kind[0] in "LMN":
-        return char
-    return "" if kind == "Cf" else " "
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", unicodedata.normalize("NFKD", text).translate(_WITHOUT_ACCENTS))
+    return " ".join(text.translate(_SEPARATED).split())
 
 
 def is_blank(name: object) -> bool:
