@@ -217,14 +217,21 @@ def test_hedges(name, progress):
     assert earned(text, known, progress) <= honest(known, progress) + 1e-9
 
 
-SCHAAN, TRIESEN = places((47.1650, 9.5087, "Schaan", "Schaan", "LI"), (47.1075, 9.5282, "Triesen", "Triesen", "LI"))
+# GeoNames puts Kingstown into the region of Diamond, the map into another.
+NEIGHBOURS = {
+    "Schaan": places((47.1650, 9.5087, "Schaan", "Schaan", "LI"), (47.1075, 9.5282, "Triesen", "Triesen", "LI")),
+    "Kingstown": places((13.1553, -61.2274, "Kingstown", "Saint Andrew Parish", "VC"),
+                        (13.1408, -61.168, "Diamond", "Saint George Parish", "VC")),
+}  # fmt: skip
 
 
+@pytest.mark.parametrize("name", NEIGHBOURS)
 @pytest.mark.parametrize("progress", PROGRESS)
-def test_the_city_of_one_region_at_the_coordinates_of_its_neighbour(progress):
+def test_the_city_of_one_region_at_the_coordinates_of_its_neighbour(name, progress):
     """Its region is the city's, not both: the answer that names one place and means it earns more."""
-    split = f"City: Schaan\nCountry: LI\nLatitude: {TRIESEN.lat}\nLongitude: {TRIESEN.lon}"
-    known = [SCHAAN, TRIESEN]
+    known = NEIGHBOURS[name]
+    city, other = known
+    split = f"City: {city.city}\nCountry: {city.country}\nLatitude: {other.lat}\nLongitude: {other.lon}"
     without_region = max(earned(format_answer(place, decimals=4), known, progress) for place in known)
     assert earned(split, known, progress) <= max(without_region, honest(known, progress)) + 1e-9
 

@@ -185,13 +185,18 @@ class _Lines:
     def _city_elsewhere(self, i: int, points: Points) -> bool:
         """Whether the city line names a city near answer i's coordinates that lies in other regions than the truth's.
 
-        Else the city of one region with the coordinates of its neighbour would be right about the region in both.
+        Else the city of one region with the coordinates of its neighbour would be right about the region in both. So
+        would a city that GeoNames and the map put into two regions, were either enough. Of several cities of that name
+        the nearest is meant.
         """
+        if not self.names:
+            return False
         cities = self.gazetteer.cities
-        rows = (
-            [row for row in points.cities_near(i) if not self.names.isdisjoint(cities.names(row))] if self.names else []
-        )
-        return bool(rows) and self.truth.regions.isdisjoint(cities.admin1_codes[cities.admin1[rows]])
+        rows = [row for row in points.cities_near(i) if not self.names.isdisjoint(cities.names(row))]
+        if not rows:
+            return False
+        nearest = rows[int(np.argmax(cities.vectors[rows] @ points.vectors[i]))]
+        return not self.gazetteer.city_regions(nearest) <= self.truth.regions
 
 
 def _city_names(line: str | None, truth: TruthLabels, gazetteer: Gazetteer) -> frozenset[str]:

@@ -120,6 +120,7 @@ class Gazetteer:
             self._assign_countries(city_polygon)
             self._assign_regions(city_polygon)
         self.country_codes = _with_none(self.cities.country_codes)
+        self._city_regions: dict[int, frozenset[str]] = {}
 
     @cached_property
     def city_names(self) -> np.ndarray:
@@ -175,6 +176,15 @@ class Gazetteer:
     def accepted(self, polygon: int) -> frozenset[str]:
         """Codes of all countries that a place in a polygon may be said to lie in."""
         return self._accepted[polygon] if polygon >= 0 else frozenset()
+
+    def city_regions(self, row: int) -> frozenset[str]:
+        """The admin-1 codes of a city by GeoNames and by the map: one where they agree, as they nearly always do."""
+        if row not in self._city_regions:
+            cities = self.cities
+            mapped = self.locate(cities.lat[row], cities.lon[row]).region_code[0]
+            codes = {self.region_codes[cities.admin1[row]], mapped} - {None}
+            self._city_regions[row] = frozenset(codes)
+        return self._city_regions[row]
 
     def locate(self, lat: ArrayLike, lon: ArrayLike) -> Located:
         """Country, region and nearest city of points in degrees, shape (N,); NaN coordinates give None.
