@@ -27,7 +27,7 @@ def run(config: ServeConfig) -> None:
 
     from geospot.engine.serve.app import ServeOptions, make_app
 
-    service = local_engine(config, checkpoint_dir=config.checkpoint_dir)
+    service = local_engine(config, checkpoint_dir=config.checkpoint_dir, for_clients=True)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
     app = make_app(service, ServeOptions(config.model_name, api_key=key, max_rank=config.max_rank))

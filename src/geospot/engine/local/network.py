@@ -197,4 +197,4 @@ class Network:
 
     def in_batches(self, rows: Sequence[Row], work: Callable[[list[int]], None]) -> None:
         """Call `work` with the indices of rows that have something to score, in micro-batches that fit the memory."""
-        self.budget.run(rows, [i for i, row in enumerate(rows) if row.scored.any()], work)
+        self.budget.run(rows, [i for i, row in enumerate(rows) if not row.is_empty], work)

@@ -55,7 +55,8 @@ class LocalTrainingClient:
     ) -> LocalFuture[types.ForwardBackwardOutput]:
         """Add the gradient of the summed loss; answers a `ForwardBackwardOutput` with each datum's logprobs.
 
-        Positions without weight or advantage are not computed: their logprob is reported as 0.
+        0 is reported where a target is a picture's token or none of the vocabulary, which only positions without weight
+        may have, and with `LocalOptions.skip_unweighted` for all of these.
         """
         config = check_loss(loss_fn, loss_fn_config)
         data = list(data)
@@ -171,7 +172,11 @@ def _check(datum: types.Datum, loss_fn: str, network: Network) -> tuple[Row, dic
     targets = inputs.pop("target_tokens").astype(np.int64)
     scored = inputs["weights" if loss_fn == "cross_entropy" else "advantages"] != 0
     _check_targets(targets[scored], network)
-    return Row(tokens, targets, scored), {key: array.astype(np.float32) for key, array in inputs.items()}
+    also = None
+    if not network.options.skip_unweighted:
+        known = (targets >= 0) & (targets < network.vocabulary) & ~np.isin(targets, network.processing.banned_token_ids)
+        also = known & ~scored
+    return Row(tokens, targets, scored, also), {key: array.astype(np.float32) for key, array in inputs.items()}
 
 
 def _check_targets(targets: np.ndarray, network: Network) -> None:

@@ -44,7 +44,8 @@ class Host(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """What `Scoring` finds: log-probabilities (N,) of each row, the summed loss, and the gradient by name."""
+    """What `Scoring` finds: log-probabilities of each row (as its targets are shaped, 0 where none was asked for), the
+    summed loss, and the gradient by name."""
 
     logprobs: list[np.ndarray]
     loss: float
@@ -64,23 +65,25 @@ class Scoring:
     def run(self, network: Network) -> Scored:
         """With the active weights of `network`."""
         rows, inputs = self.rows, self.inputs
-        outputs = [np.zeros(len(row.tokens), dtype=np.float32) for row in rows]
+        outputs = [np.zeros(row.targets.shape, dtype=np.float32) for row in rows]
         total, gradients = 0.0, dict[str, torch.Tensor]()
 
         def run(batch: list[int]) -> None:
             nonlocal total
-            logprobs = passes.logprobs(network, [rows[i] for i in batch])
+            logprobs, also = passes.logprobs(network, [rows[i] for i in batch])
             if self.loss_fn is not None:
                 names = inputs[batch[0]]
                 given = {name: np.concatenate([inputs[i][name][rows[i].scored] for i in batch]) for name in names}
                 given = {name: torch.from_numpy(array).to(logprobs) for name, array in given.items()}
                 loss = token_losses(self.loss_fn, self.config or {}, logprobs, given).sum()
-                if self.backward:
+                if self.backward and loss.requires_grad and len(logprobs):
                     network.gradients(loss, gradients)
                 total += loss.item()
-            ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
-            for i, part in zip(batch, np.split(logprobs.detach().cpu().numpy(), ends), strict=True):
-                outputs[i][rows[i].scored] = part
+            for values, masks in ((logprobs, [rows[i].scored for i in batch]), (also, [rows[i].also for i in batch])):
+                ends = np.cumsum([0 if mask is None else mask.sum() for mask in masks])[:-1]
+                for i, mask, part in zip(batch, masks, np.split(values.detach().cpu().numpy(), ends), strict=True):
+                    if mask is not None:
+                        outputs[i][mask] = part
 
         with torch.set_grad_enabled(self.backward):
             network.in_batches(rows, run)
