@@ -237,6 +237,35 @@ def test_a_request_whose_answer_was_lost_is_not_carried_out_twice(sdk, server, s
     assert server.faults[0].times == 0
 
 
+def test_every_snapshot_answers_as_long_as_its_client_lives(sdk, server, renderer, prompts, monkeypatch):
+    """A reference policy or a league keeps many: those that do not fit into memory wait on the disk."""
+    samplers = server.app.app.state.core.samplers
+    monkeypatch.setattr(samplers, "kept", 2)
+    data = [supervised_datum(prompt, renderer.answer_tokens("City: Lyon")) for prompt in prompts]
+    training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
+    snapshots, first = [], []
+    for _ in range(6):
+        train_one(training, data)
+        snapshots.append(training.save_weights_and_get_sampling_client().result())
+        first.append(snapshots[-1].compute_logprobs(prompts[0]).result())
+    mine = [s for s in samplers if s.session_id == training.model_id.partition(":")[0]]
+    assert until(lambda: sum(s.client is not None for s in mine) <= 3) is None
+    again = [s.compute_logprobs(prompts[0]).result() for s in snapshots]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_allclose(np.array(a, dtype=float), np.array(b, dtype=float), atol=1e-5)
+    assert len({tuple(a) for a in first}) == 6
+    assert any(samplers.root.rglob("weights.safetensors"))
+    sdk.close("success").result(timeout=120)
+    assert not any(samplers.root.rglob("weights.safetensors"))
+
+
+def test_a_snapshot_that_cannot_be_kept_is_refused_when_it_is_asked_for(sdk, server, monkeypatch):
+    training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+    monkeypatch.setattr("geospot.engine.serve.samplers.SPARE_BYTES", 1 << 60)
+    with pytest.raises(tinker.TinkerError, match="no room for another snapshot"):
+        training.save_weights_and_get_sampling_client().result(timeout=120)
+
+
 def test_a_finished_session_leaves_nothing_behind(server, renderer, prompts):
     sessions = server.app.app.state.core.sessions
     before = len(sessions)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from tinker import types
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local import state
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network
 from geospot.engine.local.options import NetworkSpec
@@ -36,6 +38,11 @@ class LocalSamplingClient:
         return self._service.scheduler.submit(
             lambda: self._service.network(self._snapshot.spec).processing.tokenizer
         ).result()
+
+    def save(self, folder: str | Path) -> LocalFuture[Path]:
+        """Write the weights, for `create_sampling_client(model_path=folder)`."""
+        spec, weights = self._snapshot.spec, self._snapshot.weights
+        return self._service.scheduler.submit(lambda: state.save_checkpoint(folder, spec, weights, None, 0))
 
     def sample(
         self, prompt: types.ModelInput, num_samples: int, sampling_params: types.SamplingParams

@@ -13,7 +13,9 @@ from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
-from geospot.engine.serve.routes import SamplingRoutes, TrainingRoutes, WeightsRoutes
+from geospot.engine.serve.models import TrainingRoutes
+from geospot.engine.serve.sampling import SamplingRoutes
+from geospot.engine.serve.weights import WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_json, read_model
 from geospot.errors import ModelError, RunError
 

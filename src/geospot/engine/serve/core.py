@@ -12,8 +12,10 @@ from starlette.responses import JSONResponse, Response
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.serve.checkpoints import Checkpoints
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
-from geospot.engine.serve.sessions import Checkpoints, Sessions
+from geospot.engine.serve.samplers import Samplers
+from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
 
 T = TypeVar("T")
@@ -45,7 +47,9 @@ class Core:
 
     def __init__(self, service: LocalServiceClient, options: ServeOptions):
         self.service, self.options = service, options
-        self.sessions, self.pending, self.gatherer = Sessions(), PendingStore(), Gatherer()
+        self.pending, self.gatherer = PendingStore(), Gatherer()
+        self.samplers = Samplers(service)
+        self.sessions = Sessions(on_drop=self.samplers.drop)
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
 
     async def training(self, model_id: str) -> LocalTrainingClient:
