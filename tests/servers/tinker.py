@@ -64,7 +64,9 @@ class Serving:
 
     def __init__(self, model_name: str, folder, *, batch_invariant: bool = False, **options):
         self.model_name, self.options = model_name, options
-        self.local = LocalOptions(checkpoint_dir=str(folder), threads=1, batch_invariant=batch_invariant)
+        self.local = LocalOptions(
+            checkpoint_dir=str(folder), threads=1, batch_invariant=batch_invariant, takes_turns=True
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

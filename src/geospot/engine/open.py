@@ -148,6 +148,7 @@ def local_engine(
             batch_invariant=config.batch_invariant,
             compile=config.compile,
             skip_unweighted=not for_clients,
+            takes_turns=for_clients,
         )
     )
 

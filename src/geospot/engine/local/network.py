@@ -75,6 +75,7 @@ class Network:
         self.budget = TokenBudget(options.max_batch_tokens)
         self.max_sample_tokens = options.max_sample_tokens  # fewer once that has been too many for the memory
         # Emptied, not only forgotten, before others are made: what sampled with them may not be collected yet.
+        self.between: Callable[[], None] = lambda: None  # called between the parts of a long pass
         self._training_weights: list[LayerWeights] = []
         self._sampling_weights: list[LayerWeights] = []
         self._sampling_key: int | None = None
@@ -197,4 +198,4 @@ class Network:
 
     def in_batches(self, rows: Sequence[Row], work: Callable[[list[int]], None]) -> None:
         """Call `work` with the indices of rows that have something to score, in micro-batches that fit the memory."""
-        self.budget.run(rows, [i for i, row in enumerate(rows) if not row.is_empty], work)
+        self.budget.run(rows, [i for i, row in enumerate(rows) if not row.is_empty], work, self.between)

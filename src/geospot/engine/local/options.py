@@ -24,6 +24,7 @@ class LocalOptions:
     batch_invariant: bool = False  # each request is sampled alone: the same to the bit, whoever asks beside it; slower
     compile: bool = False  # torch.compile the decoding step (CUDA graphs on a GPU)
     skip_unweighted: bool = False  # report 0 for positions without weight or advantage, which is faster
+    takes_turns: bool = False  # sampling in slices between other work, for several clients; their batches then mix
     fused_decoder: bool = True  # run the decoder's layers here where they are known; else through transformers
 
 

@@ -1,30 +1,18 @@
 """The sampling client of the local engine: answers of one snapshot of the weights."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
+from geospot.engine.local.batch import SampleBatch, Snapshot
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network
-from geospot.engine.local.options import NetworkSpec
-from geospot.engine.local.sampler import SampleRequest, check_params
+from geospot.engine.local.requests import SampleRequest, check_params
 from geospot.engine.local.work import Host, Sampling, Scoring
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Weights to sample with: what `save_weights_and_get_sampling_client` froze."""
-
-    spec: NetworkSpec
-    weights: Mapping[str, torch.Tensor]
-    key: int
 
 
 class LocalSamplingClient:
@@ -54,7 +42,13 @@ class LocalSamplingClient:
         """
         check_params(sampling_params, num_samples)
         payload = (prompt, num_samples, sampling_params)
-        return self._service.scheduler.submit_sample(("sample", self._snapshot.key), self._run, payload)
+        key: tuple = ("sample", self._snapshot.key)
+        open_batch = None
+        if self._service.turns is not None:
+            open_batch = lambda: SampleBatch(self._service, self._snapshot)  # noqa: E731
+            if self._service.options.batch_invariant:
+                key = (*key, object())  # each alone
+        return self._service.scheduler.submit_sample(key, self._run, payload, open_batch)
 
     def _run(
         self, payloads: list[tuple[types.ModelInput, int, types.SamplingParams]]

@@ -1,9 +1,9 @@
 """The two kinds of work that forward passes are done for, cut into shares where several processes do them; and the
 host that does them for the clients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSet, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from geospot.engine.local.fitting import attempt
 from geospot.engine.local.inputs import Row
 from geospot.engine.local.network import Network
 from geospot.engine.local.options import LocalOptions, NetworkSpec
-from geospot.engine.local.sampler import SampleRequest, positions, sample
+from geospot.engine.local.requests import SampleRequest
+from geospot.engine.local.sampler import positions, sample
 from geospot.engine.local.scheduler import Scheduler
+from geospot.engine.local.turns import Turns
 from geospot.engine.losses import token_losses
 
 R = TypeVar("R")
@@ -36,6 +38,8 @@ class Host(Protocol):
 
     options: LocalOptions
     scheduler: Scheduler
+    turns: Turns | None  # the same, where it takes turns
+    sampled: MutableSet[Any]  # `SampleBatch`es that share the room of the caches
 
     def next_key(self) -> int: ...
     def network(self, spec: NetworkSpec) -> Network: ...
@@ -129,10 +133,10 @@ class Sampling:
             answers, failure = attempt(sample, network, self.requests, max_tokens=limit, key=self.key)
             if failure is None:
                 return answers
-            network.max_sample_tokens = self._fewer(network, limit, failure)
+            network.max_sample_tokens = self.fewer(network, limit, failure)
         return []
 
-    def _fewer(self, network: Network, limit: int, failure: BaseException) -> int:
+    def fewer(self, network: Network, limit: int, failure: BaseException) -> int:
         """Half of the cache positions that did not fit, and no less than one answer takes."""
         alone = max(len(q.tokens) + q.max_tokens for q in self.requests)
         tokens = min(limit, positions(self.requests, shares_prefixes=network.decoder is not None))

@@ -1,9 +1,11 @@
 """The routes of the Tinker API that SDK 0.38 calls, over one local engine."""
 
+import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,8 +14,10 @@ from starlette.routing import Route
 from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.local.turns import Cancelled
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
 from geospot.engine.serve.models import TrainingRoutes
+from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.sampling import SamplingRoutes
 from geospot.engine.serve.weights import WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_json, read_model
@@ -45,7 +49,7 @@ class SessionRoutes:
 
     async def dynamic_config(self, request: Request) -> Response:
         """What of that may change."""
-        return JSONResponse({"sample_cancel_enabled": False})
+        return JSONResponse({"sample_cancel_enabled": True})
 
     async def capabilities(self, request: Request) -> Response:
         """The model that is served."""
@@ -78,19 +82,47 @@ class SessionRoutes:
         if pending is None:
             raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
         try:
-            answer = await pending.result(LONG_POLL_S)
+            with self.core.sessions.waits(pending.session_id) as session:
+                answer = await self._result(request, pending)
+                if answer is None and session is not None:
+                    session.broken_at = time.monotonic()
         except TimeoutError:
             again = {"type": "try_again", "request_id": request_id, "queue_state": "active"}
             return JSONResponse(again, status_code=408)
         except Exception as error:
-            user = isinstance(error, ValueError | FileExistsError | FileNotFoundError)
+            user = isinstance(error, ValueError | FileExistsError | FileNotFoundError | Cancelled)
             if not user:
                 log.error("a request failed", exc_info=error)
             category = "user" if user else "server"
             return JSONResponse({"error": f"{type(error).__name__}: {error}", "category": category})
+        if answer is None:
+            return Response(status_code=408)  # to nobody
         if isinstance(answer, bytes):
             return Response(answer, media_type="application/x-protobuf")
         return JSONResponse(answer)
+
+    async def _result(self, request: Request, pending: Pending) -> bytes | dict | None:
+        """The answer; None where the client's connection breaks first; TimeoutError after `LONG_POLL_S`."""
+        result = asyncio.ensure_future(pending.result(LONG_POLL_S))
+        broken = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait([result, broken], return_when=asyncio.FIRST_COMPLETED)
+            return await result if result.done() else None
+        finally:
+            result.cancel()
+            broken.cancel()
+
+    async def cancel_future(self, request: Request) -> Response:
+        """A client waits for it no longer."""
+        request_id = read_json(await read_body(request)).get("request_id")
+        if (pending := self.core.pending.get(str(request_id))) is not None:
+            self.core.pending.give_up(pending)
+        return JSONResponse({})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
@@ -114,7 +146,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             try:
                 response = await handler(request)
             except Refused as error:
-                response = JSONResponse({"detail": str(error)}, status_code=error.status)
+                response = JSONResponse({"detail": str(error)}, status_code=error.status, headers=error.headers)
             except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
                 response = JSONResponse({"detail": str(error)}, status_code=422)
             took_ms = 1000 * (time.monotonic() - started)
@@ -128,6 +160,12 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
 
     def get(path: str, handler: Handler, *, name: str | None = None, open_to_all: bool = False) -> Route:
         return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], name=name)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        sweeping = asyncio.create_task(core.sweep())
+        yield
+        sweeping.cancel()
 
     external = "training_runs/{model_id}/checkpoints/external_weights/{name}"
     app = Starlette(
@@ -156,7 +194,9 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             get("samplers/{sampler_id}", sampling.get_sampler),
             post("asample", sampling.sample),
             post("retrieve_future", session.retrieve_future),
-        ]
+            post("cancel_future", session.cancel_future),
+        ],
+        lifespan=lifespan,
     )
     app.state.core = core
     return app

@@ -1,8 +1,7 @@
 """What the routes share: the engine, what is held for clients, and how a request is accepted once."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +18,7 @@ from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
 
 T = TypeVar("T")
+SWEEP_S = 1.0
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
 
 
@@ -47,10 +47,28 @@ class Core:
 
     def __init__(self, service: LocalServiceClient, options: ServeOptions):
         self.service, self.options = service, options
-        self.pending, self.gatherer = PendingStore(), Gatherer()
+        self.pending, self.gatherer = PendingStore(self._cancel), Gatherer()
         self.samplers = Samplers(service)
-        self.sessions = Sessions(on_drop=self.samplers.drop)
+        self.sessions = Sessions(on_drop=self._drop)
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
+
+    def _cancel(self, future: LocalFuture[Any]) -> None:
+        if self.service.turns is not None:
+            self.service.turns.cancel(future)
+
+    def _drop(self, session_id: str) -> None:
+        """What is held and done for a session ends with it."""
+        self.pending.give_up_session(session_id)
+        self.samplers.drop(session_id)
+
+    async def sweep(self) -> None:
+        """For ever: what is done for clients that show no sign of life is given up, and what has expired goes."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for session_id in self.sessions.silent():
+                self.pending.give_up_session(session_id)
+            self.sessions.drop_silent()
+            await asyncio.to_thread(self.checkpoints.remove_expired)
 
     async def training(self, model_id: str) -> LocalTrainingClient:
         """The training client of a model."""
@@ -62,27 +80,43 @@ class Core:
             raise Refused(422, f"model {base_model!r} is not served here: this server has {self.options.model_name}")
 
     def accept_step(
-        self, wanted: Step, start: Callable[[], LocalFuture[T]], pack: Callable[[T], bytes | dict[str, Any]]
+        self,
+        wanted: Step,
+        kind: str,
+        start: Callable[[], LocalFuture[T]],
+        pack: Callable[[T], bytes | dict[str, Any]],
+        *,
+        n_bytes: int = 0,
     ) -> Response:
         """Accept a request on a model in training; sent again, because its answer was lost, it is not done again."""
         if not wanted.seq_id:
             raise Refused(422, "seq_id is needed: the order of a model's requests")
-        return self.accept(("step", wanted.model_id, wanted.seq_id), start, pack, model_id=wanted.model_id)
+        key = ("step", wanted.model_id, wanted.seq_id)
+        return self.accept(key, kind, start, pack, model_id=wanted.model_id, n_bytes=n_bytes)
 
     def accept(
         self,
         key: Hashable,
+        kind: str,
         start: Callable[[], LocalFuture[T]],
         pack: Callable[[T], bytes | dict[str, Any]],
         *,
         model_id: str,
+        n_bytes: int = 0,
     ) -> Response:
         """Start what is asked, unless a request with this key came before; answers the promise."""
         known = self.pending.known(key)
         if known is None:
-            future = submitted(start)
-            known = self.pending.add(key, Pending(start=future.future, pack=pack, extra={"model_id": model_id}))
-            known.released.set()
+            self.pending.check_room(n_bytes)
+            known = Pending(
+                session_id=model_id.partition(":")[0],
+                kind=kind,
+                futures=[submitted(start)],
+                pack=lambda results: pack(results[0]),
+                n_bytes=n_bytes,
+                extra={"model_id": model_id},
+            )
+            self.pending.add(key, known).start()
         return promise(known)
 
 
@@ -99,25 +133,6 @@ def submitted(ask: Callable[[], LocalFuture[T]]) -> LocalFuture[T]:
         future = LocalFuture[T](lambda _: None)
         future.fail(error)
         return future
-
-
-def all_of(futures: Sequence[LocalFuture[Any]]) -> Future[list[Any]]:
-    """A future of all results in order; asking for it starts the work."""
-    out: Future[list[Any]] = Future()
-    inner = [future.future() for future in futures]
-
-    def done(_: Future[Any]) -> None:
-        if not all(f.done() for f in inner) or out.done():
-            return
-        errors = [f.exception() for f in inner if f.exception() is not None]
-        if errors:
-            out.set_exception(errors[0])
-        else:
-            out.set_result([f.result() for f in inner])
-
-    for future in inner:
-        future.add_done_callback(done)
-    return out
 
 
 async def read_body(request: Request) -> bytes:

@@ -42,7 +42,11 @@ class TrainingRoutes:
             return session.models[model_id]
 
         return self.core.accept(
-            ("create", model_id), start, lambda _: {"type": "create_model", "model_id": model_id}, model_id=model_id
+            ("create", model_id),
+            "create_model",
+            start,
+            lambda _: {"type": "create_model", "model_id": model_id},
+            model_id=model_id,
         )
 
     async def get_info(self, request: Request) -> Response:
@@ -57,10 +61,18 @@ class TrainingRoutes:
 
     async def forward_backward(self, request: Request) -> Response:
         """Add a gradient, or only compute the loss."""
-        message, data, config = read_forward_backward(await read_body(request))
+        body = await read_body(request)
+        message, data, config = read_forward_backward(body)
         training = await self.core.training(message.model_id)
         method = training.forward if message.forward_only else training.forward_backward
-        return self.core.accept_step(message, lambda: method(data, message.loss_fn, config), pack_forward_backward)
+        kind = "forward" if message.forward_only else "forward_backward"
+        return self.core.accept_step(
+            message,
+            kind,
+            lambda: method(data, message.loss_fn, config),
+            pack_forward_backward,
+            n_bytes=len(body),
+        )
 
     async def optim_step(self, request: Request) -> Response:
         """One step of Adam."""
@@ -69,5 +81,8 @@ class TrainingRoutes:
             raise Refused(422, "only Adam's parameters are served")
         training = await self.core.training(wanted.model_id)
         return self.core.accept_step(
-            wanted, lambda: training.optim_step(wanted.optim_params), lambda answer: {"metrics": answer.metrics}
+            wanted,
+            "optim_step",
+            lambda: training.optim_step(wanted.optim_params),
+            lambda answer: {"metrics": answer.metrics},
         )

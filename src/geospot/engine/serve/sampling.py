@@ -10,7 +10,7 @@ from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.sampling import LocalSamplingClient
-from geospot.engine.serve.core import LONG_POLL_S, Core, all_of, promise, read_body, submitted
+from geospot.engine.serve.core import LONG_POLL_S, Core, promise, read_body, submitted
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.samplers import Sampler
 from geospot.engine.serve.wire import Refused, pack_sample, read_model
@@ -57,7 +57,8 @@ class SamplingRoutes:
 
     async def sample(self, request: Request) -> Response:
         """Ask for answers to one prompt."""
-        wanted = read_model(types.SampleRequest, await read_body(request))
+        body = await read_body(request)
+        wanted = read_model(types.SampleRequest, body)
         if wanted.sampling_session_id is None or wanted.seq_id is None:
             raise Refused(422, "sampling_session_id and seq_id are needed: requests belong to a sampling session")
         for name in _NOT_SERVED:
@@ -66,7 +67,8 @@ class SamplingRoutes:
         key = ("sample", wanted.sampling_session_id, wanted.seq_id)
         if (known := self.core.pending.known(key)) is not None:
             return promise(known)
-        self.core.sessions.get(wanted.sampling_session_id.partition(":")[0])
+        session_id = wanted.sampling_session_id.partition(":")[0]
+        self.core.sessions.get(session_id)
         try:
             async with asyncio.timeout(LONG_POLL_S):
                 client = await self.core.samplers.client(wanted.sampling_session_id)
@@ -74,14 +76,18 @@ class SamplingRoutes:
             raise Refused(429, "the weights are still being loaded") from None
         if (known := self.core.pending.known(key)) is not None:  # it was sent again meanwhile
             return promise(known)
+        self.core.pending.check_room(len(body))
         futures: list[LocalFuture[Any]] = [
             submitted(lambda: client.sample(wanted.prompt, wanted.num_samples, wanted.sampling_params))
         ]
         if wanted.prompt_logprobs:
             futures.append(submitted(lambda: client.compute_logprobs(wanted.prompt)))
         pending = Pending(
-            start=lambda: all_of(futures),
+            session_id=session_id,
+            kind="sample",
+            futures=futures,
             pack=lambda answers: pack_sample(answers[0].sequences, answers[1] if len(answers) > 1 else None),
+            n_bytes=len(body),
             extra={"sample_sequence_ids": [uuid.uuid4().hex for _ in range(wanted.num_samples)]},
         )
         self.core.gatherer.add(self.core.pending.add(key, pending))

@@ -2,14 +2,18 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.wire import Refused
 
-SESSION_TIMEOUT_S = 600.0  # a client sends a heartbeat every ten seconds
+# A client sends a heartbeat every ten seconds. Silent for so long it has no use for its work; for so long, for what it
+# holds; after a connection broke on which it waited for an answer, so long.
+SILENT_S, SESSION_TIMEOUT_S, BROKEN_S = 60.0, 600.0, 15.0
+MOST_SESSIONS = 1000
 
 
 @dataclass
@@ -17,7 +21,15 @@ class Session:
     """One client."""
 
     seen_at: float = field(default_factory=time.monotonic)
+    broken_at: float | None = None  # when a connection broke on which it waited
+    n_waiting: int = 0  # connections on which it waits
     models: dict[str, LocalFuture[LocalTrainingClient]] = field(default_factory=dict)  # model id -> training client
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the client seems to be gone."""
+        if self.n_waiting:
+            return False
+        return now - self.seen_at > SILENT_S or (self.broken_at is not None and now - self.broken_at > BROKEN_S)
 
 
 class Sessions:
@@ -33,7 +45,9 @@ class Sessions:
 
     def create(self) -> str:
         """A new session's id."""
-        self._drop_silent()
+        self.drop_silent()
+        if len(self._sessions) >= MOST_SESSIONS:
+            raise Refused(429, f"{MOST_SESSIONS} sessions are open, which is the most; come again", retry_after_s=10)
         session_id = uuid.uuid4().hex[:16]
         self._sessions[session_id] = Session()
         return session_id
@@ -43,8 +57,27 @@ class Sessions:
         session = self._sessions.get(session_id or "")
         if session is None:
             raise Refused(404, f"session {session_id!r} is not known here: it ended, or the server was restarted")
-        session.seen_at = time.monotonic()
+        session.seen_at, session.broken_at = time.monotonic(), None
         return session
+
+    @contextmanager
+    def waits(self, session_id: str) -> Generator[Session | None]:
+        """While a client waits on a connection it is alive."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            yield None
+            return
+        session.n_waiting += 1
+        try:
+            yield session
+        finally:
+            session.n_waiting -= 1
+            session.seen_at = time.monotonic()
+
+    def silent(self) -> list[str]:
+        """The sessions whose clients seem to be gone."""
+        now = time.monotonic()
+        return [key for key, s in self._sessions.items() if s.is_silent(now)]
 
     def finish(self, session_id: str) -> None:
         """Drop a session with all that is held for it."""
@@ -58,7 +91,8 @@ class Sessions:
             raise Refused(404, f"model {model_id!r} is not known here")
         return session.models[model_id]
 
-    def _drop_silent(self) -> None:
+    def drop_silent(self) -> None:
+        """End the sessions that have been silent for long."""
         before = time.monotonic() - SESSION_TIMEOUT_S
-        for session_id in [key for key, session in self._sessions.items() if session.seen_at < before]:
+        for session_id in [k for k, s in self._sessions.items() if s.seen_at < before and not s.n_waiting]:
             self.finish(session_id)

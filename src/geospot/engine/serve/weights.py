@@ -36,7 +36,9 @@ class WeightsRoutes:
             self.core.checkpoints.note(answer.path, wanted.ttl_seconds, wanted.user_metadata)
             return {"type": "save_weights", "path": f"tinker://{wanted.model_id}/weights/{wanted.path}"}
 
-        return self.core.accept_step(wanted, lambda: training.save_state(name, overwrite=wanted.overwrite), pack)
+        return self.core.accept_step(
+            wanted, "save_weights", lambda: training.save_state(name, overwrite=wanted.overwrite), pack
+        )
 
     async def save_weights_for_sampler(self, request: Request) -> Response:
         """The weights alone: to the disk under a name, or as a sampler without one."""
@@ -52,19 +54,21 @@ class WeightsRoutes:
                 path = f"tinker://{wanted.model_id}/sampler_weights/{wanted.path}"
                 return {"type": "save_weights_for_sampler", "path": path}
 
-            return self.core.accept_step(wanted, lambda: training.save_weights_for_sampler(name), pack)
+            return self.core.accept_step(
+                wanted, "save_weights_for_sampler", lambda: training.save_weights_for_sampler(name), pack
+            )
         session_id = wanted.model_id.partition(":")[0]
         sampler_id = f"{session_id}:sample:{next(self._numbers)}"
         self.core.samplers.check_room(4 * training.n_parameters())
 
         def start() -> LocalFuture[LocalSamplingClient]:
             client = training.save_weights_and_get_sampling_client()
-            base_model = training.get_info().model_name
+            base_model = self.core.options.model_name
             self.core.samplers.add(Sampler(sampler_id, base_model, None, client))
             return client
 
         return self.core.accept_step(
-            wanted, start, lambda _: {"type": "save_weights_for_sampler", "sampling_session_id": sampler_id}
+            wanted, "snapshot", start, lambda _: {"type": "save_weights_for_sampler", "sampling_session_id": sampler_id}
         )
 
     async def save_weights_external(self, request: Request) -> Response:
@@ -90,7 +94,7 @@ class WeightsRoutes:
             path = f"tinker://{wanted.model_id}/external_weights/{wanted.path}"
             return {"type": "save_weights_external", "path": path}
 
-        return self.core.accept_step(wanted, start, pack)
+        return self.core.accept_step(wanted, "save_weights_external", start, pack)
 
     async def external_weights_urls(self, request: Request) -> Response:
         """Where the files of such weights are."""
@@ -125,6 +129,7 @@ class WeightsRoutes:
 
         return self.core.accept(
             ("load", model_id, wanted.seq_id),
+            "load_weights",
             start,
             lambda _: {"type": "load_weights", "path": wanted.path},
             model_id=model_id,

@@ -24,9 +24,14 @@ _STOP_REASONS = {"stop": pb.STOP_REASON_STOP, "length": pb.STOP_REASON_LENGTH}
 class Refused(Exception):
     """A request that cannot be served; `status` is the HTTP status, the text says why."""
 
-    def __init__(self, status: int, detail: str):
+    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None):
         super().__init__(detail)
-        self.status = status
+        self.status, self.retry_after_s = status, retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
