@@ -128,6 +128,7 @@ def local_engine(
     config: EngineSettings, checkpoint_dir: str = "checkpoints", *, for_clients: bool = False
 ) -> "LocalServiceClient":
     """The engine in this process: for the loops here, or as the service is where it is `for_clients`."""
+    from geospot.engine.local.options import MAX_CONTEXT
     from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
     device = resolve_device(config.device)
@@ -149,6 +150,7 @@ def local_engine(
             compile=config.compile,
             skip_unweighted=not for_clients,
             takes_turns=for_clients,
+            max_context=MAX_CONTEXT if for_clients else None,
         )
     )
 

@@ -160,6 +160,8 @@ class Network:
         tokens = to_tokens(model_input, self.processing.image_token_id, self.pictures.count_tokens)
         if tokens.ids.min() < 0 or tokens.ids.max() >= self.vocabulary:
             raise ValueError(f"a token of the prompt is outside the vocabulary of {self.vocabulary}")
+        if (limit := self.options.max_context) is not None and len(tokens) > limit:
+            raise ValueError(f"{len(tokens)} tokens, pictures included: the context has {limit}")
         return tokens
 
     # -- forward passes -------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class SampleRequest:
 
 
 # Room is made for all of a request's tokens beforehand: one that asks for more must not take everybody's memory.
-_MOST_TOKENS, _MOST_IN_ALL, _MOST_INT = 2**15, 2**24, 2**31 - 1
+_MOST_TOKENS, _MOST_IN_ALL, _MOST_SAMPLES, _MOST_INT = 2**15, 2**24, 2**13, 2**31 - 1
 
 
 def check_params(params: types.SamplingParams, num_samples: int) -> None:
@@ -38,8 +38,8 @@ def check_params(params: types.SamplingParams, num_samples: int) -> None:
     What passes here must not fail in a batch, which others share.
     """
     max_tokens = DEFAULT_MAX_TOKENS if params.max_tokens is None else params.max_tokens
-    if num_samples < 1:
-        raise ValueError(f"num_samples={num_samples}: must be at least 1")
+    if not 1 <= num_samples <= _MOST_SAMPLES:
+        raise ValueError(f"num_samples={num_samples}: must be at least 1 and at most {_MOST_SAMPLES}; ask in parts")
     if not 1 <= max_tokens <= _MOST_TOKENS:
         raise ValueError(f"max_tokens={max_tokens}: must be at least 1 and at most {_MOST_TOKENS}")
     if num_samples * max_tokens > _MOST_IN_ALL:

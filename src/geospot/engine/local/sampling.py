@@ -69,16 +69,23 @@ class LocalSamplingClient:
         work = Sampling(requests, self._snapshot.key)
         return self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
 
-    def compute_logprobs(self, prompt: types.ModelInput) -> LocalFuture[list[float | None]]:
-        """For each token of the prompt its log-probability given those before it; None for the first and for images."""
-        return self._service.scheduler.submit_sample(("logprobs", self._snapshot.key), self._logprobs, prompt)
+    def compute_logprobs(self, prompt: types.ModelInput, last_n: int | None = None) -> LocalFuture[list[float | None]]:
+        """For each token of the prompt its log-probability given those before it; None for the first and for images.
 
-    def _logprobs(self, prompts: list[types.ModelInput]) -> list[list[float | None] | ValueError]:
+        last_n: only for the last so many, from 1 to one less than the prompt's length; None: for all.
+        """
+        key = ("logprobs", self._snapshot.key)
+        return self._service.scheduler.submit_sample(key, self._logprobs, (prompt, last_n))
+
+    def _logprobs(self, prompts: list[tuple[types.ModelInput, int | None]]) -> list[list[float | None] | ValueError]:
         network = self._service.network(self._snapshot.spec)
-        tokens = [_tokens_or_error(network, prompt) for prompt in prompts]
+        tokens = [_tokens_or_error(network, prompt) for prompt, _ in prompts]
+        for i, (found, (_, last_n)) in enumerate(zip(tokens, prompts, strict=True)):
+            if isinstance(found, Tokens) and last_n is not None and not 1 <= last_n < len(found):
+                tokens[i] = ValueError(f"prompt_logprobs_last_n={last_n}: from 1 to {len(found) - 1} for this prompt")
         answers: list = [[None] * len(t) if isinstance(t, Tokens) else t for t in tokens]
         good = {i: t for i, t in enumerate(tokens) if isinstance(t, Tokens)}
-        rows = [_next_tokens(t, network.processing.banned_token_ids) for t in good.values()]
+        rows = [_next_tokens(t, network.processing.banned_token_ids, prompts[i][1]) for i, t in good.items()]
         scored = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, Scoring(rows))
         for i, row, values in zip(good, rows, scored.logprobs, strict=True):
             for where in np.flatnonzero(row.scored):
@@ -94,7 +101,10 @@ def _tokens_or_error(network: Network, prompt: types.ModelInput) -> Tokens | Val
         return error
 
 
-def _next_tokens(tokens: Tokens, banned: tuple[int, ...]) -> Row:
-    """Every text token of a prompt as the target of the position before it."""
+def _next_tokens(tokens: Tokens, banned: tuple[int, ...], last_n: int | None) -> Row:
+    """Every text token of a prompt, or of its last, as the target of the position before it."""
     targets = np.append(tokens.ids[1:], 0)
-    return Row(tokens, targets, np.append(~np.isin(tokens.ids[1:], banned), False))
+    scored = np.append(~np.isin(tokens.ids[1:], banned), False)
+    if last_n is not None:
+        scored[: len(tokens) - 1 - last_n] = False
+    return Row(tokens, targets, scored)

@@ -35,6 +35,11 @@ class LocalTrainingClient:
         """The model's tokenizer."""
         return self._service.scheduler.submit(lambda: self._service.network(self._spec).processing.tokenizer).result()
 
+    @property
+    def spec(self) -> NetworkSpec:
+        """The model, and what of it is trained."""
+        return self._spec
+
     def get_info(self) -> types.GetInfoResponse:
         """The model's name and the adapter's rank (0: all weights are trained)."""
         spec = self._spec
@@ -91,6 +96,7 @@ class LocalTrainingClient:
 
         A gradient that is not finite is thrown away (`skipped` = 1) rather than written into the weights.
         """
+        check_adam(adam_params)
         return self._service.scheduler.submit(lambda: self._optim_step(adam_params))
 
     def _optim_step(self, adam: types.AdamParams) -> types.OptimStepResponse:
@@ -163,6 +169,18 @@ class LocalTrainingClient:
             return LocalSamplingClient(self._service, snapshot)
 
         return self._service.scheduler.submit(create)
+
+
+def check_adam(adam: types.AdamParams) -> None:
+    """ValueError that names the value and the range, for values that AdamW cannot step with."""
+    for name in ("beta1", "beta2"):
+        if not 0 <= (value := getattr(adam, name)) < 1:
+            raise ValueError(f"{name}={value}: must be from 0 to below 1")
+    for name in ("learning_rate", "eps", "weight_decay"):
+        if not 0 <= (value := getattr(adam, name)) < math.inf:
+            raise ValueError(f"{name}={value}: must be 0 or above, and finite")
+    if not math.isfinite(adam.grad_clip_norm):
+        raise ValueError(f"grad_clip_norm={adam.grad_clip_norm}: must be finite; 0 clips nothing")
 
 
 def _check(datum: types.Datum, loss_fn: str, network: Network) -> tuple[Row, dict[str, np.ndarray]]:

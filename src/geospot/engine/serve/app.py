@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from geospot.engine.serve.models import TrainingRoutes
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.sampling import SamplingRoutes
 from geospot.engine.serve.weights import WeightsRoutes
-from geospot.engine.serve.wire import Refused, read_json, read_model
+from geospot.engine.serve.wire import Refused, read_model, read_text
 from geospot.errors import ModelError, RunError
 
 log = logging.getLogger(__name__)
@@ -63,22 +64,24 @@ class SessionRoutes:
 
     async def heartbeat(self, request: Request) -> Response:
         """The client lives."""
-        self.core.sessions.get(read_json(await read_body(request)).get("session_id"))
+        self.core.sessions.get(read_text(await read_body(request), "session_id"))
         return JSONResponse({"type": "session_heartbeat"})
 
     async def finish_session(self, request: Request) -> Response:
         """The client goes; what it held goes with it."""
+        await read_body(request)
         self.core.sessions.finish(request.path_params["session_id"])
         return JSONResponse({})
 
     async def telemetry(self, request: Request) -> Response:
         """Taken and thrown away."""
+        await read_body(request)
         return JSONResponse({"status": "accepted"})
 
     async def retrieve_future(self, request: Request) -> Response:
         """The answer to an accepted request, or 408 while it is not ready."""
-        request_id = read_json(await read_body(request)).get("request_id")
-        pending = self.core.pending.get(str(request_id))
+        request_id = read_text(await read_body(request), "request_id")
+        pending = self.core.pending.get(request_id)
         if pending is None:
             raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
         try:
@@ -114,8 +117,8 @@ class SessionRoutes:
 
     async def cancel_future(self, request: Request) -> Response:
         """A client waits for it no longer."""
-        request_id = read_json(await read_body(request)).get("request_id")
-        if (pending := self.core.pending.get(str(request_id))) is not None:
+        request_id = read_text(await read_body(request), "request_id")
+        if (pending := self.core.pending.get(request_id)) is not None:
             self.core.pending.give_up(pending)
         return JSONResponse({})
 
@@ -123,6 +126,17 @@ class SessionRoutes:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
+    """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
+    host = request.headers.get("host", "")
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    if hosts is not None and name.lower() not in hosts:
+        return JSONResponse({"detail": f"Host {host!r}: this server is {' or '.join(hosts)}"}, status_code=403)
+    if request.headers.get("origin", f"http://{host}").partition("://")[2] != host:  # no client of the SDK sends it
+        return JSONResponse({"detail": "pages of other servers are not served"}, status_code=403)
+    return None
 
 
 def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
@@ -140,8 +154,8 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
                 and not hmac.compare_digest(given.encode(), options.api_key.encode())
             ):
                 return JSONResponse({"detail": "this server wants another API key (TINKER_API_KEY)"}, status_code=401)
-            if "origin" in request.headers:  # a web page that found the port: no client of the SDK sends this
-                return JSONResponse({"detail": "browsers are not served"}, status_code=403)
+            if (refusal := check_page(request, options.hosts)) is not None:
+                return refusal
             started = time.monotonic()
             try:
                 response = await handler(request)

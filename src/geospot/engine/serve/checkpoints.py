@@ -15,7 +15,16 @@ from geospot.files import write_json_atomic
 _PATH = re.compile(
     r"tinker://(?P<model>[A-Za-z0-9][\w.:-]*)/(?P<kind>weights|sampler_weights|external_weights)/(?P<name>[A-Za-z0-9][\w.-]*)"
 )
+LEAST_TTL_S, MOST_TTL_S = 3600, 3650 * 86_400
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+def check_ttl(ttl_seconds: int | None) -> None:
+    """Refused outside of what the service takes."""
+    if ttl_seconds is not None and not LEAST_TTL_S <= ttl_seconds <= MOST_TTL_S:
+        raise Refused(
+            422, f"ttl_seconds={ttl_seconds}: from {LEAST_TTL_S} (1 hour) to {MOST_TTL_S} (10 years), or none for ever"
+        )
 
 
 class Checkpoints:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from tinker import types
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import Checkpoints
@@ -18,8 +20,15 @@ from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
 
 T = TypeVar("T")
+P = ParamSpec("P")
 SWEEP_S = 1.0
+IDLE_S = 30.0  # that a body may pause on its way
+_LARGE_BYTES = 1 << 20
+_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB"
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,8 @@ class ServeOptions:
     model_name: str
     api_key: str | None = None  # None: anybody who can connect
     max_rank: int = 256
-    max_context: int = 32_768  # tokens; what get_server_capabilities says
+    max_context: int = MAX_CONTEXT  # tokens; what get_server_capabilities says
+    hosts: tuple[str, ...] | None = LOOPBACK  # names in a request's Host header; None: any
     client_config: dict = field(default_factory=dict)  # feature flags for the SDK beside the server's own
 
 
@@ -79,6 +89,13 @@ class Core:
         if base_model is not None and base_model != self.options.model_name:
             raise Refused(422, f"model {base_model!r} is not served here: this server has {self.options.model_name}")
 
+    def check_context(self, model_input: types.ModelInput, max_tokens: int = 0) -> None:
+        """Refused for more tokens than are announced; a picture that does not say how many it takes counts as one."""
+        known = sum(_length(chunk) for chunk in model_input.chunks)
+        if known + max_tokens > self.options.max_context:
+            asked = f" with max_tokens={max_tokens}" if max_tokens else ""
+            raise Refused(422, f"{known} tokens{asked}: this server's context has {self.options.max_context}")
+
     def accept_step(
         self,
         wanted: Step,
@@ -120,6 +137,10 @@ class Core:
         return promise(known)
 
 
+def _length(chunk: types.ModelInputChunk) -> int:
+    return (chunk.expected_tokens or 1) if isinstance(chunk, types.ImageChunk) else chunk.length
+
+
 def promise(pending: Pending) -> Response:
     """What a client fetches the answer with."""
     return JSONResponse({"request_id": pending.request_id, **pending.extra})
@@ -136,7 +157,31 @@ def submitted(ask: Callable[[], LocalFuture[T]]) -> LocalFuture[T]:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body of a request, decompressed."""
+    """The body of a request, decompressed; counted as it comes, whatever its head says."""
+    closing = {"Connection": "close"}
     if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise Refused(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
-    return decompress(await request.body(), request.headers.get("content-encoding", ""))
+        raise Refused(413, _TOO_LARGE, headers=closing)
+    parts, held = [], 0
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                part = await anext(stream, None)
+        except TimeoutError:
+            raise Refused(408, f"nothing of the body came for {IDLE_S:.0f} s", headers=closing) from None
+        except ClientDisconnect:
+            raise Refused(400, "the body broke off") from None
+        if part is None:
+            break
+        held += len(part)
+        if held > MAX_BODY_BYTES:
+            raise Refused(413, _TOO_LARGE, headers=closing)
+        parts.append(part)
+    return await in_thread(held, decompress, b"".join(parts), request.headers.get("content-encoding", ""))
+
+
+async def in_thread(n_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `work` on so many bytes: where these are many, without holding up the other clients."""
+    if n_bytes < _LARGE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)

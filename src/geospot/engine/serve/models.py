@@ -6,7 +6,7 @@ from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.core import Core, read_body
+from geospot.engine.serve.core import Core, in_thread, read_body
 from geospot.engine.serve.wire import Refused, pack_forward_backward, read_forward_backward, read_model
 
 
@@ -62,7 +62,9 @@ class TrainingRoutes:
     async def forward_backward(self, request: Request) -> Response:
         """Add a gradient, or only compute the loss."""
         body = await read_body(request)
-        message, data, config = read_forward_backward(body)
+        message, data, config = await in_thread(len(body), read_forward_backward, body)
+        for datum in data:
+            self.core.check_context(datum.model_input)
         training = await self.core.training(message.model_id)
         method = training.forward if message.forward_only else training.forward_backward
         kind = "forward" if message.forward_only else "forward_backward"

@@ -9,14 +9,21 @@ from starlette.responses import JSONResponse, Response
 from tinker import types
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
-from geospot.engine.serve.core import LONG_POLL_S, Core, promise, read_body, submitted
+from geospot.engine.serve.core import LONG_POLL_S, Core, in_thread, promise, read_body, submitted
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.samplers import Sampler
 from geospot.engine.serve.wire import Refused, pack_sample, read_model
 
 # What no model here does: asked for, it is refused rather than left out of the answer.
-_NOT_SERVED = ("topk_prompt_logprobs", "topk_sample_logprobs", "target_prompt_logprobs", "prompt_alt_tokens_k")
+_NOT_SERVED = (
+    "record_stability_info",
+    "topk_prompt_logprobs",
+    "topk_sample_logprobs",
+    "target_prompt_logprobs",
+    "prompt_alt_tokens_k",
+)
 
 
 class SamplingRoutes:
@@ -24,6 +31,20 @@ class SamplingRoutes:
 
     def __init__(self, core: Core):
         self.core = core
+
+    def _check(self, wanted: types.SampleRequest) -> None:
+        """Refused for what cannot be done, before anything is."""
+        for name in _NOT_SERVED:
+            if getattr(wanted, name):
+                raise Refused(422, f"{name} is not served here")
+        check_params(wanted.sampling_params, wanted.num_samples)
+        self.core.check_context(wanted.prompt, wanted.sampling_params.max_tokens or DEFAULT_MAX_TOKENS)
+        for name in ("base_model", "model_path"):
+            if (value := getattr(wanted, name)) is not None:
+                raise Refused(422, f"{name}={value!r}: the sampling session says it; leave it out")
+        last = wanted.prompt_logprobs_last_n
+        if last is not None and not wanted.prompt_logprobs:
+            raise Refused(422, f"prompt_logprobs_last_n={last}: set prompt_logprobs")
 
     async def create_sampling_session(self, request: Request) -> Response:
         """A sampler on a checkpoint's weights or on the model as it is."""
@@ -58,12 +79,10 @@ class SamplingRoutes:
     async def sample(self, request: Request) -> Response:
         """Ask for answers to one prompt."""
         body = await read_body(request)
-        wanted = read_model(types.SampleRequest, body)
+        wanted = await in_thread(len(body), read_model, types.SampleRequest, body)
         if wanted.sampling_session_id is None or wanted.seq_id is None:
             raise Refused(422, "sampling_session_id and seq_id are needed: requests belong to a sampling session")
-        for name in _NOT_SERVED:
-            if getattr(wanted, name):
-                raise Refused(422, f"{name} is not served here")
+        self._check(wanted)
         key = ("sample", wanted.sampling_session_id, wanted.seq_id)
         if (known := self.core.pending.known(key)) is not None:
             return promise(known)
@@ -81,7 +100,7 @@ class SamplingRoutes:
             submitted(lambda: client.sample(wanted.prompt, wanted.num_samples, wanted.sampling_params))
         ]
         if wanted.prompt_logprobs:
-            futures.append(submitted(lambda: client.compute_logprobs(wanted.prompt)))
+            futures.append(submitted(lambda: client.compute_logprobs(wanted.prompt, wanted.prompt_logprobs_last_n)))
         pending = Pending(
             session_id=session_id,
             kind="sample",

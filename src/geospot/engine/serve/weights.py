@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from tinker import types
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.serve.checkpoints import check_ttl
 from geospot.engine.serve.core import Core, read_body
 from geospot.engine.serve.samplers import Sampler
-from geospot.engine.serve.wire import Refused, read_json, read_model
+from geospot.engine.serve.wire import Refused, read_model, read_text
 from geospot.engine.weights import write_external
 
 
@@ -29,6 +31,7 @@ class WeightsRoutes:
     async def save_weights(self, request: Request) -> Response:
         """Weights and optimizer, to the disk."""
         wanted = read_model(types.SaveWeightsRequest, await read_body(request))
+        check_ttl(wanted.ttl_seconds)
         training = await self.core.training(wanted.model_id)
         name = self.core.checkpoints.folder_name(wanted.model_id, "weights", wanted.path)
 
@@ -43,6 +46,7 @@ class WeightsRoutes:
     async def save_weights_for_sampler(self, request: Request) -> Response:
         """The weights alone: to the disk under a name, or as a sampler without one."""
         wanted = read_model(types.SaveWeightsForSamplerRequest, await read_body(request))
+        check_ttl(wanted.ttl_seconds)
         training = await self.core.training(wanted.model_id)
         if wanted.kind != "snapshot":
             raise Refused(422, f"kind {wanted.kind!r}: only snapshots are served")
@@ -74,6 +78,7 @@ class WeightsRoutes:
     async def save_weights_external(self, request: Request) -> Response:
         """The weights in PEFT's form, for download."""
         wanted = read_model(types.SaveWeightsExternalRequest, await read_body(request))
+        check_ttl(wanted.ttl_seconds)
         training = await self.core.training(wanted.model_id)
         if wanted.age_encryption_recipients:
             raise Refused(422, "age_encryption_recipients: this server does not encrypt")
@@ -117,7 +122,21 @@ class WeightsRoutes:
         model_id = wanted.model_id or f"{wanted.session_id}:train:{wanted.model_seq_id}"
         session = self.core.sessions.get(model_id.partition(":")[0])
         self.core.check_model(wanted.base_model)
-        self.core.check_model(self.core.checkpoints.spec(wanted.path).base_model)
+        spec = self.core.checkpoints.spec(wanted.path)
+        self.core.check_model(spec.base_model)
+        if wanted.weights_access_token is not None:
+            raise Refused(422, "weights_access_token: this server has no accounts; leave it out")
+        if wanted.optimizer_config is not None and wanted.optimizer_config.type != "adamw":
+            raise Refused(422, f"optimizer {wanted.optimizer_config.type!r}: only adamw is served")
+        if model_id in session.models:
+            here = (await self.core.training(model_id)).spec
+            differing = [
+                f"{k}={v!r} (the model's is {getattr(here, k)!r})"
+                for k, v in asdict(spec).items()
+                if v != getattr(here, k)
+            ]
+            if differing:
+                raise Refused(422, f"{wanted.path} does not fit this model: {', '.join(differing)}")
         folder = str(self.core.checkpoints.find(wanted.path))
 
         def start() -> LocalFuture[LocalTrainingClient]:
@@ -137,7 +156,7 @@ class WeightsRoutes:
 
     async def weights_info(self, request: Request) -> Response:
         """What a checkpoint belongs to."""
-        spec = self.core.checkpoints.spec(read_json(await read_body(request)).get("tinker_path", ""))
+        spec = self.core.checkpoints.spec(read_text(await read_body(request), "tinker_path"))
         trained = {name: getattr(spec, name) for name in ("train_unembed", "train_mlp", "train_attn")}
         rank = {"is_lora": spec.lora_rank > 0, "lora_rank": spec.lora_rank}
         return JSONResponse({"base_model": spec.base_model, **rank, **trained})

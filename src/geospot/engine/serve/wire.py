@@ -24,14 +24,13 @@ _STOP_REASONS = {"stop": pb.STOP_REASON_STOP, "length": pb.STOP_REASON_LENGTH}
 class Refused(Exception):
     """A request that cannot be served; `status` is the HTTP status, the text says why."""
 
-    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None):
+    def __init__(
+        self, status: int, detail: str, *, retry_after_s: int | None = None, headers: dict[str, str] | None = None
+    ):
         super().__init__(detail)
-        self.status, self.retry_after_s = status, retry_after_s
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of the answer."""
-        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        self.status, self.headers = status, dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
@@ -58,6 +57,14 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Refused(400, "the body is not a JSON object")
+    return value
+
+
+def read_text(body: bytes, name: str) -> str:
+    """The string under a key of a JSON object."""
+    value = read_json(body).get(name)
+    if not isinstance(value, str):
+        raise Refused(422, f"{name}={value!r}: must be a string")
     return value
 
 
