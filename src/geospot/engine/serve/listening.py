@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_S = 10.0  # that a request's head may take to arrive
@@ -52,9 +52,7 @@ class Connection(H11Protocol):
             self.transport.close()
 
 
-def listener(
-    app: Starlette | Any, host: str, port: int, *, log_level: str = "warning", grace_s: int = 2
-) -> uvicorn.Server:
+def listener(app: ASGIApp, host: str, port: int, *, log_level: str = "warning", grace_s: int = 2) -> uvicorn.Server:
     """A server that is not running yet. grace_s: seconds that requests in progress may go on when it is stopped."""
     config = uvicorn.Config(
         app,
