@@ -9,6 +9,7 @@ from tinker import types
 
 from geospot.engine.local.drawing import choose
 from geospot.engine.local.requests import SampleRequest
+from geospot.models.loading import Processing
 
 
 class Rows:
@@ -19,7 +20,7 @@ class Rows:
         members: Sequence[tuple[int, int]],
         requests: Mapping[int, SampleRequest],
         draws: Mapping[int, np.ndarray],
-        tokenizer: Any,
+        processing: Processing,
         device: str,
     ):
         """members: (request, member) of each row; draws: the uniform numbers of each request, (members, max_tokens)."""
@@ -30,7 +31,7 @@ class Rows:
         uniforms = np.zeros((n, longest))
         for row, (q, member) in enumerate(members):
             uniforms[row, : requests[q].max_tokens] = draws[q][member]
-        stops = [_stops(q.params.stop, tokenizer) for q in own]
+        stops = [_stops(q.params.stop, processing) for q in own]
         ids = np.full((n, max(1, *(len(s) for s, _ in stops)) if n else 1), -1)
         for row, (stop_ids, _) in enumerate(stops):
             ids[row, : len(stop_ids)] = stop_ids
@@ -133,10 +134,12 @@ class Rows:
         ]
 
 
-def _stops(stop: str | Sequence[str] | Sequence[int] | None, tokenizer: Any) -> tuple[list[int], tuple[str, ...]]:
+def _stops(
+    stop: str | Sequence[str] | Sequence[int] | None, processing: Processing
+) -> tuple[list[int], tuple[str, ...]]:
     """Token ids and strings that end an answer; the end of the turn where nothing is given."""
     if stop is None:
-        return [tokenizer.eos_token_id], ()
+        return processing.stop_token_ids, ()
     if isinstance(stop, str):
         return [], (stop,)
     return [s for s in stop if not isinstance(s, str)], tuple(s for s in stop if isinstance(s, str))

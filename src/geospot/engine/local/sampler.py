@@ -158,7 +158,7 @@ class Running:
                 rooms = [j.room for j in joining]
                 logits.append(network.logits(self.decoding.join([j.tokens for j in joining], members, rooms)))
                 new = [(i, first + m) for j in joining for i, first, n in j.parts for m in range(n)]
-                more = Rows(new, self.requests, self.draws, network.processing.tokenizer, network.device)
+                more = Rows(new, self.requests, self.draws, network.processing, network.device)
                 rows = self.rows = _extended(rows, more)
         assert rows is not None  # where none were left, some have joined
         self.tokens = rows.add(torch.cat(logits) if len(logits) > 1 else logits[0])
