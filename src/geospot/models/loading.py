@@ -238,6 +238,11 @@ def _shapes_only(source: str) -> Any:
         return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(source)).eval()
 
 
+def module_names(model_name: str) -> list[str]:
+    """The names of a model's modules, without its weights."""
+    return [name for name, _ in _shapes_only(locate(model_name)).named_modules()]
+
+
 def use_linear_patch_embed(model: "nn.Module") -> "nn.Module":
     """Let Qwen-VL's patch embeddings run as a linear layer, in place; returns the model.
 

@@ -19,6 +19,7 @@ from geospot.engine.local.turns import Cancelled
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
 from geospot.engine.serve.models import TrainingRoutes
 from geospot.engine.serve.pending import Pending
+from geospot.engine.serve.rest import REFUSED, RestRoutes, refusing
 from geospot.engine.serve.sampling import SamplingRoutes
 from geospot.engine.serve.weights import WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_model, read_text
@@ -59,8 +60,11 @@ class SessionRoutes:
 
     async def create_session(self, request: Request) -> Response:
         """A new client."""
-        read_model(types.CreateSessionRequest, await read_body(request))
-        return JSONResponse({"type": "create_session", "session_id": self.core.sessions.create()})
+        wanted = read_model(types.CreateSessionRequest, await read_body(request))
+        session_id = self.core.sessions.create()
+        said = {"user_metadata": wanted.user_metadata, "display_name": wanted.display_name, "tags": wanted.tags}
+        self.core.records.write_session(session_id, sdk_version=wanted.sdk_version, **said)
+        return JSONResponse({"type": "create_session", "session_id": session_id})
 
     async def heartbeat(self, request: Request) -> Response:
         """The client lives."""
@@ -70,7 +74,10 @@ class SessionRoutes:
     async def finish_session(self, request: Request) -> Response:
         """The client goes; what it held goes with it."""
         await read_body(request)
-        self.core.sessions.finish(request.path_params["session_id"])
+        session_id = request.path_params["session_id"]
+        self.core.sessions.finish(session_id)
+        if self.core.records.session(session_id) is not None:
+            self.core.records.write_session(session_id, status="finished")
         return JSONResponse({})
 
     async def telemetry(self, request: Request) -> Response:
@@ -128,6 +135,13 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+async def unknown(request: Request, error: Exception) -> Response:
+    """The answer at a path that is none."""
+    status = getattr(error, "status_code", 404)
+    words = f"{request.method} {request.url.path} is no endpoint of the Tinker SDK 0.38"
+    return JSONResponse({"detail": words}, status_code=status)
+
+
 def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
     """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
     host = request.headers.get("host", "")
@@ -143,7 +157,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
     """The ASGI application."""
     core = Core(service, options)
     session, training = SessionRoutes(core), TrainingRoutes(core)
-    weights, sampling = WeightsRoutes(core), SamplingRoutes(core)
+    weights, sampling, rest = WeightsRoutes(core), SamplingRoutes(core), RestRoutes(core)
 
     def guarded(handler: Handler, open_to_all: bool = False) -> Handler:
         async def handle(request: Request) -> Response:
@@ -169,8 +183,11 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
 
         return handle
 
+    def route(method: str, path: str, handler: Handler) -> Route:
+        return Route(f"{PREFIX}/{path}", guarded(handler), methods=[method])
+
     def post(path: str, handler: Handler) -> Route:
-        return Route(f"{PREFIX}/{path}", guarded(handler), methods=["POST"])
+        return route("POST", path, handler)
 
     def get(path: str, handler: Handler, *, name: str | None = None, open_to_all: bool = False) -> Route:
         return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], name=name)
@@ -181,6 +198,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
         yield
         sweeping.cancel()
 
+    checkpoint = "training_runs/{model_id}/checkpoints/{kind}/{name}"
     external = "training_runs/{model_id}/checkpoints/external_weights/{name}"
     app = Starlette(
         routes=[
@@ -209,8 +227,20 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             post("asample", sampling.sample),
             post("retrieve_future", session.retrieve_future),
             post("cancel_future", session.cancel_future),
+            get("training_runs", rest.runs),
+            get("training_runs/{model_id}", rest.run),
+            get("training_runs/{model_id}/checkpoints", rest.checkpoints_of_run),
+            route("DELETE", f"{checkpoint}", rest.delete),
+            route("PUT", f"{checkpoint}/ttl", rest.set_ttl),
+            get("checkpoints", rest.checkpoints),
+            get("sessions", rest.sessions),
+            post("sessions/search", rest.search),
+            get("sessions/{session_id}", rest.session),
+            post("copy_weights", rest.copy_weights),
+            *(route(method, path, refusing(words)) for (method, path), words in REFUSED.items()),
         ],
         lifespan=lifespan,
+        exception_handlers={404: unknown, 405: unknown},
     )
     app.state.core = core
     return app

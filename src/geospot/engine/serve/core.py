@@ -15,6 +15,7 @@ from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import Checkpoints
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
+from geospot.engine.serve.records import Records
 from geospot.engine.serve.samplers import Samplers
 from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
@@ -61,6 +62,7 @@ class Core:
         self.samplers = Samplers(service)
         self.sessions = Sessions(on_drop=self._drop)
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
+        self.records = Records(service.options.checkpoint_dir)
 
     def _cancel(self, future: LocalFuture[Any]) -> None:
         if self.service.turns is not None:
@@ -79,6 +81,13 @@ class Core:
                 self.pending.give_up_session(session_id)
             self.sessions.drop_silent()
             await asyncio.to_thread(self.checkpoints.remove_expired)
+
+    def note_model(self, session_id: str, model_id: str, **known: Any) -> None:
+        """Note a run and whose it is."""
+        self.records.write_run(model_id, session_id=session_id, **known)
+        models = (self.records.session(session_id) or {}).get("models", [])
+        if model_id not in models:
+            self.records.write_session(session_id, models=[*models, model_id])
 
     async def training(self, model_id: str) -> LocalTrainingClient:
         """The training client of a model."""

@@ -30,7 +30,10 @@ class TrainingRoutes:
         if wanted.optimizer_config.type != "adamw":
             raise Refused(422, f"optimizer {wanted.optimizer_config.type!r}: only adamw is served")
 
+        known = {"lora_rank": lora.rank, "base_model": wanted.base_model, "user_metadata": wanted.user_metadata}
+
         def start() -> LocalFuture[LocalTrainingClient]:
+            self.core.note_model(wanted.session_id, model_id, **known)
             session.models[model_id] = self.core.service.create_lora_training_client(
                 wanted.base_model,
                 rank=lora.rank,

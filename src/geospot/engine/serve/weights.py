@@ -16,9 +16,9 @@ from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import check_ttl
 from geospot.engine.serve.core import Core, read_body
+from geospot.engine.serve.exports import age_recipients, export
 from geospot.engine.serve.samplers import Sampler
 from geospot.engine.serve.wire import Refused, read_model, read_text
-from geospot.engine.weights import write_external
 
 
 class WeightsRoutes:
@@ -80,8 +80,7 @@ class WeightsRoutes:
         wanted = read_model(types.SaveWeightsExternalRequest, await read_body(request))
         check_ttl(wanted.ttl_seconds)
         training = await self.core.training(wanted.model_id)
-        if wanted.age_encryption_recipients:
-            raise Refused(422, "age_encryption_recipients: this server does not encrypt")
+        recipients = age_recipients(wanted.age_encryption_recipients or ())
         folder = self.core.checkpoints.root / self.core.checkpoints.folder_name(
             wanted.model_id, "external_weights", wanted.path
         )
@@ -92,7 +91,7 @@ class WeightsRoutes:
 
         def start() -> LocalFuture[Path]:
             saved = training.save_weights_for_sampler(temporary)
-            return self.core.service.scheduler.submit(lambda: write_external(saved.result().path, folder, discard=True))
+            return self.core.service.scheduler.submit(lambda: export(saved.result().path, folder, recipients))
 
         def pack(_: Path) -> dict[str, Any]:
             self.core.checkpoints.note(folder, wanted.ttl_seconds, None)
@@ -140,6 +139,10 @@ class WeightsRoutes:
         folder = str(self.core.checkpoints.find(wanted.path))
 
         def start() -> LocalFuture[LocalTrainingClient]:
+            said = {} if wanted.user_metadata is None else {"user_metadata": wanted.user_metadata}
+            self.core.note_model(
+                model_id.partition(":")[0], model_id, lora_rank=spec.lora_rank, base_model=spec.base_model, **said
+            )
             make = self.core.service.create_training_client_from_state
             if wanted.optimizer:
                 make = self.core.service.create_training_client_from_state_with_optimizer
