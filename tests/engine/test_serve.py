@@ -84,6 +84,28 @@ def test_answers_and_gradients_are_those_of_the_engine_itself(sdk, service, serv
         np.testing.assert_allclose(a["logprobs"].to_numpy(), b["logprobs"].to_numpy(), atol=1e-5)
 
 
+def test_every_loss_and_shape_of_targets_comes_over_the_wire(sdk, service, server, renderer, prompts):
+    over_wire = sdk.create_lora_training_client(server.model_name, rank=4, seed=1, train_unembed=False).result()
+    here = service.create_lora_training_client(server.model_name, rank=4, seed=1).result()
+    one = supervised_datum(prompts[0], renderer.answer_tokens("City: Lyon"))
+    target = one.loss_fn_inputs["target_tokens"].to_numpy()
+    wide = {"target_tokens": np.stack([target, target], 1), "weights": np.full((len(target), 2), 0.5, np.float32)}
+    wide["weights"][: prompts[0].length] = 0
+    data = [one, types.Datum(model_input=one.model_input, loss_fn_inputs=wide), one]
+    policy = policy_datum(prompts[0], [5, 6, 7], [-1.0, -2.0, -3.0], 1.0)
+    mask = (policy.loss_fn_inputs["advantages"].to_numpy() != 0).astype(np.float32)
+    sequence = types.Datum(
+        model_input=policy.model_input, loss_fn_inputs={**policy.loss_fn_inputs, "sequence_ratio_mask": mask}
+    )
+    cases = [(data, "cross_entropy", None), ([policy], "dro", {"beta": 0.1}), ([sequence], "gspo", None)]
+    for batch, loss, config in cases:
+        a, b = (client.forward_backward(batch, loss, config).result() for client in (over_wire, here))
+        assert a.metrics["loss:sum"] == pytest.approx(b.metrics["loss:sum"], rel=1e-4)
+        for x, y in zip(a.loss_fn_outputs, b.loss_fn_outputs, strict=True):
+            assert x["logprobs"].shape == y["logprobs"].shape
+            np.testing.assert_allclose(x["logprobs"].to_numpy(), y["logprobs"].to_numpy(), atol=1e-4)
+
+
 def test_what_is_saved_is_loaded_again_by_another_client(sdk, server, renderer, prompts):
     data = [supervised_datum(prompt, renderer.answer_tokens("City: Lima")) for prompt in prompts]
     training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()

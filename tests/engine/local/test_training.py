@@ -196,6 +196,31 @@ def test_each_loss_is_summed_over_all_tokens(service, tiny_folder, group_data, l
     assert out.metrics["loss:sum"] == pytest.approx(total, rel=1e-4)
 
 
+def test_several_targets_for_a_position_are_as_many_data(service, tiny_folder, prompts):
+    """(N, K) targets and weights, as distillation on the teacher's top k has them."""
+    rng = np.random.default_rng(5)
+    training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+    prompt, k = prompts[0], 3
+    n = prompt.length
+    targets, weights = rng.integers(300, 900, (n, k)), rng.random((n, k)) * (np.arange(n) >= n - 2)[:, None]
+    both = {"target_tokens": targets, "weights": weights.astype(np.float32)}
+    out = training.forward_backward([types.Datum(model_input=prompt, loss_fn_inputs=both)], "cross_entropy").result()
+    wide = gradients(training)
+    training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+    single = [
+        types.Datum(
+            model_input=prompt, loss_fn_inputs={name: np.ascontiguousarray(a[:, j]) for name, a in both.items()}
+        )
+        for j in range(k)
+    ]
+    apart = training.forward_backward(single, "cross_entropy").result()
+    columns = [o["logprobs"].to_numpy() for o in apart.loss_fn_outputs]
+    np.testing.assert_allclose(out.loss_fn_outputs[0]["logprobs"].to_numpy(), np.stack(columns, 1), atol=1e-5)
+    assert out.metrics["loss:sum"] == pytest.approx(apart.metrics["loss:sum"], rel=1e-5)
+    for name, value in gradients(training).items():
+        torch.testing.assert_close(wide[name], value, atol=1e-5 * float(value.abs().max()) + 1e-8, rtol=0)
+
+
 def test_forward_leaves_no_gradient(service, tiny_folder, group_data):
     training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
     training.forward(rl_data(group_data), "ppo").result()
@@ -382,8 +407,8 @@ def test_bad_data_is_refused_whole_and_later_calls_work(service, tiny_folder, pr
         with pytest.raises(ValueError, match=message):
             training.forward_backward([good, datum_], "ppo").result()
         assert gradients(training) == {}
-    with pytest.raises(ValueError, match="loss_fn='gspo'"):
-        training.forward_backward([good], "gspo")
+    with pytest.raises(ValueError, match="loss_fn='custom'"):
+        training.forward_backward([good], "custom")
     training.forward_backward([good], "ppo").result()
     assert gradients(training) != {}
 

@@ -18,7 +18,7 @@ from geospot.engine.local.network import Network
 from geospot.engine.local.options import NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.work import Host, Scoring
-from geospot.engine.losses import check_datum, check_loss
+from geospot.engine.losses import check_datum, check_loss, counted
 
 
 class LocalTrainingClient:
@@ -188,7 +188,7 @@ def _check(datum: types.Datum, loss_fn: str, network: Network) -> tuple[Row, dic
     tokens = network.tokens(datum.model_input)
     inputs = check_datum(datum, loss_fn, len(tokens))
     targets = inputs.pop("target_tokens").astype(np.int64)
-    scored = inputs["weights" if loss_fn == "cross_entropy" else "advantages"] != 0
+    scored = counted(loss_fn, inputs)
     _check_targets(targets[scored], network)
     also = None
     if not network.options.skip_unweighted:

@@ -78,6 +78,7 @@ class Scoring:
             if self.loss_fn is not None:
                 names = inputs[batch[0]]
                 given = {name: np.concatenate([inputs[i][name][rows[i].scored] for i in batch]) for name in names}
+                given["row"] = np.repeat(np.arange(len(batch)), [rows[i].scored.sum() for i in batch])
                 given = {name: torch.from_numpy(array).to(logprobs) for name, array in given.items()}
                 loss = token_losses(self.loss_fn, self.config or {}, logprobs, given).sum()
                 if self.backward and loss.requires_grad and len(logprobs):
