@@ -81,7 +81,7 @@ def datum(**changes):
     [
         ({"advantages": None}, "takes the inputs target_tokens, logprobs, advantages; this datum has logprobs, target"),
         ({"weights": [1.0] * 3}, "this datum has advantages, logprobs, target_tokens, weights"),
-        ({"logprobs": [-1.0] * 2}, r"logprobs has shape \(2,\); the model input has 3 tokens"),
+        ({"logprobs": [-1.0] * 2}, r"logprobs has shape \(2,\); target_tokens has \(3,\)"),
         ({"advantages": [1.0, float("nan"), 1.0]}, "advantages holds a value that is not finite"),
         ({"logprobs": [1.0, -float("inf"), 1.0]}, "logprobs holds a value that is not finite"),
         ({"target_tokens": np.array([1.0, 2.5, 3.0])}, "target_tokens holds a value that is not a whole number"),
