@@ -81,7 +81,7 @@ def datum(**changes):
     [
         ({"advantages": None}, "takes the inputs target_tokens, logprobs, advantages; this datum has logprobs, target"),
         ({"weights": [1.0] * 3}, "this datum has advantages, logprobs, target_tokens, weights"),
-        ({"logprobs": [-1.0] * 2}, r"logprobs has shape \(2,\); the model input has 3 tokens"),
+        ({"logprobs": [-1.0] * 2}, r"logprobs has shape \(2,\); target_tokens has \(3,\)"),
         ({"advantages": [1.0, float("nan"), 1.0]}, "advantages holds a value that is not finite"),
         ({"logprobs": [1.0, -float("inf"), 1.0]}, "logprobs holds a value that is not finite"),
         ({"target_tokens": np.array([1.0, 2.5, 3.0])}, "target_tokens holds a value that is not a whole number"),
@@ -96,3 +96,40 @@ def test_inputs_that_fit_come_back_as_arrays():
     arrays = check_datum(datum(), "ppo", 3)
     assert arrays["target_tokens"].tolist() == [1, 2, 3]
     assert arrays["advantages"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_dro_pulls_back_by_the_square_of_the_log_ratio():
+    losses, gradient = loss_and_gradient("dro", {"beta": 0.05})
+    np.testing.assert_allclose(losses, -(LP * A - 0.5 * 0.05 * (LP - Q) ** 2))
+    np.testing.assert_allclose(gradient, -(A - 0.05 * (LP - Q)))
+    with pytest.raises(ValueError, match="dro needs the loss_fn_config key 'beta'"):
+        check_loss("dro", None)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.8, 1.2), (0.5, 3.0)])
+def test_gspo_gives_every_token_the_ratio_of_its_sequence(low, high):
+    lp = torch.tensor(LP, requires_grad=True)
+    row, mask = np.repeat([0, 1], 5), np.array([1, 1, 0, 1, 1, 0, 1, 1, 1, 0])
+    inputs = {
+        "logprobs": torch.tensor(Q), "advantages": torch.tensor(A), "row": torch.tensor(row),
+        "sequence_ratio_mask": torch.tensor(mask),
+    }  # fmt: skip
+    config = check_loss("gspo", {"clip_low_threshold": low, "clip_high_threshold": high})
+    losses = token_losses("gspo", config, lp, inputs)
+    losses.sum().backward()
+    s = np.array([np.exp((LP - Q)[(row == r) & (mask == 1)].mean()) for r in row])
+    np.testing.assert_allclose(losses.detach(), -np.minimum(s * A, np.clip(s, low, high) * A))
+    stopped = np.where(A > 0, s > high, s < low)
+    np.testing.assert_allclose(lp.grad, np.where(stopped, 0.0, -s * A))
+
+
+def test_what_the_api_names_and_nobody_publishes_is_refused_with_what_would_do():
+    with pytest.raises(ValueError, match="loss_fn='stable_reinforce': its formula is not published"):
+        check_loss("stable_reinforce", None)
+    with pytest.raises(ValueError, match="custom losses run in the client"):
+        check_loss("custom", None)
+
+
+def test_without_weights_every_target_counts_once():
+    datum = types.Datum(model_input=types.ModelInput.from_ints([1, 2]), loss_fn_inputs={"target_tokens": [2, 3]})
+    np.testing.assert_array_equal(check_datum(datum, "cross_entropy", 2)["weights"], [1, 1])

@@ -1,11 +1,15 @@
 """`geospot serve` driven by the real Tinker SDK: what it answers, what it refuses, whom it lets in."""
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import httpx
@@ -17,7 +21,7 @@ from made import jpeg, until
 from servers.tinker import Fault, Serving
 from tinker import types
 
-from geospot.engine.serve import pending
+from geospot.engine.serve import checkpoints, pending
 from geospot.training.datums import policy_datum, supervised_datum
 
 ADAM = types.AdamParams(learning_rate=1e-2)
@@ -80,6 +84,28 @@ def test_answers_and_gradients_are_those_of_the_engine_itself(sdk, service, serv
         np.testing.assert_allclose(a["logprobs"].to_numpy(), b["logprobs"].to_numpy(), atol=1e-5)
 
 
+def test_every_loss_and_shape_of_targets_comes_over_the_wire(sdk, service, server, renderer, prompts):
+    over_wire = sdk.create_lora_training_client(server.model_name, rank=4, seed=1, train_unembed=False).result()
+    here = service.create_lora_training_client(server.model_name, rank=4, seed=1).result()
+    one = supervised_datum(prompts[0], renderer.answer_tokens("City: Lyon"))
+    target = one.loss_fn_inputs["target_tokens"].to_numpy()
+    wide = {"target_tokens": np.stack([target, target], 1), "weights": np.full((len(target), 2), 0.5, np.float32)}
+    wide["weights"][: prompts[0].length] = 0
+    data = [one, types.Datum(model_input=one.model_input, loss_fn_inputs=wide), one]
+    policy = policy_datum(prompts[0], [5, 6, 7], [-1.0, -2.0, -3.0], 1.0)
+    mask = (policy.loss_fn_inputs["advantages"].to_numpy() != 0).astype(np.float32)
+    sequence = types.Datum(
+        model_input=policy.model_input, loss_fn_inputs={**policy.loss_fn_inputs, "sequence_ratio_mask": mask}
+    )
+    cases = [(data, "cross_entropy", None), ([policy], "dro", {"beta": 0.1}), ([sequence], "gspo", None)]
+    for batch, loss, config in cases:
+        a, b = (client.forward_backward(batch, loss, config).result() for client in (over_wire, here))
+        assert a.metrics["loss:sum"] == pytest.approx(b.metrics["loss:sum"], rel=1e-4)
+        for x, y in zip(a.loss_fn_outputs, b.loss_fn_outputs, strict=True):
+            assert x["logprobs"].shape == y["logprobs"].shape
+            np.testing.assert_allclose(x["logprobs"].to_numpy(), y["logprobs"].to_numpy(), atol=1e-4)
+
+
 def test_what_is_saved_is_loaded_again_by_another_client(sdk, server, renderer, prompts):
     data = [supervised_datum(prompt, renderer.answer_tokens("City: Lima")) for prompt in prompts]
     training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
@@ -103,12 +129,48 @@ def test_what_is_saved_is_loaded_again_by_another_client(sdk, server, renderer, 
         assert [s.tokens for s in answers[0]] == [s.tokens for s in answers[1]]
 
 
-def test_checkpoints_expire(sdk, server):
+def test_checkpoints_expire(sdk, server, monkeypatch):
     training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
-    gone, kept = (training.save_state(name, ttl_seconds=ttl).result().path for name, ttl in (("a", 0), ("b", 3600)))
+    gone, kept = (training.save_state(name, ttl_seconds=ttl).result().path for name, ttl in (("a", 3600), ("b", 7200)))
+    now = time.time()
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(time=lambda: now + 5000))
     assert sdk.create_training_client_from_state(kept).result()
     with pytest.raises(tinker.NotFoundError, match="expired"):
         sdk.create_training_client_from_state(gone).result()
+
+
+def test_what_cannot_be_done_is_refused_at_the_request_with_its_value(sdk, server, renderer, prompts):
+    training = sdk.create_lora_training_client(server.model_name, rank=4, train_unembed=False).result()
+    other = sdk.create_lora_training_client(server.model_name, rank=8, train_unembed=False).result()
+    path = training.save_state("rank4").result().path
+    for ttl in (1, -5, 0, 400 * 365 * 86_400):
+        for save in (training.save_state, training.save_weights_for_sampler, training.save_weights_external):
+            with pytest.raises(tinker.UnprocessableEntityError, match=f"ttl_seconds={ttl}"):
+                save("x", ttl_seconds=ttl).result(timeout=120)
+    with pytest.raises(tinker.UnprocessableEntityError, match=r"lora_rank=4 \(the model's is 8\)"):
+        other.load_state(path).result(timeout=120)
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    long = types.ModelInput.from_ints([5] * 40_000)
+    with pytest.raises(tinker.UnprocessableEntityError, match=r"40000 tokens.*context has 32768"):
+        sampler.sample(long, 1, params(renderer)).result(timeout=120)
+    with pytest.raises(tinker.UnprocessableEntityError, match="40000 tokens"):
+        training.forward([supervised_datum(long, [5])], "cross_entropy").result(timeout=120)
+    with pytest.raises(tinker.UnprocessableEntityError, match="record_stability_info is not served"):
+        sdk.create_sampling_client(base_model=server.model_name, record_stability_info=True).result().sample(
+            prompts[0], 1, params(renderer)
+        ).result(timeout=120)
+    for adam in ({"beta1": 1.5}, {"learning_rate": -1.0}, {"eps": -1.0}):
+        with pytest.raises(tinker.TinkerError, match=next(iter(adam))):
+            training.optim_step(types.AdamParams(**adam)).result(timeout=120)
+
+
+def test_only_the_last_tokens_of_a_prompt_are_scored_where_that_is_asked(sdk, server, prompts):
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    every, last = sampler.compute_logprobs(prompts[0]).result(), sampler.compute_logprobs(prompts[0], 3).result()
+    assert last[-3:] == pytest.approx(every[-3:], abs=1e-5)
+    assert all(value is None for value in last[:-3])
+    with pytest.raises(tinker.TinkerError, match="prompt_logprobs_last_n=99: from 1 to"):
+        sampler.compute_logprobs(prompts[0], 99).result(timeout=120)
 
 
 REFUSED = [
@@ -156,21 +218,21 @@ def test_a_model_or_a_rank_that_is_not_served_is_refused(sdk, server):
 def test_requests_sent_together_share_a_batch(sdk, server, renderer, prompts):
     sampler = sdk.create_sampling_client(base_model=server.model_name).result()
     sampler.sample(prompts[0], 1, params(renderer)).result()
-    scheduler, sizes, run = server.service.scheduler, [], server.service.scheduler._run
+    scheduler, sizes, join = server.service.scheduler, [], server.service.scheduler._join
 
-    def watched(due):
-        sizes.append(len(due))
-        run(due)
+    def watched(jobs):
+        sizes.append(len(jobs))
+        join(jobs)
 
-    scheduler._run = watched
+    scheduler._join = watched
     try:
         scheduler.submit(lambda: until(lambda: len(scheduler._jobs) >= 20))  # busy until all have come
         futures = [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts * 4]
         for future in futures:
             future.result(timeout=600)
     finally:
-        scheduler._run = run
-    assert sizes == [1, 20]
+        scheduler._join = join
+    assert [size for size in sizes if size] == [20]
 
 
 def test_sample_requests_are_held_back_for_a_moment_and_no_longer(monkeypatch):
@@ -184,7 +246,7 @@ def test_sample_requests_are_held_back_for_a_moment_and_no_longer(monkeypatch):
         gatherer = pending.Gatherer(quiet_s=0.03, at_most_s=1.0)
 
         def add(name: str) -> None:
-            gatherer.add(SimpleNamespace(start=lambda: started.append(name), released=asyncio.Event()))
+            gatherer.add(SimpleNamespace(start=lambda: started.append(name)))
 
         add("a")
         await pause(0)
@@ -237,6 +299,35 @@ def test_a_request_whose_answer_was_lost_is_not_carried_out_twice(sdk, server, s
     assert server.faults[0].times == 0
 
 
+def test_every_snapshot_answers_as_long_as_its_client_lives(sdk, server, renderer, prompts, monkeypatch):
+    """A reference policy or a league keeps many: those that do not fit into memory wait on the disk."""
+    samplers = server.app.app.state.core.samplers
+    monkeypatch.setattr(samplers, "kept", 2)
+    data = [supervised_datum(prompt, renderer.answer_tokens("City: Lyon")) for prompt in prompts]
+    training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
+    snapshots, first = [], []
+    for _ in range(6):
+        train_one(training, data)
+        snapshots.append(training.save_weights_and_get_sampling_client().result())
+        first.append(snapshots[-1].compute_logprobs(prompts[0]).result())
+    mine = [s for s in samplers if s.session_id == training.model_id.partition(":")[0]]
+    assert until(lambda: sum(s.client is not None for s in mine) <= 3) is None
+    again = [s.compute_logprobs(prompts[0]).result() for s in snapshots]
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_allclose(np.array(a, dtype=float), np.array(b, dtype=float), atol=1e-5)
+    assert len({tuple(a) for a in first}) == 6
+    assert any(samplers.root.rglob("weights.safetensors"))
+    sdk.close("success").result(timeout=120)
+    assert not any(samplers.root.rglob("weights.safetensors"))
+
+
+def test_a_snapshot_that_cannot_be_kept_is_refused_when_it_is_asked_for(sdk, server, monkeypatch):
+    training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+    monkeypatch.setattr("geospot.engine.serve.samplers.SPARE_BYTES", 1 << 60)
+    with pytest.raises(tinker.TinkerError, match="no room for another snapshot"):
+        training.save_weights_and_get_sampling_client().result(timeout=120)
+
+
 def test_a_finished_session_leaves_nothing_behind(server, renderer, prompts):
     sessions = server.app.app.state.core.sessions
     before = len(sessions)
@@ -244,6 +335,54 @@ def test_a_finished_session_leaves_nothing_behind(server, renderer, prompts):
         sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
         assert len(sessions) == before + 1
     assert len(sessions) == before
+
+
+def test_a_cancelled_sample_and_a_closed_session_free_the_engine(server, renderer, prompts):
+    turns, long = server.service.turns, params(renderer, max_tokens=30_000, stop=[])
+    with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
+        sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+        future = sampler.sample(prompts[0], 4, long)
+        until(lambda: turns.depth["sampled"] == 1)
+        future.future().cancel()
+        until(lambda: turns.depth["sampled"] == 0)
+        sampler.sample(prompts[0], 4, long)
+        until(lambda: turns.depth["sampled"] == 1)
+    until(lambda: turns.depth["sampled"] == 0)
+
+
+def test_the_work_of_a_client_that_is_gone_is_given_up(server, sdk, renderer, prompts, monkeypatch):
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    sampler.sample(prompts[0], 4, params(renderer, max_tokens=30_000, stop=[]))
+    until(lambda: server.service.turns.depth["sampled"] == 1)
+    session = server.app.app.state.core.sessions.get(sampler._sampling_session_id.partition(":")[0])
+    monkeypatch.setattr("geospot.engine.serve.sessions.SILENT_S", -1.0)
+    session.n_waiting = 0
+    until(lambda: server.service.turns.depth["sampled"] == 0)
+
+
+def test_a_full_queue_asks_the_client_to_come_again_and_nothing_is_lost(server, sdk, renderer, prompts, monkeypatch):
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    monkeypatch.setattr(pending, "MOST_WAITING", 1)
+    held = threading.Event()
+    server.service.scheduler.submit(held.wait)
+    one = sampler.sample(prompts[0], 1, params(renderer))
+    until(lambda: len(server.app.app.state.core.pending.waiting) == 1)
+    refused = post(
+        server,
+        "asample",
+        json={
+            "sampling_session_id": sampler._sampling_session_id,
+            "seq_id": 77,
+            "prompt": {"chunks": [{"type": "encoded_text", "tokens": [5]}]},
+            "sampling_params": {"max_tokens": 1},
+        },
+    )
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert "the queue is full" in refused.json()["detail"]
+    two = sampler.sample(prompts[1], 1, params(renderer))
+    held.set()
+    assert one.result(timeout=120).sequences
+    assert two.result(timeout=120).sequences
 
 
 def post(server, path: str, **kwargs) -> httpx.Response:
@@ -262,9 +401,106 @@ def test_messages_that_are_not_of_the_protocol_are_refused_with_a_reason(server)
     assert post(server, "asample", content=b"x", headers={"content-encoding": "zstd"}).status_code == 400
 
 
-def test_web_pages_are_not_served(server):
-    page = {"origin": "http://example.org"}
-    assert post(server, "create_session", json={}, headers=page).status_code == 403
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "http://example.org"}, 403),
+        ({"host": "attacker.example:8321"}, 403),
+        ({"host": "127.0.0.1.attacker.example"}, 403),
+        ({"host": "LOCALHOST:1"}, 422),
+        ({"host": "[::1]:8321"}, 422),
+    ],
+)
+def test_web_pages_are_not_served(server, headers, status):
+    """Neither those of another origin nor, by DNS rebinding, those that call this machine by a name of their own."""
+    assert post(server, "create_session", json={}, headers=headers).status_code == status
+
+
+HOSTILE = [
+    ("weights_info", {"tinker_path": 5}, 422),
+    ("session_heartbeat", {"session_id": [1]}, 422),
+    ("retrieve_future", {"request_id": {"a": 1}}, 422),
+    ("cancel_future", {"request_id": None}, 422),
+    ("asample", {"sampling_session_id": "a", "seq_id": 1, "prompt": {"chunks": []}, "sampling_params": {},
+                 "num_samples": 10_000_000}, 422),
+    ("asample", {"sampling_session_id": "a", "seq_id": 1, "prompt": {"chunks": []},
+                 "sampling_params": {"max_tokens": 10**12}}, 422),
+    ("create_model", {"session_id": "a", "model_seq_id": 10**400, "base_model": "b"}, 400),
+    ("save_weights", {"model_id": "no", "path": "a" * 100_000, "seq_id": 1}, 404),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "status"), HOSTILE)
+def test_hostile_values_are_refused_before_any_work(server, path, body, status):
+    answer = post(server, path, content=json.dumps(body).encode())
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize("value", [None, 5, -1, 1.5, "x", "", [1], {"a": 1}, True, 10**30])
+def test_no_value_of_any_field_breaks_the_server(server, value):
+    """Every endpoint, with every field of its message wrong: an answer below 500."""
+    fields = {
+        "create_session": types.CreateSessionRequest, "create_model": types.CreateModelRequest,
+        "get_info": types.GetInfoRequest, "optim_step": types.OptimStepRequest, "asample": types.SampleRequest,
+        "save_weights": types.SaveWeightsRequest, "load_weights": types.LoadWeightsRequest,
+        "save_weights_for_sampler": types.SaveWeightsForSamplerRequest,
+        "save_weights_external": types.SaveWeightsExternalRequest,
+        "create_sampling_session": types.CreateSamplingSessionRequest,
+    }  # fmt: skip
+    with httpx.Client(timeout=120) as client:
+        for path, message in fields.items():
+            for name in [*message.model_fields, "tinker_path", "request_id"]:
+                answer = client.post(f"{server.url}/api/v1/{path}", json={name: value})
+                assert answer.status_code < 500, (path, name)
+        assert client.get(f"{server.url}/api/v1/healthz").status_code == 200
+
+
+def test_a_body_is_counted_as_it_comes(server, monkeypatch):
+    monkeypatch.setattr("geospot.engine.serve.core.MAX_BODY_BYTES", 1 << 20)
+    sent = []
+
+    def parts():
+        for _ in range(2000):
+            sent.append(1)
+            yield b"x" * (64 << 10)
+
+    with contextlib.suppress(httpx.WriteError):
+        answer = post(server, "create_session", content=parts())
+        assert answer.status_code == 413
+    assert len(sent) < 2000
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"POST /api/v1/cre", b"POST /api/v1/create_session HTTP/1.1\r\nHost: localhost\r\n"]
+)
+def test_a_request_that_does_not_come_to_an_end_is_closed(server, monkeypatch, start):
+    monkeypatch.setattr("geospot.engine.serve.listening.HEADER_S", 0.1)
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(start)
+        half.settimeout(60)
+        assert half.recv(1) == b""
+
+
+def test_a_body_that_pauses_is_given_up(server, monkeypatch):
+    monkeypatch.setattr("geospot.engine.serve.core.IDLE_S", 0.1)
+    head = b"POST /api/v1/create_session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(head)
+        half.settimeout(60)
+        answer = b"".join(iter(lambda: half.recv(1 << 16), b""))  # to the end: it is closed
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_sessions_and_connections_are_bounded(server, monkeypatch):
+    monkeypatch.setattr("geospot.engine.serve.sessions.MOST_SESSIONS", 0)
+    body = {"tags": [], "user_metadata": None, "sdk_version": "x"}
+    full = post(server, "create_session", json=body)
+    assert (full.status_code, full.headers["retry-after"]) == (429, "10")
+    monkeypatch.setattr("geospot.engine.serve.listening.MOST_CONNECTIONS", 0)
+    with socket.create_connection(("127.0.0.1", server.port)) as refused:
+        refused.settimeout(60)
+        assert refused.recv(1) == b""
 
 
 def test_answers_are_forgotten_after_they_were_sent_and_not_before(sdk, server, renderer, prompts, monkeypatch):

@@ -311,15 +311,21 @@ def test_a_model_that_is_not_served_is_refused_with_those_that_are(server, commo
         settle_engine(config)
 
 
-def test_the_vision_models_of_a_service_are_named():
+def test_the_vision_models_of_a_service_are_named_and_what_the_others_need(monkeypatch):
     class Lists(Server):
         def models(self):
             names = ("Qwen/Qwen3-8B", "Qwen/Qwen3.5-4B", "moonshotai/Kimi-K2.6", "Qwen/Qwen3-VL-30B-A3B-Instruct")
             return [types.SupportedModel(model_name=name) for name in names]
 
-    listed = "Qwen/Qwen3-VL-30B-A3B-Instruct, Qwen/Qwen3.5-4B, moonshotai/Kimi-K2.6$"
-    with pytest.raises(EngineError, match=f"its vision models: {listed}"):
+    listed = "Qwen/Qwen3-VL-30B-A3B-Instruct, Qwen/Qwen3.5-4B"
+    with pytest.raises(EngineError, match=f"its vision models: {listed}; moonshotai/Kimi-K2.6 needs torchvision"):
         check_model(Lists("https://x"), "Qwen/Qwen2.5-VL-3B-Instruct")
+    with pytest.raises(EngineError, match=r"Kimi-K2\.6': it needs torchvision, which is not installed"):
+        check_model(Lists("https://x"), "moonshotai/Kimi-K2.6")
+    monkeypatch.setattr("geospot.engine.tinker.checks.find_spec", lambda name: name)
+    with pytest.raises(EngineError, match=f"its vision models: {listed}, moonshotai/Kimi-K2.6$"):
+        check_model(Lists("https://x"), "Qwen/Qwen2.5-VL-3B-Instruct")
+    check_model(Lists("https://x"), "moonshotai/Kimi-K2.6")
 
 
 def test_no_server_is_said_at_once_with_what_to_start(common):

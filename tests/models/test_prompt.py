@@ -1,6 +1,7 @@
 """Prompts token by token, and what happens to pictures on their way into them."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -189,3 +190,46 @@ def test_a_picture_is_rendered_once(renderer):
     data = jpeg(3)
     assert renderer.image_chunk(data) is renderer.image_chunk(bytes(bytearray(data)))
     assert renderer.image_chunk(jpeg(4)) is not renderer.image_chunk(data)
+
+
+TEMPLATES = {  # how the families write a turn, shortened; and what ends an answer
+    "qwen": ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}", "<|im_end|>"),
+    "kimi": (
+        "{% for m in messages %}<|im_{{ m.role }}|>{{ m.role }}<|im_middle|>{% if m.role == 'assistant' %}"
+        "{% if thinking is false %}<think></think>{% else %}<think>{% endif %}{% endif %}{{ m.content }}<|im_end|>"
+        "{% endfor %}{% if add_generation_prompt %}<|im_assistant|>assistant<|im_middle|>"
+        "{% if thinking is false %}<think></think>{% else %}<think>{% endif %}{% endif %}",
+        "<|im_end|>",
+    ),
+    "gemma": (
+        "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}",
+        "<end_of_turn>",
+    ),
+    "llama": (
+        "{% for m in messages %}<|start|>{{ m.role }}<|end|>\n{{ m.content }}<|eot_id|>{% endfor %}",
+        "<|eot_id|>",
+    ),
+    "llava": ("{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}", "<|endoftext|>"),
+    "mistral": (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content[0]['text'] }}[/INST]"
+        "{% else %}{{ m.content[0]['text'] }}</s>{% endif %}{% endfor %}",
+        "</s>",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_the_end_of_an_answer_is_what_the_template_writes_behind_one(family):
+    from geospot.models.loading import chat_text, end_of_turn
+    from geospot.models.tiny import build_tokenizer
+
+    template, end = TEMPLATES[family]
+    tokenizer = build_tokenizer()
+    special = sorted(set(re.findall(r"<[^>{}%]+>|\[/?INST\]", template)) | {end})
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.chat_template = template
+    assert tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) == end
+    if family == "kimi":
+        prompt = chat_text(tokenizer, [{"role": "user", "content": "a"}], add_generation_prompt=True)
+        assert prompt.endswith("<think></think>"), "the prompt must not end in an open thought"

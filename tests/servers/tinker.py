@@ -7,10 +7,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-import uvicorn
-
+from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
 from geospot.engine.serve.app import ServeOptions, make_app
+from geospot.engine.serve.listening import listener
 
 
 @dataclass
@@ -64,7 +64,13 @@ class Serving:
 
     def __init__(self, model_name: str, folder, *, batch_invariant: bool = False, **options):
         self.model_name, self.options = model_name, options
-        self.local = LocalOptions(checkpoint_dir=str(folder), threads=1, batch_invariant=batch_invariant)
+        self.local = LocalOptions(
+            checkpoint_dir=str(folder),
+            threads=1,
+            batch_invariant=batch_invariant,
+            takes_turns=True,
+            max_context=MAX_CONTEXT,
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -84,10 +90,7 @@ class Serving:
     def start(self):
         self.service = LocalServiceClient(self.local)
         self.app = Faulty(make_app(self.service, ServeOptions(self.model_name, **self.options)))
-        config = uvicorn.Config(
-            self.app, host="127.0.0.1", port=self.port, log_level="critical", timeout_graceful_shutdown=1
-        )
-        self.server = uvicorn.Server(config)
+        self.server = listener(self.app, "127.0.0.1", self.port, log_level="critical", grace_s=1)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         deadline = time.monotonic() + 120

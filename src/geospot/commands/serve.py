@@ -23,16 +23,17 @@ CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
 def run(config: ServeConfig) -> None:
     """Listen until Ctrl-C."""
     key = server_key(config.host)
-    import uvicorn
-
     from geospot.engine.serve.app import ServeOptions, make_app
+    from geospot.engine.serve.core import LOOPBACK as NAMES
+    from geospot.engine.serve.listening import listener
 
-    service = local_engine(config, checkpoint_dir=config.checkpoint_dir)
+    service = local_engine(config, checkpoint_dir=config.checkpoint_dir, for_clients=True)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
-    app = make_app(service, ServeOptions(config.model_name, api_key=key, max_rank=config.max_rank))
-    settings = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 2, "timeout_keep_alive": 75}
-    server = uvicorn.Server(uvicorn.Config(app, host=config.host, port=config.port, **settings))
+    # Without a key a web page could reach the port under a name of its own (DNS rebinding).
+    hosts = NAMES if key is None else None
+    app = make_app(service, ServeOptions(config.model_name, api_key=key, max_rank=config.max_rank, hosts=hosts))
+    server = listener(app, config.host, config.port)
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_listen(server, config, keyed=key is not None))

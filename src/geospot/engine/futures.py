@@ -50,6 +50,11 @@ class LocalFuture(EngineFuture[T]):
         """For the engine: this is what went wrong."""
         self._future.set_exception(error)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is an answer or an error; asking does not count as waiting."""
+        return self._future.done()
+
     def future(self) -> Future[T]:
         """The underlying future; asking for it counts as waiting."""
         self._demand(self)

@@ -124,8 +124,11 @@ def open_engine(config: EngineSettings, checkpoint_dir: str = "checkpoints") -> 
     return TinkerServiceClient(TinkerOptions(Server.find(config.base_url), silent_s=config.server_timeout_s))
 
 
-def local_engine(config: EngineSettings, checkpoint_dir: str = "checkpoints") -> "LocalServiceClient":
-    """The engine in this process."""
+def local_engine(
+    config: EngineSettings, checkpoint_dir: str = "checkpoints", *, for_clients: bool = False
+) -> "LocalServiceClient":
+    """The engine in this process: for the loops here, or as the service is where it is `for_clients`."""
+    from geospot.engine.local.options import MAX_CONTEXT
     from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
     device = resolve_device(config.device)
@@ -145,6 +148,9 @@ def local_engine(config: EngineSettings, checkpoint_dir: str = "checkpoints") ->
             merge_lora=config.merge_lora,
             batch_invariant=config.batch_invariant,
             compile=config.compile,
+            skip_unweighted=not for_clients,
+            takes_turns=for_clients,
+            max_context=MAX_CONTEXT if for_clients else None,
         )
     )
 

@@ -2,12 +2,14 @@
 
 import json
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 TINY = "geospot/tiny"
 TINY_UNTRAINED = "geospot/tiny-untrained"
 TINY_FOLDER = "tiny_base"
+
+# Families whose image processor has no form without torchvision.
+NEED_TORCHVISION = ("kimi_k25",)
 
 # Tokens that only pictures and videos may stand for: sampled as text they break the next forward pass.
 _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -41,13 +46,53 @@ class Processing:
     image_token_id: int
     banned_token_ids: tuple[int, ...]
 
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that the chat template writes behind an answer; the tokenizer's EOS where it writes none."""
+        return end_of_turn(self.tokenizer)
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """What ends an answer unless something else is asked for: the end of the turn, and the end of the text."""
+        return sorted({self.end_of_turn, int(self.tokenizer.eos_token_id)})
+
     def count_image_tokens(self, width: int, height: int) -> int:
         """Tokens that a picture of this size takes in the prompt."""
         processor = self.image_processor
-        if hasattr(processor, "merge_size"):
+        if hasattr(processor, "merge_size") and hasattr(processor, "get_number_of_image_patches"):
             patches = processor.get_number_of_image_patches(height, width, {})
             return int(patches) // int(processor.merge_size) ** 2
         return count_features(self, width, height)
+
+
+_ANSWER = "geospot"
+
+
+def chat_text(tokenizer: Any, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+    """What the chat template writes, where it can choose without thoughts: the answer comes at once.
+
+    Templates read `enable_thinking` (Qwen3.5 and later) or `thinking` (Kimi, DeepSeek); others look at neither.
+    """
+    return tokenizer.apply_chat_template(
+        messages, add_generation_prompt=add_generation_prompt, tokenize=False, enable_thinking=False, thinking=False
+    )
+
+
+def end_of_turn(tokenizer: Any) -> int:
+    """The first special token that the tokenizer's chat template writes behind an answer, else its EOS."""
+    turns = {"user": "a", "assistant": _ANSWER}
+    plain = [{"role": role, "content": text} for role, text in turns.items()]
+    parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns.items()]
+    text = ""
+    for messages in (plain, parts):  # templates take one form or both
+        with suppress(Exception):  # jinja's, or what the template raises
+            text = text if _ANSWER in text else chat_text(tokenizer, messages, add_generation_prompt=False)
+    if _ANSWER not in text:
+        return int(tokenizer.eos_token_id)
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special |= set(tokenizer.all_special_ids)
+    behind = tokenizer(text.rpartition(_ANSWER)[2], add_special_tokens=False).input_ids
+    return next((int(token) for token in behind if token in special), int(tokenizer.eos_token_id))
 
 
 def locate(model_name: str) -> str:
@@ -144,7 +189,8 @@ def load_processing(model_name: str) -> Processing:
     image_token_id = _check_takes_pictures(config.to_dict(), model_name)
     tokenizer = _from_pretrained(AutoTokenizer, source, model_name, "tokenizer")
     # The PIL backend everywhere: it needs no torchvision, and pictures get the same pixels on every machine.
-    image_processor = _from_pretrained(AutoImageProcessor, source, model_name, "image processor", backend="pil")
+    backend = _backend(config.model_type, model_name)
+    image_processor = _from_pretrained(AutoImageProcessor, source, model_name, "image processor", backend=backend)
     if tokenizer.chat_template is None:
         raise ModelError(f"model_name={model_name!r}: its tokenizer has no chat template; take an instruct model")
     banned = (image_token_id, *(getattr(config, name, None) for name in _VISION_TOKENS))
@@ -158,11 +204,25 @@ def load_processing(model_name: str) -> Processing:
     )
 
 
+def _backend(model_type: str, model_name: str) -> Literal["pil", "torchvision"]:
+    """What the family's image processor runs on; ModelError where that is not installed."""
+    if model_type not in NEED_TORCHVISION:
+        return "pil"
+    if find_spec("torchvision") is None:
+        raise ModelError(
+            f"model_name={model_name!r}: the image processor of {model_type} models needs torchvision: "
+            "`uv pip install torchvision`, in the version that fits torch"
+        )
+    return "torchvision"
+
+
 @lru_cache(maxsize=4096)
 def count_features(processing: Processing, width: int, height: int) -> int:
     """How many features the model makes of a picture of this size, from the shapes alone: nothing is computed."""
     blank = np.zeros((height, width, 3), dtype=np.uint8)
     processed = processing.image_processor(images=[blank], input_data_format="channels_last", return_tensors="pt")
+    if "image_grid_thw" in processed and hasattr(processing.image_processor, "merge_size"):
+        return int(np.prod(processed["image_grid_thw"][0])) // int(processing.image_processor.merge_size) ** 2
     pixels = processed["pixel_values"]
     features = _shapes_only(processing.folder).get_image_features(pixel_values=pixels.to("meta"), return_dict=True)
     return sum(len(part) for part in features.pooler_output)
@@ -176,6 +236,11 @@ def _shapes_only(source: str) -> Any:
 
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(source)).eval()
+
+
+def module_names(model_name: str) -> list[str]:
+    """The names of a model's modules, without its weights."""
+    return [name for name, _ in _shapes_only(locate(model_name)).named_modules()]
 
 
 def use_linear_patch_embed(model: "nn.Module") -> "nn.Module":

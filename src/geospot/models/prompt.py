@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geospot.models.loading import Processing
+from geospot.models.loading import Processing, chat_text
 from geospot.pictures import image_size, prepare_picture
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Renderer:
         self.processing = processing
         self.tokenizer = processing.tokenizer
         self.max_pixels = max_pixels
-        self.stop_token_ids = [self.tokenizer.eos_token_id]
+        self.stop_token_ids = processing.stop_token_ids
         # Sampling, every training pass and every evaluation share one chunk a picture.
         self._kept: OrderedDict[bytes, types.ImageChunk] = OrderedDict()  # by the picture's hash, oldest use first
         self._lock = threading.Lock()  # a loop renders ahead in a thread of its own
@@ -35,12 +35,7 @@ class Renderer:
         from tinker import types
 
         content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            add_generation_prompt=True,
-            tokenize=False,
-            enable_thinking=False,  # Qwen3.5 and later: the answer comes at once; other templates do not look at it
-        )
+        text = chat_text(self.tokenizer, [{"role": "user", "content": content}], add_generation_prompt=True)
         marker = self.tokenizer.convert_ids_to_tokens(self.processing.image_token_id)
         pieces = text.split(marker)
         if len(pieces) != len(pictures) + 1:
@@ -84,7 +79,7 @@ class Renderer:
 
     def answer_tokens(self, text: str) -> list[int]:
         """The tokens of an answer with the end-of-turn token behind it."""
-        return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id]
+        return [*self.tokenizer(text, add_special_tokens=False).input_ids, self.processing.end_of_turn]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of sampled tokens without special tokens."""

@@ -126,8 +126,57 @@ def test_weights_scale_each_token(service, tiny_folder, prompts):
     training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
     out = training.forward([datum(prompts[0], [400, 401, 402], weights=[0.5, 0.0, 2.0])], "cross_entropy").result()
     a, unweighted, b = logprobs_of(out, 0, 3)
-    assert unweighted == 0.0  # a token that weighs nothing is not computed
+    assert unweighted < 0
     assert out.metrics["loss:sum"] == pytest.approx(-0.5 * a - 2.0 * b, rel=1e-6)
+
+
+def test_every_position_has_its_logprob_whatever_it_weighs(make_service, tiny_folder, renderer, prompts):
+    """The service documents all N: a custom loss, and a KL over the whole answer, read those that weigh nothing."""
+    rng = np.random.default_rng(3)
+    data = [(prompt, rng.integers(300, 900, n)) for prompt in prompts for n in (4, 6)]
+    shifted = [_all_targets(renderer.processing, prompt, answer) for prompt, answer in data]
+    loss_of = {}
+    for skip in (False, True):
+        training = make_service(skip_unweighted=skip).create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+        train_a_little(training, prompts, steps=1)
+        forward = training.forward([_with(d, weights=np.zeros(len(t))) for d, t in shifted], "cross_entropy").result()
+        half = [np.where(np.arange(len(t)) >= len(t) - 2, 1.0, 0.0) for _, t in shifted]
+        quiet = [
+            _with(d, advantages=w, logprobs=np.full(len(w), -90.0) * (w == 0))
+            for (d, _), w in zip(shifted, half, strict=True)
+        ]
+        out = training.forward_backward(quiet, "importance_sampling").result()
+        loss_of[skip] = out.metrics["loss:sum"], gradients(training)
+        for i, (_, targets) in enumerate(shifted):
+            known = (targets != 0) & ~np.isin(targets, renderer.processing.banned_token_ids)
+            lp = [o.loss_fn_outputs[i]["logprobs"].to_numpy() for o in (forward, out)]
+            if skip:
+                assert not lp[0].any()
+                assert not lp[1][:-2].any()
+                continue
+            assert (lp[0][known] < 0).all()
+            assert not lp[0][np.isin(targets, renderer.processing.banned_token_ids)].any()
+            np.testing.assert_allclose(*lp, atol=1e-5)
+            sampler = training.save_weights_and_get_sampling_client().result()
+            whole = types.ModelInput(chunks=[*data[i][0].chunks, types.EncodedTextChunk(tokens=data[i][1].tolist())])
+            want = np.array([np.nan if v is None else v for v in sampler.compute_logprobs(whole).result()])[1:]
+            text = known & ~np.isnan(want)
+            np.testing.assert_allclose(lp[0][text], want[text], atol=1e-4)
+    assert np.isfinite(loss_of[False][0])
+    assert loss_of[False][0] == loss_of[True][0]
+    assert_equal(loss_of[False][1], loss_of[True][1])
+
+
+def _all_targets(processing, prompt, answer) -> tuple[types.Datum, np.ndarray]:
+    """A datum of prompt and answer in which every position predicts the next token, pictures' included."""
+    ids = forward_inputs(processing, prompt, answer)["input_ids"][0].numpy()
+    chunks = [*prompt.chunks, types.EncodedTextChunk(tokens=[int(t) for t in answer[:-1]])]
+    return types.Datum(model_input=types.ModelInput(chunks=chunks), loss_fn_inputs={"target_tokens": ids[1:]}), ids[1:]
+
+
+def _with(datum_: types.Datum, **inputs: np.ndarray) -> types.Datum:
+    arrays = {name: np.asarray(value, dtype=np.float32) for name, value in inputs.items()}
+    return types.Datum(model_input=datum_.model_input, loss_fn_inputs={**datum_.loss_fn_inputs, **arrays})
 
 
 @pytest.mark.parametrize("loss_fn", ["importance_sampling", "ppo", "cispo"])
@@ -145,6 +194,31 @@ def test_each_loss_is_summed_over_all_tokens(service, tiny_folder, group_data, l
         }
         total -= terms[loss_fn].sum()
     assert out.metrics["loss:sum"] == pytest.approx(total, rel=1e-4)
+
+
+def test_several_targets_for_a_position_are_as_many_data(service, tiny_folder, prompts):
+    """(N, K) targets and weights, as distillation on the teacher's top k has them."""
+    rng = np.random.default_rng(5)
+    training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+    prompt, k = prompts[0], 3
+    n = prompt.length
+    targets, weights = rng.integers(300, 900, (n, k)), rng.random((n, k)) * (np.arange(n) >= n - 2)[:, None]
+    both = {"target_tokens": targets, "weights": weights.astype(np.float32)}
+    out = training.forward_backward([types.Datum(model_input=prompt, loss_fn_inputs=both)], "cross_entropy").result()
+    wide = gradients(training)
+    training = service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+    single = [
+        types.Datum(
+            model_input=prompt, loss_fn_inputs={name: np.ascontiguousarray(a[:, j]) for name, a in both.items()}
+        )
+        for j in range(k)
+    ]
+    apart = training.forward_backward(single, "cross_entropy").result()
+    columns = [o["logprobs"].to_numpy() for o in apart.loss_fn_outputs]
+    np.testing.assert_allclose(out.loss_fn_outputs[0]["logprobs"].to_numpy(), np.stack(columns, 1), atol=1e-5)
+    assert out.metrics["loss:sum"] == pytest.approx(apart.metrics["loss:sum"], rel=1e-5)
+    for name, value in gradients(training).items():
+        torch.testing.assert_close(wide[name], value, atol=1e-5 * float(value.abs().max()) + 1e-8, rtol=0)
 
 
 def test_forward_leaves_no_gradient(service, tiny_folder, group_data):
@@ -333,8 +407,8 @@ def test_bad_data_is_refused_whole_and_later_calls_work(service, tiny_folder, pr
         with pytest.raises(ValueError, match=message):
             training.forward_backward([good, datum_], "ppo").result()
         assert gradients(training) == {}
-    with pytest.raises(ValueError, match="loss_fn='gspo'"):
-        training.forward_backward([good], "gspo")
+    with pytest.raises(ValueError, match="loss_fn='custom'"):
+        training.forward_backward([good], "custom")
     training.forward_backward([good], "ppo").result()
     assert gradients(training) != {}
 
@@ -362,7 +436,7 @@ def test_a_pass_that_breaks_down_midway_leaves_no_gradient(tiny_folder, group_da
 
 
 def test_a_pass_too_large_for_the_memory_comes_again_in_halves(tiny_folder, group_data, monkeypatch, capsys):
-    with LocalServiceClient(LocalOptions(threads=1)) as service:
+    with LocalServiceClient(LocalOptions(threads=1, skip_unweighted=True)) as service:
         training, other = (service.create_lora_training_client(tiny_folder, rank=4, seed=1).result() for _ in range(2))
         real, sizes = head_module.logprobs_of, []
 

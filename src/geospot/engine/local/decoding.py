@@ -31,6 +31,7 @@ class CachedDecoding:
         self.network = network
         self.n_rows = 0
         self.groups: list[Group] = []
+        self.rope_deltas: torch.Tensor | None = None  # which transformers keeps in the model
 
     def can_join(self) -> bool:
         """Whether rows may be added now."""
@@ -46,7 +47,13 @@ class CachedDecoding:
         cache.batch_select_indices(select)
         self.mask, self.position, self.cache = mask[select], position[select], cache
         self.n_rows = len(select)
+        self.rope_deltas = getattr(self.network.model.model, "rope_deltas", None)
         return hidden[:, -1][select]
+
+    def resume(self) -> None:
+        """After other work with the same modules."""
+        if hasattr(inner := self.network.model.model, "rope_deltas"):
+            inner.rope_deltas = self.rope_deltas
 
     def keep(self, rows: np.ndarray) -> None:
         """Let all rows go but these."""
@@ -76,13 +83,17 @@ class FusedDecoding:
     def __init__(self, network: Network, key: int, max_positions: int):
         assert network.decoder is not None
         self.network, self.decoder, self.max_positions = network, network.decoder, max_positions
-        self.weights = network.sampling_weights(key)
+        self.key = key
         self.groups: list[Group] = []
         self.caches: list[Caches] = []
         self.angles = network.banned.new_zeros(2, 0, 0)  # cos and sin (2, positions, D)
-        self._forward = _step
-        if network.options.compile:
-            self._forward = _compiled(_step)
+        self._forward = _compiled(_step) if network.options.compile else _step
+        self.resume()
+
+    def resume(self) -> None:
+        """After other work with the same modules, for which the merged weights may have been given up."""
+        self.weights = self.network.sampling_weights(self.key)
+        if self.network.options.compile:
             _stay_in_place(tensor for w in self.weights for tensor in w.tensors())
 
     def can_join(self) -> bool:

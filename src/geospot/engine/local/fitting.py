@@ -41,7 +41,13 @@ class TokenBudget:
     def __init__(self, max_tokens: int):
         self.max_tokens = max_tokens
 
-    def run(self, rows: Sequence[Row], indices: Sequence[int], work: Callable[[list[int]], None]) -> None:
+    def run(
+        self,
+        rows: Sequence[Row],
+        indices: Sequence[int],
+        work: Callable[[list[int]], None],
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Call `work` with indices of rows, batch by batch; where one is too large for memory, it and all that are left
         come again in smaller ones.
 
@@ -53,6 +59,8 @@ class TokenBudget:
             _, failure = attempt(work, batch)
             if failure is None:
                 del batches[0]
+                if batches:
+                    between()
                 continue
             tokens = padded_tokens([rows[i] for i in batch])
             if len(batch) == 1:

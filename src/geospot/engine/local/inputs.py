@@ -65,18 +65,26 @@ def to_tokens(
 class Row:
     """One sequence of a scoring pass.
 
-    targets: (N,) int64, what each position should predict; scored: (N,) bool, where that counts. Positions before
-    `split` form the prefix, which rows with the same prefix share.
+    targets: (N,) or (N, K) int64, what each position should predict; scored: bool of the same shape, where that counts;
+    also: where its log-probability is reported although it does not count. Positions before `split` form the prefix,
+    which rows with the same prefix share.
     """
 
     tokens: Tokens
     targets: np.ndarray
     scored: np.ndarray
+    also: np.ndarray | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing counts and nothing is reported."""
+        return not (self.scored.any() or (self.also is not None and self.also.any()))
 
     @cached_property
     def split(self) -> int:
-        """After the first scored position, or after the last picture where that comes later."""
-        first = int(np.argmax(self.scored)) if self.scored.any() else len(self.tokens) - 1
+        """After the first position that counts, or after the last picture where that comes later."""
+        counts = self.scored.reshape(len(self.tokens), -1).any(1)
+        first = int(np.argmax(counts)) if counts.any() else len(self.tokens) - 1
         return max(first + 1, self.tokens.pictures_end)
 
     @cached_property
@@ -89,17 +97,17 @@ class Row:
 class ScoringBatch:
     """Rows to score in one pass, their shared prefixes told apart.
 
-    heads: one row for each of the U different prefixes; group: (B,), each row's prefix; targets: (K,), of all scored
-    positions, row after row; prefix_at, suffix_at: where those are, as (which of K, which prefix or row, position in
-    the prefix or behind it), three arrays each.
+    heads: one row for each of the U different prefixes; group: (B,), each row's prefix; scored: what counts, row after
+    row; also: what is only reported, each once where rows share a prefix; also_at: its place in `also` for each
+    position that is reported, row after row.
     """
 
     rows: Sequence[Row]
     heads: list[Row]
     group: np.ndarray
-    targets: np.ndarray
-    prefix_at: tuple[np.ndarray, np.ndarray, np.ndarray]
-    suffix_at: tuple[np.ndarray, np.ndarray, np.ndarray]
+    scored: "Places"
+    also: "Places"
+    also_at: np.ndarray
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "ScoringBatch":
@@ -111,21 +119,56 @@ class ScoringBatch:
             if u == len(heads):
                 heads.append(row)
             group.append(u)
-        where = [np.flatnonzero(row.scored) for row in rows]
-        targets = np.concatenate([row.targets[w] for row, w in zip(rows, where, strict=True)])
-        counts = [len(w) for w in where]
-        row_of, at = np.repeat(np.arange(len(rows)), counts), np.concatenate(where)
-        split = np.repeat([row.split for row in rows], counts)
-        k, group = np.arange(len(at)), np.asarray(group)
-        inside = at < split
-        prefix_at = k[inside], group[row_of[inside]], at[inside]
-        suffix_at = k[~inside], row_of[~inside], (at - split)[~inside]
-        return cls(rows, heads, group, targets, prefix_at, suffix_at)
+        group = np.asarray(group)
+        nowhere = np.zeros(0, dtype=bool)
+        also = Places.of(rows, [nowhere if row.also is None else row.also for row in rows], group)
+        also, also_at = also.distinct()
+        return cls(rows, heads, group, Places.of(rows, [row.scored for row in rows], group), also, also_at)
 
     @property
     def suffixes(self) -> list[np.ndarray]:
         """The token ids behind each row's prefix."""
         return [row.tokens.ids[row.split :] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Places:
+    """K positions of a batch and what they should predict: (K,) arrays.
+
+    in_prefix: whether it stands in a prefix; owner: which prefix, else which row; at: where in it, or behind it.
+    """
+
+    targets: np.ndarray
+    in_prefix: np.ndarray
+    owner: np.ndarray
+    at: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], masks: Sequence[np.ndarray], group: np.ndarray) -> "Places":
+        """Where the masks are set, row after row."""
+        where = [np.nonzero(mask)[0] for mask in masks]
+        chosen = [
+            row.targets[mask] if mask.size else row.targets[:0].ravel() for row, mask in zip(rows, masks, strict=True)
+        ]
+        row_of, at = np.repeat(np.arange(len(rows)), [len(w) for w in where]), np.concatenate(where)
+        split = np.array([row.split for row in rows])[row_of]
+        inside = at < split
+        return cls(
+            np.concatenate(chosen), inside, np.where(inside, group[row_of], row_of), np.where(inside, at, at - split)
+        )
+
+    def distinct(self) -> tuple["Places", np.ndarray]:
+        """Each place once, and where each of these is among them."""
+        keys = np.stack([self.in_prefix, self.owner, self.at, self.targets], 1).astype(np.int64)
+        _, first, back = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        return Places(self.targets[first], self.in_prefix[first], self.owner[first], self.at[first]), back.reshape(-1)
+
+    def index(self, of_prefix: np.ndarray, of_row: np.ndarray) -> np.ndarray:
+        """Where each place is in hidden states, from where each prefix and what follows it in each row begin there."""
+        start = np.zeros(len(self.at), dtype=np.int64)
+        start[self.in_prefix] = of_prefix[self.owner[self.in_prefix]]
+        start[~self.in_prefix] = of_row[self.owner[~self.in_prefix]]
+        return start + self.at
 
 
 def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:

@@ -75,6 +75,7 @@ class Network:
         self.budget = TokenBudget(options.max_batch_tokens)
         self.max_sample_tokens = options.max_sample_tokens  # fewer once that has been too many for the memory
         # Emptied, not only forgotten, before others are made: what sampled with them may not be collected yet.
+        self.between: Callable[[], None] = lambda: None  # called between the parts of a long pass
         self._training_weights: list[LayerWeights] = []
         self._sampling_weights: list[LayerWeights] = []
         self._sampling_key: int | None = None
@@ -159,6 +160,8 @@ class Network:
         tokens = to_tokens(model_input, self.processing.image_token_id, self.pictures.count_tokens)
         if tokens.ids.min() < 0 or tokens.ids.max() >= self.vocabulary:
             raise ValueError(f"a token of the prompt is outside the vocabulary of {self.vocabulary}")
+        if (limit := self.options.max_context) is not None and len(tokens) > limit:
+            raise ValueError(f"{len(tokens)} tokens, pictures included: the context has {limit}")
         return tokens
 
     # -- forward passes -------------------------------------------------------------------------------------------
@@ -197,4 +200,4 @@ class Network:
 
     def in_batches(self, rows: Sequence[Row], work: Callable[[list[int]], None]) -> None:
         """Call `work` with the indices of rows that have something to score, in micro-batches that fit the memory."""
-        self.budget.run(rows, [i for i, row in enumerate(rows) if row.scored.any()], work)
+        self.budget.run(rows, [i for i, row in enumerate(rows) if not row.is_empty], work, self.between)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from geospot.errors import EngineError, ModelError
 
+MAX_CONTEXT = 32_768  # tokens that a server takes of a prompt with its answer
 LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
 
 
@@ -23,6 +24,9 @@ class LocalOptions:
     merge_lora: bool = True  # sample with the adapter merged into a copy of the weights
     batch_invariant: bool = False  # each request is sampled alone: the same to the bit, whoever asks beside it; slower
     compile: bool = False  # torch.compile the decoding step (CUDA graphs on a GPU)
+    skip_unweighted: bool = False  # report 0 for positions without weight or advantage, which is faster
+    max_context: int | None = None  # tokens of the longest prompt or datum that is taken
+    takes_turns: bool = False  # sampling in slices between other work, for several clients; their batches then mix
     fused_decoder: bool = True  # run the decoder's layers here where they are known; else through transformers
 
 

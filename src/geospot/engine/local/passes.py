@@ -13,20 +13,30 @@ from geospot.engine.local.network import Network
 from geospot.engine.local.packing import Packing
 
 
-def logprobs(network: Network, rows: Sequence[Row]) -> torch.Tensor:
-    """Log-probabilities (K,) of the targets at the scored positions of `rows`, row after row.
+def logprobs(network: Network, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities (K,) of the targets that count in `rows`, row after row, and (M,) of those only reported.
 
-    A prefix that several rows share is run once, with gradient; only scored positions reach the vocabulary.
+    A prefix that several rows share is run once, with gradient; no other position reaches the vocabulary.
     """
     batch = ScoringBatch.of(rows)
     decoder = network.decoder
-    picked = transformers(network, batch) if decoder is None else fused(network, decoder, batch)
-    targets = torch.from_numpy(batch.targets).to(network.device)
-    return head.logprobs_of(network.model.lm_head, picked, targets, network.banned)
+    scored, also = transformers(network, batch) if decoder is None else fused(network, decoder, batch)
+
+    def of(hidden: torch.Tensor, targets: np.ndarray) -> torch.Tensor:
+        return head.logprobs_of(
+            network.model.lm_head, hidden, torch.from_numpy(targets).to(network.device), network.banned
+        )
+
+    counted = of(scored, batch.scored.targets)
+    if not len(also):
+        return counted, counted.new_empty(0)
+    with torch.no_grad():
+        return counted, of(also, batch.also.targets)[torch.from_numpy(batch.also_at).to(network.device)]
 
 
-def fused(network: Network, decoder: Decoder, batch: ScoringBatch) -> torch.Tensor:
-    """Hidden states (K, H) through `Decoder`: tokens packed, no padding outside attention."""
+def fused(network: Network, decoder: Decoder, batch: ScoringBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states (K, H) of what counts and of what is reported, through `Decoder`: tokens packed, no padding
+    outside attention."""
     device = network.device
     prefixes = network.embed([row.tokens for row in batch.heads], [row.split for row in batch.heads])
     suffixes = batch.suffixes
@@ -50,14 +60,14 @@ def fused(network: Network, decoder: Decoder, batch: ScoringBatch) -> torch.Tens
     )
     prefix_starts = np.cumsum(prefixes.lengths) - prefixes.lengths
     suffix_starts = packing.n_prefix + np.cumsum(lengths) - lengths
-    index = np.empty(len(batch.targets), dtype=np.int64)
-    (k1, u, j), (k2, b, i) = batch.prefix_at, batch.suffix_at
-    index[k1], index[k2] = prefix_starts[u] + j, suffix_starts[b] + i
     # One index for all rows: the gradient of a slice a row would be a tensor of zeros a row.
-    return decoder.final_norm(hidden.index_select(0, torch.from_numpy(index).to(device)))
+    index = [torch.from_numpy(p.index(prefix_starts, suffix_starts)).to(device) for p in (batch.scored, batch.also)]
+    scored = decoder.final_norm(hidden.index_select(0, index[0]))
+    with torch.no_grad():
+        return scored, decoder.final_norm(hidden.index_select(0, index[1]))
 
 
-def transformers(network: Network, batch: ScoringBatch) -> torch.Tensor:
+def transformers(network: Network, batch: ScoringBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """The same through transformers' own forward and key-value cache, for decoders that `Decoder` does not know."""
     heads, device = batch.heads, network.device
     hidden, mask, cache, next_position = prefill(network, [r.tokens for r in heads], [r.split for r in heads])
@@ -70,10 +80,10 @@ def transformers(network: Network, batch: ScoringBatch) -> torch.Tensor:
         both = torch.cat([mask[select], suffix_mask.to(device)], 1)
         flat = torch.cat([flat, extend(network, ids.to(device), both, positions, cache).flatten(0, 1)])
     splits = np.array([row.split for row in heads])
-    index = np.empty(len(batch.targets), dtype=np.int64)
-    (k1, u, j), (k2, b, i) = batch.prefix_at, batch.suffix_at
-    index[k1], index[k2] = (u + 1) * length - splits[u] + j, len(heads) * length + b * ids.shape[1] + i
-    return flat[torch.from_numpy(index).to(device)]
+    of_prefix = (np.arange(len(heads)) + 1) * length - splits  # prefixes are padded on the left
+    of_row = len(heads) * length + np.arange(len(batch.rows)) * ids.shape[1]
+    index = [torch.from_numpy(p.index(of_prefix, of_row)).to(device) for p in (batch.scored, batch.also)]
+    return flat[index[0]], flat.detach()[index[1]]
 
 
 def prefill(

@@ -15,13 +15,16 @@ T = TypeVar("T")
 Payload = TypeVar("Payload")
 
 
-@dataclass
-class _Job:
+@dataclass(eq=False)
+class Job:
+    """Something to do, and the future that answers it."""
+
     future: LocalFuture[Any]
     run: Callable[[list[Any]], Sequence[Any]]  # with the payloads of all that run with it
     batch_key: Hashable = None  # of a sample request: those of one key share a batch; None of an operation, alone
     payload: Any = None
     demanded: bool = False
+    open_batch: Callable[[], Any] | None = None  # of a sample request that others may join later (`turns.Batch`)
 
 
 class Scheduler:
@@ -29,8 +32,8 @@ class Scheduler:
     them or asks for an operation behind them; those of the same weights then run as one batch."""
 
     def __init__(self, threads: int | None = None):
-        self._jobs: deque[_Job] = deque()
-        self._by_future: dict[LocalFuture[Any], _Job] = {}
+        self._jobs: deque[Job] = deque()
+        self._by_future: dict[LocalFuture[Any], Job] = {}
         self._changed = threading.Condition()
         self._closed = self._dropping = False
         self._thread = threading.Thread(target=self._work, args=(threads,), name="geospot-engine", daemon=True)
@@ -39,7 +42,7 @@ class Scheduler:
     def submit(self, run: Callable[[], T]) -> LocalFuture[T]:
         """Queue an operation."""
         future = LocalFuture[T](self._demand)
-        self._add(_Job(future, lambda _: [run()]))
+        self._add(Job(future, lambda _: [run()]))
         return future
 
     def submit_sample(
@@ -47,13 +50,15 @@ class Scheduler:
         batch_key: Hashable,
         run_batch: Callable[[list[Payload]], Sequence[T | BaseException]],
         payload: Payload,
+        open_batch: Callable[[], Any] | None = None,
     ) -> LocalFuture[T]:
         """Queue a sample request; `run_batch(payloads)` answers all requests of one key that are due together.
 
-        An answer that is an exception fails that request alone; an exception raised fails them all.
+        An answer that is an exception fails that request alone; an exception raised fails them all. `open_batch` is for
+        a scheduler that takes turns.
         """
         future = LocalFuture[T](self._demand)
-        self._add(_Job(future, run_batch, batch_key, payload))
+        self._add(Job(future, run_batch, batch_key, payload, open_batch=open_batch))
         return future
 
     def close(self, *, finish: bool = True) -> None:
@@ -65,7 +70,7 @@ class Scheduler:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _add(self, job: _Job) -> None:
+    def _add(self, job: Job) -> None:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
@@ -80,7 +85,7 @@ class Scheduler:
                 job.demanded = True
                 self._changed.notify()
 
-    def _due(self) -> list[_Job]:
+    def _due(self) -> list[Job]:
         """The jobs to run now: an operation, or the leading sample requests once one is demanded or closed in."""
         samples = []
         for job in self._jobs:
@@ -105,8 +110,8 @@ class Scheduler:
                     self._by_future.pop(job.future)
             self._run(due)
 
-    def _run(self, due: list[_Job]) -> None:
-        groups: dict[Hashable, list[_Job]] = {}
+    def _run(self, due: list[Job]) -> None:
+        groups: dict[Hashable, list[Job]] = {}
         for job in due:
             groups.setdefault(job.batch_key, []).append(job)
         for jobs in groups.values():

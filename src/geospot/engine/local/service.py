@@ -4,7 +4,8 @@ Only what geospot's loops use is here; signatures and results are the SDK's.
 """
 
 import itertools
-from collections.abc import Mapping
+import weakref
+from collections.abc import Mapping, MutableSet
 from types import TracebackType
 from typing import Self
 
@@ -12,12 +13,14 @@ import torch
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import memory, state
+from geospot.engine.local.batch import SampleBatch
 from geospot.engine.local.network import Base, Network
 from geospot.engine.local.options import LocalOptions, NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.team import Team
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.local.turns import Turns
 from geospot.engine.local.work import R, Work
 from geospot.engine.protocols import Status
 from geospot.errors import EngineError, RunError
@@ -31,12 +34,14 @@ class LocalServiceClient:
 
     def __init__(self, options: LocalOptions | None = None):
         self.options = options or LocalOptions()
-        self.scheduler = Scheduler(self.options.threads)
+        self.team = Team.of(self.options.device)
+        self.turns = Turns(self.options.threads) if self.options.takes_turns and self.team is None else None
+        self.scheduler = self.turns or Scheduler(self.options.threads)
+        self.sampled: MutableSet[SampleBatch] = weakref.WeakSet()  # what is being sampled, in turn
         self._bases: dict[tuple[str, str], Base] = {}  # by model and precision
         self._networks: dict[NetworkSpec, Network] = {}
         self._base_snapshots: dict[str, Snapshot] = {}
         self._reported: set[NetworkSpec] = set()
-        self.team = Team.of(self.options.device)
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +69,8 @@ class LocalServiceClient:
         if self.team is not None:
             return self.team.execute(spec, network, dict(weights), key, work)
         network.activate(weights)
+        if (turns := self.turns) is not None:
+            network.between = lambda: network.activate(weights) if turns.breathe() else None
         return work.run(network)
 
     def next_key(self) -> int:

@@ -18,7 +18,7 @@ from geospot.engine.local.network import Network
 from geospot.engine.local.options import NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.work import Host, Scoring
-from geospot.engine.losses import check_datum, check_loss
+from geospot.engine.losses import check_datum, check_loss, counted
 
 
 class LocalTrainingClient:
@@ -34,6 +34,11 @@ class LocalTrainingClient:
     def get_tokenizer(self) -> Any:
         """The model's tokenizer."""
         return self._service.scheduler.submit(lambda: self._service.network(self._spec).processing.tokenizer).result()
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The model, and what of it is trained."""
+        return self._spec
 
     def get_info(self) -> types.GetInfoResponse:
         """The model's name and the adapter's rank (0: all weights are trained)."""
@@ -55,7 +60,8 @@ class LocalTrainingClient:
     ) -> LocalFuture[types.ForwardBackwardOutput]:
         """Add the gradient of the summed loss; answers a `ForwardBackwardOutput` with each datum's logprobs.
 
-        Positions without weight or advantage are not computed: their logprob is reported as 0.
+        0 is reported where a target is a picture's token or none of the vocabulary, which only positions without weight
+        may have, and with `LocalOptions.skip_unweighted` for all of these.
         """
         config = check_loss(loss_fn, loss_fn_config)
         data = list(data)
@@ -90,6 +96,7 @@ class LocalTrainingClient:
 
         A gradient that is not finite is thrown away (`skipped` = 1) rather than written into the weights.
         """
+        check_adam(adam_params)
         return self._service.scheduler.submit(lambda: self._optim_step(adam_params))
 
     def _optim_step(self, adam: types.AdamParams) -> types.OptimStepResponse:
@@ -164,14 +171,30 @@ class LocalTrainingClient:
         return self._service.scheduler.submit(create)
 
 
+def check_adam(adam: types.AdamParams) -> None:
+    """ValueError that names the value and the range, for values that AdamW cannot step with."""
+    for name in ("beta1", "beta2"):
+        if not 0 <= (value := getattr(adam, name)) < 1:
+            raise ValueError(f"{name}={value}: must be from 0 to below 1")
+    for name in ("learning_rate", "eps", "weight_decay"):
+        if not 0 <= (value := getattr(adam, name)) < math.inf:
+            raise ValueError(f"{name}={value}: must be 0 or above, and finite")
+    if not math.isfinite(adam.grad_clip_norm):
+        raise ValueError(f"grad_clip_norm={adam.grad_clip_norm}: must be finite; 0 clips nothing")
+
+
 def _check(datum: types.Datum, loss_fn: str, network: Network) -> tuple[Row, dict[str, np.ndarray]]:
     """A datum as what is scored and the loss's other inputs; ValueError where it does not fit the loss or the model."""
     tokens = network.tokens(datum.model_input)
     inputs = check_datum(datum, loss_fn, len(tokens))
     targets = inputs.pop("target_tokens").astype(np.int64)
-    scored = inputs["weights" if loss_fn == "cross_entropy" else "advantages"] != 0
+    scored = counted(loss_fn, inputs)
     _check_targets(targets[scored], network)
-    return Row(tokens, targets, scored), {key: array.astype(np.float32) for key, array in inputs.items()}
+    also = None
+    if not network.options.skip_unweighted:
+        known = (targets >= 0) & (targets < network.vocabulary) & ~np.isin(targets, network.processing.banned_token_ids)
+        also = known & ~scored
+    return Row(tokens, targets, scored, also), {key: array.astype(np.float32) for key, array in inputs.items()}
 
 
 def _check_targets(targets: np.ndarray, network: Network) -> None:

@@ -1,9 +1,9 @@
 """The two kinds of work that forward passes are done for, cut into shares where several processes do them; and the
 host that does them for the clients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSet, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +14,10 @@ from geospot.engine.local.fitting import attempt
 from geospot.engine.local.inputs import Row
 from geospot.engine.local.network import Network
 from geospot.engine.local.options import LocalOptions, NetworkSpec
-from geospot.engine.local.sampler import SampleRequest, positions, sample
+from geospot.engine.local.requests import SampleRequest
+from geospot.engine.local.sampler import positions, sample
 from geospot.engine.local.scheduler import Scheduler
+from geospot.engine.local.turns import Turns
 from geospot.engine.losses import token_losses
 
 R = TypeVar("R")
@@ -36,6 +38,8 @@ class Host(Protocol):
 
     options: LocalOptions
     scheduler: Scheduler
+    turns: Turns | None  # the same, where it takes turns
+    sampled: MutableSet[Any]  # `SampleBatch`es that share the room of the caches
 
     def next_key(self) -> int: ...
     def network(self, spec: NetworkSpec) -> Network: ...
@@ -44,7 +48,8 @@ class Host(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """What `Scoring` finds: log-probabilities (N,) of each row, the summed loss, and the gradient by name."""
+    """What `Scoring` finds: log-probabilities of each row (as its targets are shaped, 0 where none was asked for), the
+    summed loss, and the gradient by name."""
 
     logprobs: list[np.ndarray]
     loss: float
@@ -64,23 +69,26 @@ class Scoring:
     def run(self, network: Network) -> Scored:
         """With the active weights of `network`."""
         rows, inputs = self.rows, self.inputs
-        outputs = [np.zeros(len(row.tokens), dtype=np.float32) for row in rows]
+        outputs = [np.zeros(row.targets.shape, dtype=np.float32) for row in rows]
         total, gradients = 0.0, dict[str, torch.Tensor]()
 
         def run(batch: list[int]) -> None:
             nonlocal total
-            logprobs = passes.logprobs(network, [rows[i] for i in batch])
+            logprobs, also = passes.logprobs(network, [rows[i] for i in batch])
             if self.loss_fn is not None:
                 names = inputs[batch[0]]
                 given = {name: np.concatenate([inputs[i][name][rows[i].scored] for i in batch]) for name in names}
+                given["row"] = np.repeat(np.arange(len(batch)), [rows[i].scored.sum() for i in batch])
                 given = {name: torch.from_numpy(array).to(logprobs) for name, array in given.items()}
                 loss = token_losses(self.loss_fn, self.config or {}, logprobs, given).sum()
-                if self.backward:
+                if self.backward and loss.requires_grad and len(logprobs):
                     network.gradients(loss, gradients)
                 total += loss.item()
-            ends = np.cumsum([rows[i].scored.sum() for i in batch])[:-1]
-            for i, part in zip(batch, np.split(logprobs.detach().cpu().numpy(), ends), strict=True):
-                outputs[i][rows[i].scored] = part
+            for values, masks in ((logprobs, [rows[i].scored for i in batch]), (also, [rows[i].also for i in batch])):
+                ends = np.cumsum([0 if mask is None else mask.sum() for mask in masks])[:-1]
+                for i, mask, part in zip(batch, masks, np.split(values.detach().cpu().numpy(), ends), strict=True):
+                    if mask is not None:
+                        outputs[i][mask] = part
 
         with torch.set_grad_enabled(self.backward):
             network.in_batches(rows, run)
@@ -126,10 +134,10 @@ class Sampling:
             answers, failure = attempt(sample, network, self.requests, max_tokens=limit, key=self.key)
             if failure is None:
                 return answers
-            network.max_sample_tokens = self._fewer(network, limit, failure)
+            network.max_sample_tokens = self.fewer(network, limit, failure)
         return []
 
-    def _fewer(self, network: Network, limit: int, failure: BaseException) -> int:
+    def fewer(self, network: Network, limit: int, failure: BaseException) -> int:
         """Half of the cache positions that did not fit, and no less than one answer takes."""
         alone = max(len(q.tokens) + q.max_tokens for q in self.requests)
         tokens = min(limit, positions(self.requests, shares_prefixes=network.decoder is not None))

@@ -1,9 +1,12 @@
 """The routes of the Tinker API that SDK 0.38 calls, over one local engine."""
 
+import asyncio
 import hmac
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,9 +15,14 @@ from starlette.routing import Route
 from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.local.turns import Cancelled
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
-from geospot.engine.serve.routes import SamplingRoutes, TrainingRoutes, WeightsRoutes
-from geospot.engine.serve.wire import Refused, read_json, read_model
+from geospot.engine.serve.models import TrainingRoutes
+from geospot.engine.serve.pending import Pending
+from geospot.engine.serve.rest import REFUSED, RestRoutes, refusing
+from geospot.engine.serve.sampling import SamplingRoutes
+from geospot.engine.serve.weights import WeightsRoutes
+from geospot.engine.serve.wire import Refused, read_model, read_text
 from geospot.errors import ModelError, RunError
 
 log = logging.getLogger(__name__)
@@ -43,7 +51,7 @@ class SessionRoutes:
 
     async def dynamic_config(self, request: Request) -> Response:
         """What of that may change."""
-        return JSONResponse({"sample_cancel_enabled": False})
+        return JSONResponse({"sample_cancel_enabled": True})
 
     async def capabilities(self, request: Request) -> Response:
         """The model that is served."""
@@ -52,50 +60,104 @@ class SessionRoutes:
 
     async def create_session(self, request: Request) -> Response:
         """A new client."""
-        read_model(types.CreateSessionRequest, await read_body(request))
-        return JSONResponse({"type": "create_session", "session_id": self.core.sessions.create()})
+        wanted = read_model(types.CreateSessionRequest, await read_body(request))
+        session_id = self.core.sessions.create()
+        said = {"user_metadata": wanted.user_metadata, "display_name": wanted.display_name, "tags": wanted.tags}
+        self.core.records.write_session(session_id, sdk_version=wanted.sdk_version, **said)
+        return JSONResponse({"type": "create_session", "session_id": session_id})
 
     async def heartbeat(self, request: Request) -> Response:
         """The client lives."""
-        self.core.sessions.get(read_json(await read_body(request)).get("session_id"))
+        self.core.sessions.get(read_text(await read_body(request), "session_id"))
         return JSONResponse({"type": "session_heartbeat"})
 
     async def finish_session(self, request: Request) -> Response:
         """The client goes; what it held goes with it."""
-        self.core.sessions.finish(request.path_params["session_id"])
+        await read_body(request)
+        session_id = request.path_params["session_id"]
+        self.core.sessions.finish(session_id)
+        if self.core.records.session(session_id) is not None:
+            self.core.records.write_session(session_id, status="finished")
         return JSONResponse({})
 
     async def telemetry(self, request: Request) -> Response:
         """Taken and thrown away."""
+        await read_body(request)
         return JSONResponse({"status": "accepted"})
 
     async def retrieve_future(self, request: Request) -> Response:
         """The answer to an accepted request, or 408 while it is not ready."""
-        request_id = read_json(await read_body(request)).get("request_id")
-        pending = self.core.pending.get(str(request_id))
+        request_id = read_text(await read_body(request), "request_id")
+        pending = self.core.pending.get(request_id)
         if pending is None:
             raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
         try:
-            answer = await pending.result(LONG_POLL_S)
+            with self.core.sessions.waits(pending.session_id) as session:
+                answer = await self._result(request, pending)
+                if answer is None and session is not None:
+                    session.broken_at = time.monotonic()
         except TimeoutError:
             again = {"type": "try_again", "request_id": request_id, "queue_state": "active"}
             return JSONResponse(again, status_code=408)
         except Exception as error:
-            user = isinstance(error, ValueError | FileExistsError | FileNotFoundError)
+            user = isinstance(error, ValueError | FileExistsError | FileNotFoundError | Cancelled)
             if not user:
                 log.error("a request failed", exc_info=error)
             category = "user" if user else "server"
             return JSONResponse({"error": f"{type(error).__name__}: {error}", "category": category})
+        if answer is None:
+            return Response(status_code=408)  # to nobody
         if isinstance(answer, bytes):
             return Response(answer, media_type="application/x-protobuf")
         return JSONResponse(answer)
+
+    async def _result(self, request: Request, pending: Pending) -> bytes | dict | None:
+        """The answer; None where the client's connection breaks first; TimeoutError after `LONG_POLL_S`."""
+        result = asyncio.ensure_future(pending.result(LONG_POLL_S))
+        broken = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait([result, broken], return_when=asyncio.FIRST_COMPLETED)
+            return await result if result.done() else None
+        finally:
+            result.cancel()
+            broken.cancel()
+
+    async def cancel_future(self, request: Request) -> Response:
+        """A client waits for it no longer."""
+        request_id = read_text(await read_body(request), "request_id")
+        if (pending := self.core.pending.get(request_id)) is not None:
+            self.core.pending.give_up(pending)
+        return JSONResponse({})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """The answer at a path that is none."""
+    status = getattr(error, "status_code", 404)
+    words = f"{request.method} {request.url.path} is no endpoint of the Tinker SDK 0.38"
+    return JSONResponse({"detail": words}, status_code=status)
+
+
+def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
+    """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
+    host = request.headers.get("host", "")
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    if hosts is not None and name.lower() not in hosts:
+        return JSONResponse({"detail": f"Host {host!r}: this server is {' or '.join(hosts)}"}, status_code=403)
+    if request.headers.get("origin", f"http://{host}").partition("://")[2] != host:  # no client of the SDK sends it
+        return JSONResponse({"detail": "pages of other servers are not served"}, status_code=403)
+    return None
 
 
 def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
     """The ASGI application."""
     core = Core(service, options)
     session, training = SessionRoutes(core), TrainingRoutes(core)
-    weights, sampling = WeightsRoutes(core), SamplingRoutes(core)
+    weights, sampling, rest = WeightsRoutes(core), SamplingRoutes(core), RestRoutes(core)
 
     def guarded(handler: Handler, open_to_all: bool = False) -> Handler:
         async def handle(request: Request) -> Response:
@@ -106,13 +168,13 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
                 and not hmac.compare_digest(given.encode(), options.api_key.encode())
             ):
                 return JSONResponse({"detail": "this server wants another API key (TINKER_API_KEY)"}, status_code=401)
-            if "origin" in request.headers:  # a web page that found the port: no client of the SDK sends this
-                return JSONResponse({"detail": "browsers are not served"}, status_code=403)
+            if (refusal := check_page(request, options.hosts)) is not None:
+                return refusal
             started = time.monotonic()
             try:
                 response = await handler(request)
             except Refused as error:
-                response = JSONResponse({"detail": str(error)}, status_code=error.status)
+                response = JSONResponse({"detail": str(error)}, status_code=error.status, headers=error.headers)
             except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
                 response = JSONResponse({"detail": str(error)}, status_code=422)
             took_ms = 1000 * (time.monotonic() - started)
@@ -121,12 +183,22 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
 
         return handle
 
+    def route(method: str, path: str, handler: Handler) -> Route:
+        return Route(f"{PREFIX}/{path}", guarded(handler), methods=[method])
+
     def post(path: str, handler: Handler) -> Route:
-        return Route(f"{PREFIX}/{path}", guarded(handler), methods=["POST"])
+        return route("POST", path, handler)
 
     def get(path: str, handler: Handler, *, name: str | None = None, open_to_all: bool = False) -> Route:
         return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], name=name)
 
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        sweeping = asyncio.create_task(core.sweep())
+        yield
+        sweeping.cancel()
+
+    checkpoint = "training_runs/{model_id}/checkpoints/{kind}/{name}"
     external = "training_runs/{model_id}/checkpoints/external_weights/{name}"
     app = Starlette(
         routes=[
@@ -154,7 +226,21 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             get("samplers/{sampler_id}", sampling.get_sampler),
             post("asample", sampling.sample),
             post("retrieve_future", session.retrieve_future),
-        ]
+            post("cancel_future", session.cancel_future),
+            get("training_runs", rest.runs),
+            get("training_runs/{model_id}", rest.run),
+            get("training_runs/{model_id}/checkpoints", rest.checkpoints_of_run),
+            route("DELETE", f"{checkpoint}", rest.delete),
+            route("PUT", f"{checkpoint}/ttl", rest.set_ttl),
+            get("checkpoints", rest.checkpoints),
+            get("sessions", rest.sessions),
+            post("sessions/search", rest.search),
+            get("sessions/{session_id}", rest.session),
+            post("copy_weights", rest.copy_weights),
+            *(route(method, path, refusing(words)) for (method, path), words in REFUSED.items()),
+        ],
+        lifespan=lifespan,
+        exception_handlers={404: unknown, 405: unknown},
     )
     app.state.core = core
     return app

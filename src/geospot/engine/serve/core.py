@@ -1,23 +1,35 @@
 """What the routes share: the engine, what is held for clients, and how a request is accepted once."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from tinker import types
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.serve.checkpoints import Checkpoints
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
-from geospot.engine.serve.sessions import Checkpoints, Sessions
+from geospot.engine.serve.records import Records
+from geospot.engine.serve.samplers import Samplers
+from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
 
 T = TypeVar("T")
+P = ParamSpec("P")
+SWEEP_S = 1.0
+IDLE_S = 30.0  # that a body may pause on its way
+_LARGE_BYTES = 1 << 20
+_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB"
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,8 @@ class ServeOptions:
     model_name: str
     api_key: str | None = None  # None: anybody who can connect
     max_rank: int = 256
-    max_context: int = 32_768  # tokens; what get_server_capabilities says
+    max_context: int = MAX_CONTEXT  # tokens; what get_server_capabilities says
+    hosts: tuple[str, ...] | None = LOOPBACK  # names in a request's Host header; None: any
     client_config: dict = field(default_factory=dict)  # feature flags for the SDK beside the server's own
 
 
@@ -45,8 +58,36 @@ class Core:
 
     def __init__(self, service: LocalServiceClient, options: ServeOptions):
         self.service, self.options = service, options
-        self.sessions, self.pending, self.gatherer = Sessions(), PendingStore(), Gatherer()
+        self.pending, self.gatherer = PendingStore(self._cancel), Gatherer()
+        self.samplers = Samplers(service)
+        self.sessions = Sessions(on_drop=self._drop)
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
+        self.records = Records(service.options.checkpoint_dir)
+
+    def _cancel(self, future: LocalFuture[Any]) -> None:
+        if self.service.turns is not None:
+            self.service.turns.cancel(future)
+
+    def _drop(self, session_id: str) -> None:
+        """What is held and done for a session ends with it."""
+        self.pending.give_up_session(session_id)
+        self.samplers.drop(session_id)
+
+    async def sweep(self) -> None:
+        """For ever: what is done for clients that show no sign of life is given up, and what has expired goes."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for session_id in self.sessions.silent():
+                self.pending.give_up_session(session_id)
+            self.sessions.drop_silent()
+            await asyncio.to_thread(self.checkpoints.remove_expired)
+
+    def note_model(self, session_id: str, model_id: str, **known: Any) -> None:
+        """Note a run and whose it is."""
+        self.records.write_run(model_id, session_id=session_id, **known)
+        models = (self.records.session(session_id) or {}).get("models", [])
+        if model_id not in models:
+            self.records.write_session(session_id, models=[*models, model_id])
 
     async def training(self, model_id: str) -> LocalTrainingClient:
         """The training client of a model."""
@@ -57,29 +98,56 @@ class Core:
         if base_model is not None and base_model != self.options.model_name:
             raise Refused(422, f"model {base_model!r} is not served here: this server has {self.options.model_name}")
 
+    def check_context(self, model_input: types.ModelInput, max_tokens: int = 0) -> None:
+        """Refused for more tokens than are announced; a picture that does not say how many it takes counts as one."""
+        known = sum(_length(chunk) for chunk in model_input.chunks)
+        if known + max_tokens > self.options.max_context:
+            asked = f" with max_tokens={max_tokens}" if max_tokens else ""
+            raise Refused(422, f"{known} tokens{asked}: this server's context has {self.options.max_context}")
+
     def accept_step(
-        self, wanted: Step, start: Callable[[], LocalFuture[T]], pack: Callable[[T], bytes | dict[str, Any]]
+        self,
+        wanted: Step,
+        kind: str,
+        start: Callable[[], LocalFuture[T]],
+        pack: Callable[[T], bytes | dict[str, Any]],
+        *,
+        n_bytes: int = 0,
     ) -> Response:
         """Accept a request on a model in training; sent again, because its answer was lost, it is not done again."""
         if not wanted.seq_id:
             raise Refused(422, "seq_id is needed: the order of a model's requests")
-        return self.accept(("step", wanted.model_id, wanted.seq_id), start, pack, model_id=wanted.model_id)
+        key = ("step", wanted.model_id, wanted.seq_id)
+        return self.accept(key, kind, start, pack, model_id=wanted.model_id, n_bytes=n_bytes)
 
     def accept(
         self,
         key: Hashable,
+        kind: str,
         start: Callable[[], LocalFuture[T]],
         pack: Callable[[T], bytes | dict[str, Any]],
         *,
         model_id: str,
+        n_bytes: int = 0,
     ) -> Response:
         """Start what is asked, unless a request with this key came before; answers the promise."""
         known = self.pending.known(key)
         if known is None:
-            future = submitted(start)
-            known = self.pending.add(key, Pending(start=future.future, pack=pack, extra={"model_id": model_id}))
-            known.released.set()
+            self.pending.check_room(n_bytes)
+            known = Pending(
+                session_id=model_id.partition(":")[0],
+                kind=kind,
+                futures=[submitted(start)],
+                pack=lambda results: pack(results[0]),
+                n_bytes=n_bytes,
+                extra={"model_id": model_id},
+            )
+            self.pending.add(key, known).start()
         return promise(known)
+
+
+def _length(chunk: types.ModelInputChunk) -> int:
+    return (chunk.expected_tokens or 1) if isinstance(chunk, types.ImageChunk) else chunk.length
 
 
 def promise(pending: Pending) -> Response:
@@ -97,27 +165,32 @@ def submitted(ask: Callable[[], LocalFuture[T]]) -> LocalFuture[T]:
         return future
 
 
-def all_of(futures: Sequence[LocalFuture[Any]]) -> Future[list[Any]]:
-    """A future of all results in order; asking for it starts the work."""
-    out: Future[list[Any]] = Future()
-    inner = [future.future() for future in futures]
-
-    def done(_: Future[Any]) -> None:
-        if not all(f.done() for f in inner) or out.done():
-            return
-        errors = [f.exception() for f in inner if f.exception() is not None]
-        if errors:
-            out.set_exception(errors[0])
-        else:
-            out.set_result([f.result() for f in inner])
-
-    for future in inner:
-        future.add_done_callback(done)
-    return out
-
-
 async def read_body(request: Request) -> bytes:
-    """The body of a request, decompressed."""
+    """The body of a request, decompressed; counted as it comes, whatever its head says."""
+    closing = {"Connection": "close"}
     if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise Refused(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
-    return decompress(await request.body(), request.headers.get("content-encoding", ""))
+        raise Refused(413, _TOO_LARGE, headers=closing)
+    parts, held = [], 0
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                part = await anext(stream, None)
+        except TimeoutError:
+            raise Refused(408, f"nothing of the body came for {IDLE_S:.0f} s", headers=closing) from None
+        except ClientDisconnect:
+            raise Refused(400, "the body broke off") from None
+        if part is None:
+            break
+        held += len(part)
+        if held > MAX_BODY_BYTES:
+            raise Refused(413, _TOO_LARGE, headers=closing)
+        parts.append(part)
+    return await in_thread(held, decompress, b"".join(parts), request.headers.get("content-encoding", ""))
+
+
+async def in_thread(n_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call `work` on so many bytes: where these are many, without holding up the other clients."""
+    if n_bytes < _LARGE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)

@@ -3,57 +3,97 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from geospot.engine.futures import LocalFuture
+from geospot.engine.serve.wire import Refused
+
 # How long an answer is kept: one that was sent, for a client whose connection broke in it; one that nobody asked for.
 KEEP_SENT_S, KEEP_S, SWEEP_S = 120.0, 1800.0, 10.0
+# What may wait for the engine, of all clients.
+MOST_WAITING, MOST_BYTES = 4096, 1 << 30
 
 
 @dataclass
 class Pending:
-    """One request. `start` is the engine's future; waiting for it begins once `released` is set."""
+    """One request of a session. `futures` are the engine's, which begins once `start` is called."""
 
-    start: Callable[[], Future[Any]]
-    pack: Callable[[Any], bytes | dict[str, Any]]  # the engine's result as bytes (protobuf) or a JSON object
+    session_id: str
+    kind: str  # "sample", "forward_backward", ...: what it is counted as
+    futures: Sequence[LocalFuture[Any]]
+    pack: Callable[[list[Any]], bytes | dict[str, Any]]  # their results as bytes (protobuf) or a JSON object
+    n_bytes: int = 0  # that it holds while it waits
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
     asked_at: float = field(default_factory=time.monotonic)
     sent_at: float | None = None
     extra: dict = field(default_factory=dict)  # what goes into the promise beside the id
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is an answer or an error."""
+        return all(future.is_done for future in self.futures)
 
     def is_old(self, now: float) -> bool:
         """Whether nobody will ask for it any more; work in progress is never old."""
         if self.sent_at is not None:
             return now - self.sent_at > KEEP_SENT_S
-        return now - self.asked_at > KEEP_S and self.released.is_set() and self.start().done()
+        return now - self.asked_at > KEEP_S and self.is_done
+
+    def start(self) -> None:
+        """Let the engine begin; waiting for one of a batch starts all of it."""
+        loop = asyncio.get_running_loop()
+
+        def done(_: Future[Any]) -> None:
+            if self.is_done:
+                with suppress(RuntimeError):  # the server has ended
+                    loop.call_soon_threadsafe(self.finished.set)
+
+        for future in self.futures:
+            future.future().add_done_callback(done)
 
     async def result(self, timeout_s: float) -> bytes | dict[str, Any]:
         """The packed answer; TimeoutError while it is not ready; raises what the engine raised."""
         async with asyncio.timeout(timeout_s):
-            await self.released.wait()
-            future = self.start()
-            with suppress(Exception):  # raised below
-                # Shielded: a client that stops asking must not cancel the work.
-                await asyncio.shield(asyncio.wrap_future(future))
+            await self.finished.wait()
         self.sent_at = time.monotonic()
-        return self.pack(future.result())
+        return self.pack([future.result() for future in self.futures])
 
 
 class PendingStore:
     """All requests of a server by id, and by what makes two messages the same request."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancel: Callable[[LocalFuture[Any]], None]) -> None:
+        """cancel: how the engine is asked to give up a future."""
         self._by_id: dict[str, Pending] = {}
         self._swept_at = time.monotonic()
         self._by_key: dict[Hashable, Pending] = {}
         self._key_of: dict[str, Hashable] = {}
+        self._waiting: dict[str, Pending] = {}
+        self._cancel = cancel
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    @property
+    def waiting(self) -> list[Pending]:
+        """The requests whose answers are not there yet."""
+        for request_id in [key for key, pending in self._waiting.items() if pending.is_done]:
+            del self._waiting[request_id]
+        return list(self._waiting.values())
+
+    def check_room(self, n_bytes: int) -> None:
+        """Refused where the queue is full: the client is to come again."""
+        waiting = self.waiting
+        held = sum(pending.n_bytes for pending in waiting)
+        if len(waiting) >= MOST_WAITING or (waiting and held + n_bytes > MOST_BYTES):
+            raise Refused(
+                429, f"the queue is full: {len(waiting)} requests of {held >> 20} MiB wait; come again", retry_after_s=1
+            )
 
     def known(self, key: Hashable) -> Pending | None:
         """The request with this key, if it came before: a message that is sent twice is carried out once."""
@@ -62,7 +102,7 @@ class PendingStore:
     def add(self, key: Hashable, pending: Pending) -> Pending:
         """Remember a request; `key` is None for one that cannot be told from another."""
         self._forget_old()
-        self._by_id[pending.request_id] = pending
+        self._by_id[pending.request_id] = self._waiting[pending.request_id] = pending
         if key is not None:
             self._by_key[key] = pending
             self._key_of[pending.request_id] = key
@@ -71,6 +111,17 @@ class PendingStore:
     def get(self, request_id: str) -> Pending | None:
         """The request, or None where it was never made here or is forgotten."""
         return self._by_id.get(request_id)
+
+    def give_up(self, pending: Pending) -> None:
+        """Nobody waits for this any more: the engine is to stop it."""
+        for future in pending.futures:
+            self._cancel(future)
+
+    def give_up_session(self, session_id: str) -> None:
+        """The same for all that a session asked."""
+        for pending in self.waiting:
+            if pending.session_id == session_id:
+                self.give_up(pending)
 
     def forget(self, request_id: str) -> None:
         """Drop a request and its answer."""
@@ -109,5 +160,4 @@ class Gatherer:
             await asyncio.sleep(self.quiet_s / 2)
         waiting, self._waiting, self._task = self._waiting, [], None
         for pending in waiting:
-            pending.start()  # waiting for one of them starts the batch, whether or not its client asks for it yet
-            pending.released.set()
+            pending.start()  # whether or not its client asks for it yet

@@ -1,5 +1,6 @@
 """Between the protocol's messages and the SDK's types: what comes in is checked, what goes out is packed."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
@@ -24,9 +25,13 @@ _STOP_REASONS = {"stop": pb.STOP_REASON_STOP, "length": pb.STOP_REASON_LENGTH}
 class Refused(Exception):
     """A request that cannot be served; `status` is the HTTP status, the text says why."""
 
-    def __init__(self, status: int, detail: str):
+    def __init__(
+        self, status: int, detail: str, *, retry_after_s: int | None = None, headers: dict[str, str] | None = None
+    ):
         super().__init__(detail)
-        self.status = status
+        self.status, self.headers = status, dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
 
 
 def decompress(body: bytes, encoding: str) -> bytes:
@@ -53,6 +58,14 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Refused(400, "the body is not a JSON object")
+    return value
+
+
+def read_text(body: bytes, name: str) -> str:
+    """The string under a key of a JSON object."""
+    value = read_json(body).get(name)
+    if not isinstance(value, str):
+        raise Refused(422, f"{name}={value!r}: must be a string")
     return value
 
 
@@ -122,14 +135,19 @@ def _tensor(tensor: pb.Tensor, name: str) -> types.TensorData:
 def pack_forward_backward(output: types.ForwardBackwardOutput) -> bytes:
     """A `ForwardBackwardOutput` as the message the SDK reads."""
     message = pb.ForwardBackwardOutput(loss_fn_output_type=output.loss_fn_output_type, metrics=output.metrics)
-    record = message.loss_fn_outputs.add()
-    record.num_datums = len(output.loss_fn_outputs)
-    for name in output.loss_fn_outputs[0] if output.loss_fn_outputs else ():
-        arrays = [np.asarray(datum[name].to_numpy(), dtype=np.float32) for datum in output.loss_fn_outputs]
-        tensor = record.fields[name]
-        tensor.dtype = pb.DTYPE_FLOAT32
-        tensor.data = b"".join(array.tobytes() for array in arrays)
-        tensor.offsets = np.cumsum([0, *(array.nbytes for array in arrays)], dtype=np.int64).tobytes()
+    outputs = output.loss_fn_outputs
+    arrays = [{name: np.asarray(t.to_numpy(), dtype=np.float32) for name, t in datum.items()} for datum in outputs]
+    # A record for each run of equal trailing shapes: data with (N,) and (N, K) targets may come together.
+    for _, group in itertools.groupby(arrays, key=lambda datum: {name: a.shape[1:] for name, a in datum.items()}):
+        data = list(group)
+        record = message.loss_fn_outputs.add()
+        record.num_datums = len(data)
+        for name, first in data[0].items():
+            tensor = record.fields[name]
+            tensor.dtype = pb.DTYPE_FLOAT32
+            tensor.data = b"".join(datum[name].tobytes() for datum in data)
+            tensor.offsets = np.cumsum([0, *(datum[name].nbytes for datum in data)], dtype=np.int64).tobytes()
+            tensor.trailing_shape.extend(first.shape[1:])
     return message.SerializeToString()
 
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -21,8 +22,15 @@ from geospot.errors import EngineError
 T = TypeVar("T")
 
 START_S = 15.0  # how long a start waits for a first sign of life
-# Families that take pictures, among the names that the service lists without saying what they take.
-_VISION = re.compile(r"-VL\b|Qwen3\.[5-9]|Qwen[4-9]|Kimi-K(2\.[5-9]|[3-9])|Inkling|geospot/")
+# Families that take pictures and whose prompts can be written here, among the names that the service lists without
+# saying what they take; and what the others need.
+_VISION = re.compile(r"-VL\b|Qwen3\.[5-9]|Qwen[4-9]|Kimi-K2\.[5-9]|geospot/")
+_NEEDS = (
+    (re.compile(r"Kimi-K2\.[5-9]"), "torchvision", "torchvision, which is not installed"),
+    (re.compile(r"Kimi-K[3-9]"), None, "a tokenizer that is on no index"),
+    (re.compile(r"Inkling"), None, "its maker's tokenizer and torchvision"),
+    (re.compile(r"Nemotron-3"), None, "a processor that transformers does not have without torchvision"),
+)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ANY_KEY = "tml-loopback"  # the SDK wants a key, a server on this machine without one wants none
 
@@ -99,7 +107,15 @@ def _stored_key() -> bool:
 
 def takes_pictures(model_name: str) -> bool:
     """Whether a model of this name is known to take pictures."""
-    return bool(_VISION.search(model_name))
+    return bool(_VISION.search(model_name)) and needs(model_name) is None
+
+
+def needs(model_name: str) -> str | None:
+    """What a vision model lacks here, in words; None where it works."""
+    for family, module, words in _NEEDS:
+        if family.search(model_name) and (module is None or find_spec(module) is None):
+            return words
+    return None
 
 
 def check_model(server: Server, model_name: str) -> None:
@@ -111,7 +127,10 @@ def check_model(server: Server, model_name: str) -> None:
         raise EngineError(
             f"model_name={model_name!r}: {server.base_url} does not serve it. {what}: "
             + (", ".join(sorted(fitting or listed)) or "none")
+            + "".join(f"; {name} needs {why}" for name in sorted(listed) if (why := needs(name)) and fitting)
         )
+    if (why := needs(model_name)) is not None:
+        raise EngineError(f"model_name={model_name!r}: it needs {why}")
     if listed[model_name].trainable is False:
         raise EngineError(f"model_name={model_name!r}: {server.base_url} samples from it but does not train it")
 

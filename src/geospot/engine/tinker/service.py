@@ -21,6 +21,7 @@ from geospot.engine.protocols import Status
 from geospot.engine.tinker.checks import Server, check_lora_rank
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
+from geospot.engine.weights import use_model_names
 from geospot.errors import EngineError
 from geospot.files import atomic_folder
 from geospot.progress import Progress
@@ -195,6 +196,7 @@ def download(server: Server, path: str, out: str | Path, silent_s: float = 45.0)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _fetch(url, target)
                 bar.advance()
+            use_model_names(temp, training.get_info().model_name or "")
     return Path(out)
 
 
