@@ -5,7 +5,7 @@ Methods, arguments and results are those of the SDK; futures are `WatchedFuture`
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
 from geospot.engine.protocols import Status
-from geospot.engine.tinker.checks import Server, check_lora_rank
+from geospot.engine.tinker.checks import Server, check_lora_rank, check_parts, check_parts_of
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
 from geospot.errors import EngineError
@@ -85,19 +85,31 @@ class TinkerServiceClient:
         train_attn: bool = True,
         train_unembed: bool = False,
         user_metadata: dict[str, str] | None = None,
+        parts: Collection[str] | None = None,
     ) -> WatchedFuture[TinkerTrainingClient]:
         """A `TinkerTrainingClient` on a fresh adapter.
 
-        Unlike the SDK it leaves the unembedding alone by default, as the local engine does.
+        parts: what has adapters, in place of the three flags. Unlike the SDK it leaves the unembedding alone by
+        default, as the local engine does. EngineError for a rank or parts that the service cannot train.
         """
         check_lora_rank(self._server, rank)
+        check_parts(parts, rank)
+        if parts is not None:
+            train_mlp, train_attn, train_unembed = ("mlp" in parts, "attention" in parts, "head" in parts)
         options = {"train_mlp": train_mlp, "train_attn": train_attn, "train_unembed": train_unembed}
         create = self._sdk.service.create_lora_training_client
         return self._training(lambda: create(base_model, rank, seed, user_metadata=user_metadata, **options))
 
-    def create_training_client_from_state(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
-        """A training client that starts from a checkpoint's weights with a new optimizer."""
+    def create_training_client_from_state(
+        self, path: str, parts: Collection[str] | None = None
+    ) -> WatchedFuture[TinkerTrainingClient]:
+        """A training client that starts from a checkpoint's weights with a new optimizer.
+
+        EngineError where the checkpoint's adapters are on other parts than `parts`: the service goes on with its own.
+        """
         _check_path(path)
+        if parts is not None:
+            check_parts_of(self._server.weights_info(path), parts, path)
         return self._training(lambda: self._sdk.service.create_training_client_from_state(path))
 
     def create_training_client_from_state_with_optimizer(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
