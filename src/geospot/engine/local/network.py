@@ -14,7 +14,7 @@ from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, Tokens, to_tokens
 from geospot.engine.local.options import LORA_ALPHA, PARTS, REST, LocalOptions, NetworkSpec
 from geospot.engine.local.parts import adaptable, part_of
-from geospot.engine.local.pictures import LruBytes, Pictures
+from geospot.engine.local.pictures import LruBytes, Pictures, preprocessing_of
 from geospot.engine.local.vision import use_batched_attention
 from geospot.errors import ModelError
 from geospot.models.loading import load_model, load_processing
@@ -32,12 +32,13 @@ class Base:
         self.processing = load_processing(base_model)
         self.model: Any = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
-        self.kept = LruBytes(options.picture_cache_bytes)  # of the frozen vision tower: one cache for all
+        self._prepare = preprocessing_of(self.model, self.processing)
+        self._kept = LruBytes(options.picture_cache_bytes)  # of the frozen vision tower: one cache for all
         self.pictures = self.pictures_of(self.model, (), batch=1 if options.batch_invariant else _PICTURES)
 
     def pictures_of(self, model: Any, parts: Sequence[str], batch: int = _PICTURES) -> Pictures:
         """`Pictures` for a model of which these parts are not the base's."""
-        return Pictures(model, self.processing, self.kept, parts=parts, batch=batch)
+        return Pictures(model, self.processing, self._kept, parts=parts, batch=batch, prepare=self._prepare)
 
     @property
     def n_bytes(self) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from geospot.engine.local.preprocessing import Preprocessing
 from geospot.engine.local.tower import FrozenTower, Seen
 from geospot.models.loading import Processing
-from geospot.pictures import decode_image, image_size
+from geospot.pictures import image_size
 
 
 class LruBytes(OrderedDict[Hashable, Any]):
@@ -63,6 +64,11 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def preprocessing_of(model: Any, processing: Processing) -> Preprocessing:
+    """What turns pictures into the inputs of a model's vision tower."""
+    return Preprocessing(processing.image_processor, set(signature(model.model.get_image_features).parameters))
+
+
 class Pictures:
     """Encodes pictures with a model's vision tower.
 
@@ -80,15 +86,19 @@ class Pictures:
         *,
         parts: Collection[str] = (),
         batch: int = 64,
+        prepare: Preprocessing | None = None,
     ):
-        """parts: of `options.PARTS`, those in which the model differs from the one that `kept` is of."""
+        """parts: of `options.PARTS`, those in which the model differs from the one that `kept` is of.
+
+        prepare: the `preprocessing_of` the model, where it is known.
+        """
         self.model, self.processing, self.batch = model, processing, batch
         self.frozen = not {"vision", "projector"} & {*parts}
         self.tower = FrozenTower(model) if "projector" in parts and "vision" not in parts else None
         self._kept = kept
         self._counts: dict[bytes, int] = {}
-        # Not every family of models has grids or sizes: what the functions are named for decides.
-        self._encoder_takes = set(signature(model.model.get_image_features).parameters)
+        # Not every family of models has grids or sizes: what the functions have parameters for decides.
+        self.prepare = prepare or preprocessing_of(model, processing)
         self.forward_takes = set(signature(model.model.forward).parameters) - {"pixel_values"}
         self._in_one = False  # whether the model hands on the features of all pictures as one tensor
         self.encoded = 0  # how many pictures went through the tower: what the cache saves shows here
@@ -103,15 +113,8 @@ class Pictures:
         return self._counts[key]
 
     def _preprocess(self, pictures: Sequence[bytes]) -> dict[str, torch.Tensor]:
-        images = [decode_image(data) for data in pictures]
-        # Said rather than guessed by the processor: one row or column of pixels could be taken for the channels.
-        out = self.processing.image_processor(images=images, input_data_format="channels_last", return_tensors="pt")
         parameter = next(self.model.parameters())
-        return {
-            key: value.to(parameter.device, parameter.dtype if value.is_floating_point() else None)
-            for key, value in out.items()
-            if key in self._encoder_takes
-        }
+        return self.prepare(pictures, parameter.device, parameter.dtype)
 
     def _encode(self, pictures: Sequence[bytes]) -> list[_Encoded]:
         """What the vision tower makes of each picture, with a projector in training of what was kept of the tower's."""
