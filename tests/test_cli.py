@@ -389,9 +389,13 @@ def test_the_light_install_is_enough_for_help_and_refusals(tmp_path):
         "data inspect nowhere", "data pack nowhere.csv out=x",
         "serve port=-1", "export checkpoint=nowhere out=x", "eval checkpoint=nowhere", "calibrate data=csv:nowhere.csv",
     ]  # fmt: skip
-    results = run_light([*help_lines, *bad, "--help", "--version"], tmp_path)
+    results = run_light([*help_lines, *bad, "--help", "--version", "doctor"], tmp_path)
     assert {line: status for line, (status, _) in results.items() if line in bad and status != "2"} == {}
     assert {line: status for line, (status, _) in results.items() if line not in bad and status != "0"} == {}
+    doctor = results["doctor"][1]
+    assert "float32 (numpy)" in doctor
+    assert "torch –" in doctor
+    assert "Start with  `uv sync --extra train`" in doctor
 
 
 def test_the_light_install_scores_compares_and_inspects(tmp_path):

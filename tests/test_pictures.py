@@ -245,16 +245,22 @@ def test_a_damaged_jpeg_decodes_as_it_did():
     assert kept > 100
 
 
-def test_training_s_pixels_of_a_plain_jpeg_are_what_they_were():
-    """Bicubic from a draft of at least twice the size, written as JPEG of quality 92: checkpoints were trained so."""
+@pytest.mark.parametrize(
+    ("stored", "budget", "decoded"),
+    [((800, 600), 7500, (200, 150)), ((800, 600), 320 * 240, (400, 300)), ((800, 600), 321 * 241, (800, 600)),
+     ((2048, 1536), 512 * 512, (1024, 768)), ((1400, 1050), 512 * 512, (1400, 1050))],
+)  # fmt: skip
+def test_a_jpeg_is_decoded_at_the_fraction_that_leaves_a_quarter_more_than_is_wanted(stored, budget, decoded):
+    """Bicubic from there, written as JPEG of quality 92: the pixels that checkpoints are trained on."""
     rng = np.random.default_rng(0)
-    data = encoded(Image.fromarray(rng.integers(0, 255, (600, 800, 3), dtype=np.uint8)), "JPEG")
+    soft = Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).resize(stored)
+    data, size = encoded(soft, "JPEG"), fitted_size(*stored, budget)
     image = Image.open(io.BytesIO(data))
-    image.draft("RGB", (2 * 100, 2 * 75))
-    assert image.size == (200, 150)
+    image.draft("RGB", decoded)
+    assert image.size == decoded
     out = io.BytesIO()
-    image.convert("RGB").resize((100, 75), Image.Resampling.BICUBIC).save(out, "JPEG", quality=92)
-    assert prepare_picture(data, 7500) == (out.getvalue(), "jpeg")
+    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", quality=92)
+    assert prepare_picture(data, budget) == (out.getvalue(), "jpeg")
 
 
 # -- what is accepted fits

@@ -19,7 +19,7 @@ from geospot.data.samples import ReadOptions, SkipCounter
 from geospot.data.sets import held_out_samples
 from geospot.data.sources import open_source
 from geospot.data.stream import SampleStream
-from geospot.engine.local.pictures import Pictures
+from geospot.engine.local.pictures import LruBytes, Pictures
 from geospot.models.loading import load_model
 from geospot.models.prompt import Renderer
 
@@ -123,7 +123,7 @@ def test_every_size_from_one_pixel_up_gives_the_model_as_many_features_as_its_pr
 
 @pytest.fixture(scope="module")
 def tiny(renderer):
-    return Pictures(load_model(renderer.processing), renderer.processing, frozen=True)
+    return Pictures(load_model(renderer.processing), renderer.processing, LruBytes(1 << 20))
 
 
 @pytest.mark.parametrize("size", [(41, 8190), (8190, 41), (19900, 100), (1, 200), (200, 1), (199, 1), (2, 399)])

@@ -45,6 +45,8 @@ COMMANDS = {
                      "geospot.commands.serve:run"),
     "export": Command("export a checkpoint as a PEFT adapter or merged weights", "ExportConfig",
                       "geospot.commands.export:run"),
+    "doctor": Command("say what this machine can run: devices, speed, network, which models fit", "DoctorConfig",
+                      "geospot.commands.doctor:run"),
     "completion": Command("print a script for completion in bash, zsh or fish", "CompletionConfig",
                           "geospot.commands.completion:script", plain="shell"),
 }  # fmt: skip
@@ -56,6 +58,7 @@ SYNONYMS = {
     "infer": "guess", "finetune": "sft", "fine-tune": "sft", "supervised": "sft", "grpo": "train", "rl": "train",
     "inspect": "data inspect", "pack": "data pack", "list": "runs", "ls": "runs", "status": "runs", "server": "serve",
     "upload": "export", "push": "export", "diff": "compare", "calibration": "calibrate", "data show": "data inspect",
+    "check": "doctor", "diagnose": "doctor", "env": "doctor", "info": "doctor",
 }  # fmt: skip
 
 

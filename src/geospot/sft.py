@@ -55,7 +55,7 @@ def fit(config: SftConfig) -> list[Evaluation]:
 
 def supervise(loop: Loop, config: SftConfig, bar: Progress) -> list[Evaluation]:
     """The steps that are left, and the final evaluations; none where somebody asked to stop."""
-    peak = peak_learning_rate(config, tiny=1e-3, otherwise=2e-4)
+    peak = peak_learning_rate(config, loop.state, begun=loop.first_step > 0, tiny=1e-3, adapter=2e-4)
     for step in range(loop.first_step, config.max_steps):
         started = time.monotonic()
         metrics = loop.evaluate(step, loop.sampler())[0] if loop.is_eval_step(step) else {}

@@ -78,7 +78,8 @@ def fit(config: TrainConfig) -> list[Evaluation]:
 
 def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
     """The algorithm, step by step: sample, score, advantage, update, log, save."""
-    reward_config, peak = config.reward_config(), peak_learning_rate(config, tiny=3e-4, otherwise=4e-5)
+    reward_config = config.reward_config()
+    peak = peak_learning_rate(config, loop.state, begun=loop.first_step > 0, tiny=3e-4, adapter=4e-5)
     reference = None
     if config.kl_coef:
         reference = reference_sampler(loop.service, loop.training, loop.run.path, loop.state)

@@ -11,12 +11,12 @@ import pytest
 import tinker
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from servers.tinker import Serving, connect
+from servers.tinker import Serving
 from tinker.cli.__main__ import main_cli
 from tinker.types import AccessibleSearchOwner, SessionSearchRequest
 
 from geospot.engine.serve.rest import REFUSED
-from geospot.engine.weights import use_model_names, write_adapter
+from geospot.engine.weights import fetch_weights, use_model_names, write_adapter
 from geospot.training.datums import supervised_datum
 
 
@@ -134,8 +134,6 @@ def test_an_encrypted_download_is_for_its_recipient_alone(server, rest, saved, t
 
 def test_an_adapter_goes_out_with_the_services_names_and_comes_back_with_the_models(server, saved, tmp_path):
     """The cookbook merges by the former, PEFT loads by the latter; the other way round each passes over it."""
-    from geospot.engine.tinker.service import download
-
     folder = Path(server.local.checkpoint_dir) / saved["run"].replace(":", "_") / "weights/one"
     own = load_file(write_adapter(folder, tmp_path / "own") / "adapter_model.safetensors")
     theirs = write_adapter(folder, tmp_path / "theirs", names="service")
@@ -143,9 +141,9 @@ def test_an_adapter_goes_out_with_the_services_names_and_comes_back_with_the_mod
     assert names
     assert all(re.match(r"base_model\.model\.model\.layers\.\d+\.\w+\.\w+\.lora_[AB]\.weight$", n) for n in names)
     use_model_names(theirs, server.model_name)
-    client = connect(server)
-    back = load_file(download(client._server, saved["state"], tmp_path / "back") / "adapter_model.safetensors")
-    client.close()
+    back = load_file(
+        fetch_weights(saved["state"], tmp_path / "back", base_url=server.url) / "adapter_model.safetensors"
+    )
     for found in (load_file(theirs / "adapter_model.safetensors"), back):
         assert found.keys() == own.keys()
         for name, tensor in found.items():

@@ -344,6 +344,27 @@ def test_all_weights_are_not_trained_by_the_hosted_service(monkeypatch):
     check_lora_rank(Server("http://127.0.0.1:1", "tml-x"), 0)
 
 
+def test_parts_that_the_service_cannot_train_are_refused_before_any_work(server, common):
+    from tinker import types
+
+    from geospot.engine.tinker.checks import check_parts, check_parts_of
+
+    lora = common | {"lora_rank": 4, "base_url": server.url}
+    assert settle_engine(SftConfig(**lora, lora_targets=("attention", "head"))).engine == "tinker"
+    for beyond, named in (({"lora_targets": ("mlp", "projector")}, "projector"), ({"train_vision": True}, "vision")):
+        with pytest.raises(EngineError, match=f"lora_targets={named}: engine=tinker puts adapters on attention, mlp"):
+            settle_engine(SftConfig(**lora, **beyond))
+    with pytest.raises(EngineError, match="with lora_rank=0 engine=tinker trains all weights or none"):
+        settle_engine(SftConfig(**common, base_url=server.url, train_vision=False))
+    check_parts(None, 0)
+    theirs = types.WeightsInfoResponse(
+        base_model="m", is_lora=True, lora_rank=4, train_attn=True, train_mlp=True, train_unembed=False
+    )
+    check_parts_of(theirs, ("attention", "mlp"), "tinker://a")
+    with pytest.raises(EngineError, match=r"has adapters on attention,mlp, .*set lora_targets=attention,mlp"):
+        check_parts_of(theirs, ("attention",), "tinker://a")
+
+
 def test_auto_takes_the_server_that_is_named_and_else_this_process(server, common, monkeypatch):
     assert settle_engine(SftConfig(**common)).engine == "local"
     assert settle_engine(SftConfig(**common, base_url=server.url)).engine == "tinker"

@@ -24,6 +24,7 @@ from geospot.asking.requests import Asked
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
+from geospot.engine.local.state import read_spec
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.errors import DataError, EngineError, RunError
 from geospot.runs.checkpoints import read_checkpoints
@@ -307,6 +308,51 @@ def test_the_rate_rises_and_falls():
     np.testing.assert_allclose(rates[4:], np.linspace(1, 1 / 6, 6))
     constant = chz.replace(config, lr_schedule="constant")
     assert learning_rate_at(constant, 1.0, 9) == 1.0
+
+
+def test_the_default_rate_is_a_tenth_where_the_weights_themselves_learn_and_stays_with_the_run():
+    from geospot.training.optim import peak_learning_rate
+
+    def rate(state, begun=False, **keys):
+        config = SftConfig(**{"model_name": "some/model", **keys})
+        return peak_learning_rate(config, state, begun=begun, tiny=1e-3, adapter=2e-4)
+
+    adapter, full, old = {}, {}, {}
+    assert rate(adapter) == pytest.approx(2e-4)
+    assert rate(full, lora_rank=0) == pytest.approx(2e-5)
+    assert rate(full, begun=True, lora_rank=0) == pytest.approx(2e-5)
+    assert rate(old, begun=True, lora_rank=0) == pytest.approx(2e-4)  # of before: it goes on as it began
+    assert rate({}, model_name="geospot/tiny") == pytest.approx(1e-3)
+    assert rate({}, lora_rank=0, learning_rate=7e-4) == pytest.approx(7e-4)
+
+
+def test_what_learns_is_chosen_for_a_run_and_kept_by_what_comes_after(common, capsys):
+    """A run with a frozen tower, resumed; a projector trained behind it, the rest held."""
+    settings = common | {"eval_data": "none", "batch_size": 2}
+    first = settings | {"train_vision": False, "log_path": "first"}
+    run_sft(SftConfig(**first, max_steps=1))
+    with pytest.raises(RunError, match="train_vision: false there, none asked for"):
+        run_sft(SftConfig(**settings, log_path="first", max_steps=2))
+    run_sft(SftConfig(**first, max_steps=2))
+    run_sft(SftConfig(**settings, checkpoint="first", lora_targets=("projector",), log_path="second", max_steps=1))
+    specs = [read_spec(read_checkpoints(folder)[-1].path)[0] for folder in ("first", "second")]
+    everything = ("attention", "mlp", "projector", "head", "rest")
+    assert [spec.parts for spec in specs] == [everything] * 2
+    assert specs[1].held == ("attention", "mlp", "head", "rest")
+    assert "train_vision=false" in capsys.readouterr().out.partition("geospot train")[2].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"lora_targets": ("visoin",)}, "lora_targets=visoin: must be .*Did you mean vision"),
+        ({"lora_targets": ()}, "nothing would learn"),
+        ({"lora_targets": ("vision",), "train_vision": False}, "contradict each other"),
+    ],
+)
+def test_parts_that_make_no_sense_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        SftConfig(**keys)
 
 
 def test_an_unclipped_ratio_is_not_the_default_where_answers_are_reused():

@@ -24,6 +24,7 @@ from geospot.config.loops import (
 from geospot.config.tools import (
     CompletionConfig,
     DemoConfig,
+    DoctorConfig,
     ExportConfig,
     InspectConfig,
     PackConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "CompareConfig",
     "CompletionConfig",
     "DemoConfig",
+    "DoctorConfig",
     "EngineConfig",
     "EvalConfig",
     "ExportConfig",

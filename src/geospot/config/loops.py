@@ -8,6 +8,7 @@ import chz
 from geospot.config.engine import EngineConfig, SourceConfig
 from geospot.config.keys import not_negative, one_of, positive, topic
 from geospot.data.splits import CellSplit
+from geospot.engine.local.options import ALL, DEFAULT_PARTS, PARTS
 from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
 from geospot.models.loading import is_tiny
 from geospot.reward import CURVES, TAU_CURVES, TAU_SCHEDULES, RewardConfig
@@ -38,7 +39,9 @@ class LoopConfig(EngineConfig, SourceConfig):
     )
     batch_size: int = _optim(128, "pictures per step")
     learning_rate: float | None = _optim(
-        None, "peak learning rate of Adam; none: 2e-4 for sft, 4e-5 for train (tiny model: 1e-3, 3e-4)"
+        None,
+        "peak learning rate of Adam; none: 2e-4 for sft, 4e-5 for train, a tenth of that with lora_rank=0 (tiny "
+        "model: 1e-3, 3e-4)",
     )
     lr_schedule: Literal["constant", "linear", "cosine"] = _optim(
         "linear", "constant, or decay to 0 over the run: linear, cosine"
@@ -46,7 +49,17 @@ class LoopConfig(EngineConfig, SourceConfig):
     warmup_steps: int = _optim(5, "warm-up, steps; at most half the run")
     weight_decay: float = _optim(0.0, "AdamW's weight decay")
     grad_clip_norm: float = _optim(1.0, "clip the gradient to this L2 norm; 0: no clipping")
-    lora_rank: int | None = _optim(None, "adapter rank; 0: train all weights; none: 32 (tiny model: 0)")
+    lora_rank: int | None = _optim(None, "adapter rank; 0: train the weights themselves; none: 32 (tiny model: 0)")
+    lora_targets: tuple[str, ...] | None = _optim(
+        None,
+        f"parts of the model that learn, any of {', '.join(PARTS)}; none: what the checkpoint trained, else "
+        "attention,mlp (lora_rank=0: everything)",
+    )
+    train_vision: bool | None = _optim(
+        None,
+        "whether the vision tower learns; false: frozen, its features kept up to picture_cache_mb; none: as "
+        "lora_targets says",
+    )
     seed: int = _optim(0, "seed of the adapter, the data order and sampling")
 
     eval_data: str = _eval(
@@ -89,6 +102,15 @@ class LoopConfig(EngineConfig, SourceConfig):
         positive(self, "max_steps", "batch_size", "learning_rate", "train_places", "zoom_km", "cell_km", "eval_every")
         positive(self, "shuffle_buffer", "open_shards", "keep_checkpoints", "schedule_steps")
         not_negative(self, "warmup_steps", "weight_decay", "grad_clip_norm", "lora_rank", "eval_places", "save_every")
+        for part in self.lora_targets or ():
+            one_of("lora_targets", part, PARTS)
+        if self.lora_targets == ():
+            raise ValueError(f"lora_targets=: nothing would learn; name any of {', '.join(PARTS)}")
+        if self.train_vision is False and "vision" in (self.lora_targets or ()):
+            raise ValueError(
+                f"train_vision=false, lora_targets={','.join(self.lora_targets or ())}: they contradict each other; "
+                "leave vision out of lora_targets, or omit train_vision"
+            )
         not_negative(self, "early_stop", "seed", "holdout_km", "checkpoint_ttl_days", *PRICES)
         if self.schedule_length < self.max_steps and self.lr_schedule != "constant":
             raise ValueError(
@@ -123,6 +145,15 @@ class LoopConfig(EngineConfig, SourceConfig):
     def rank(self) -> int:
         """The adapter's rank, or 0 where all weights are trained."""
         return (0 if is_tiny(self.model_name) else 32) if self.lora_rank is None else self.lora_rank
+
+    @property
+    def parts(self) -> tuple[str, ...] | None:
+        """The parts of the model that learn; None where neither key says: as the checkpoint, or the engine, has it."""
+        if self.lora_targets is None and self.train_vision is None:
+            return None
+        every = ALL if self.rank == 0 else DEFAULT_PARTS
+        named = {*(self.lora_targets or every)} | ({"vision"} if self.train_vision else set())
+        return tuple(part for part in ALL if part in named and (part != "vision" or self.train_vision is not False))
 
 
 @chz.chz

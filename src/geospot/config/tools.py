@@ -1,4 +1,4 @@
-"""What the commands around the loops are configured with: demo, data, serve, export."""
+"""What the commands around the loops are configured with: demo, data, serve, export, doctor."""
 
 from dataclasses import fields
 from typing import Any, Literal
@@ -166,6 +166,18 @@ class ReportConfig:
     def _check_report(self):
         if self.out is not None and not self.out.endswith((".html", ".htm")):
             raise ValueError(f"out={self.out}: must end in .html")
+
+
+@chz.chz
+class DoctorConfig:
+    """Say what this machine can run: devices, speed, disk, network, extras, and which models fit at which batch.
+
+    geospot doctor
+    """
+
+    folder: str = _input(".", "folder whose disk is measured, where runs and models will be")
+    base_url: str | None = _engine(None, "server of the Tinker protocol to try; none: the hosted service, with a key")
+    json: bool = _output(False, "print JSON rather than text")
 
 
 @chz.chz

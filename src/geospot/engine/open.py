@@ -62,7 +62,7 @@ def settle_engine(config: Config) -> Config:
     if config.engine == "auto":
         config = chz.replace(config, engine=choose(config))
     if config.engine == "tinker":
-        from geospot.engine.tinker.checks import Server, check_lora_rank, check_model
+        from geospot.engine.tinker.checks import Server, check_lora_rank, check_model, check_parts
 
         if (size := team_size()) > 1:
             raise EngineError(
@@ -73,6 +73,7 @@ def settle_engine(config: Config) -> Config:
         check_model(server, config.model_name)
         if (rank := getattr(config, "rank", None)) is not None:
             check_lora_rank(server, rank)
+            check_parts(getattr(config, "parts", None), rank)
     else:
         resolve_device(config.device)
     return config

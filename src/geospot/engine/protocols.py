@@ -1,10 +1,12 @@
 """The seam between loops and engines: what the loops use of both, method for method as the Tinker SDK (0.38) has it.
 
-Arguments and results are the SDK's own (`tinker.types`). An operation answers a future at once and is carried out in
-the order of the calls; ValueError says what is wrong with a request, EngineError what is wrong with the engine.
+Arguments and results are the SDK's own (`tinker.types`), but for `parts`: which parts of the model learn, of
+`engine.local.options.PARTS` (None: by the SDK's three flags, or what learned before the checkpoint). An operation
+answers a future at once and is carried out in the order of the calls; ValueError says what is wrong with a request,
+EngineError what is wrong with the engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
@@ -69,8 +71,12 @@ class ServiceClient(Protocol):
         train_mlp: bool = True,
         train_attn: bool = True,
         train_unembed: bool = False,
+        *,
+        parts: Collection[str] | None = None,
     ) -> Future[TrainingClient]: ...
-    def create_training_client_from_state(self, path: str) -> Future[TrainingClient]: ...
+    def create_training_client_from_state(
+        self, path: str, parts: Collection[str] | None = None
+    ) -> Future[TrainingClient]: ...
     def create_training_client_from_state_with_optimizer(self, path: str) -> Future[TrainingClient]: ...
     def create_sampling_client(
         self, model_path: str | None = None, base_model: str | None = None

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geospot.engine.local.options import LORA_ALPHA, NetworkSpec
 from geospot.engine.local.state import read_spec, read_tensors
@@ -39,9 +39,9 @@ def weights_info(path: str, base_url: str | None = None) -> "types.WeightsInfoRe
     spec, _ = read_spec(path)
     from tinker import types  # after what may be refused: the SDK takes seconds to import
 
-    trained = {name: getattr(spec, name) for name in ("train_unembed", "train_mlp", "train_attn")}
+    flags: dict[str, Any] = {**spec.sdk_flags}
     return types.WeightsInfoResponse(
-        base_model=spec.base_model, is_lora=spec.lora_rank > 0, lora_rank=spec.lora_rank, **trained
+        base_model=spec.base_model, is_lora=spec.lora_rank > 0, lora_rank=spec.lora_rank, **flags
     )
 
 
@@ -54,7 +54,7 @@ def fetch_weights(path: str, out: str | Path, *, base_url: str | None = None, si
         from geospot.engine.tinker.checks import Server
         from geospot.engine.tinker.service import download
 
-        return download(Server.find(base_url), path, out, silent_s)
+        return download(Server.find(base_url), path, out, silent_s, use_model_names)
     return write_external(path, out)
 
 
@@ -150,7 +150,9 @@ def write_merged(weights: str | Path, base_model: str, out: str | Path, *, dtype
     if (Path(weights) / "adapter_config.json").is_file():
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(weights)).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(weights))
+        _untie_adapted_head(adapted)
+        model = adapted.merge_and_unload()
     else:
         _put(model, read_tensors(weights, "weights", "cpu"), base_model)
     with atomic_folder(out) as temp:
@@ -158,6 +160,19 @@ def write_merged(weights: str | Path, base_model: str, out: str | Path, *, dtype
         processing.tokenizer.save_pretrained(temp)
         processing.image_processor.save_pretrained(temp)
     return Path(out)
+
+
+def _untie_adapted_head(adapted: Any) -> None:
+    """Give an output layer with an adapter a tensor of its own: what is merged into it is not for the embedding."""
+    import torch
+
+    model = adapted.get_base_model()
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    base = getattr(head, "base_layer", head)
+    if base is not head and base.weight is embedding.weight:
+        base.weight = torch.nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
 
 
 def _put(model: "torch.nn.Module", weights: "dict[str, torch.Tensor]", base_model: str) -> None:

@@ -58,7 +58,7 @@ BEFORE_THE_KEY = {
 # What may differ as well where a run is given more steps than before: how its learning rate and reward go on.
 LENGTHENED = frozenset({"max_steps", "schedule_steps", "learning_rate", "lr_schedule"})
 # What a branch shares with the run that it comes from, whose weights and optimizer it begins with.
-SHARED_BY_BRANCHES = frozenset({"command", "model_name", "lora_rank"})
+SHARED_BY_BRANCHES = frozenset({"command", "model_name", "lora_rank", "lora_targets", "train_vision"})
 
 _ABSENT = "<absent>"
 _SECRET_KEY = re.compile(r"(^|[._-])(api_?key|secret|password|(access|auth|hf)_token|token)$", re.IGNORECASE)

@@ -9,6 +9,7 @@ import numpy as np
 from geospot.config import LoopConfig
 from geospot.progress import table
 from geospot.runs.checkpoints import Checkpoint, last_checkpoint, read_checkpoints
+from geospot.runs.config import typed
 from geospot.runs.folder import read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.scoring.guesses import Guesses
@@ -119,8 +120,8 @@ def next_commands(run: Path, command: str, config: LoopConfig) -> list[str]:
     shown = _changed(config, "base_url", "max_pixels", "columns", "views")
     evaluation = ["eval", *words, *([f"data={data}"] if data else []), *shown]
     if command == "sft":
-        keys = ("model_name", "base_url", "lora_rank", "data", "eval_data", "holdout_km", "max_pixels", "max_tokens",
-                "columns", "views", "region")  # fmt: skip
+        keys = ("model_name", "base_url", "lora_rank", "lora_targets", "train_vision", "data", "eval_data",
+                "holdout_km", "max_pixels", "max_tokens", "columns", "views", "region")  # fmt: skip
         commands = [["train", *words, *_changed(config, *keys)], evaluation]
     else:
         commands = [evaluation, ["guess", "PHOTO", *words, *_changed(config, "base_url")],
@@ -131,4 +132,4 @@ def next_commands(run: Path, command: str, config: LoopConfig) -> list[str]:
 def _changed(config: LoopConfig, *keys: str) -> list[str]:
     """Arguments for the keys that were not left at their defaults."""
     default = LoopConfig()
-    return [f"{key}={getattr(config, key)}" for key in keys if getattr(config, key) != getattr(default, key)]
+    return [f"{key}={typed(getattr(config, key))}" for key in keys if getattr(config, key) != getattr(default, key)]

@@ -15,6 +15,7 @@ from geospot.data.sets import Sets, eval_options, held_out_samples, open_sets, t
 from geospot.data.stream import SampleStream
 from geospot.engine.open import open_engine
 from geospot.engine.protocols import SamplingClient, ServiceClient, TrainingClient
+from geospot.engine.weights import weights_info
 from geospot.errors import DataError, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -236,12 +237,16 @@ def _training_client(
     if resume_path:
         return service.create_training_client_from_state_with_optimizer(resume_path).result()
     if not start_from:
-        return service.create_lora_training_client(config.model_name, rank=rank, seed=config.seed).result()
+        create = service.create_lora_training_client
+        return create(config.model_name, rank=rank, seed=config.seed, parts=config.parts).result()
     check_model(start_from, config.model_name, renderer.processing.folder, base_url=config.base_url)
-    training = service.create_training_client_from_state(start_from).result()
-    if (theirs := training.get_info().lora_rank) != rank:
-        raise DataError(f"lora_rank={rank}: the checkpoint {start_from} has {theirs}; set lora_rank={theirs}")
-    return training
+    theirs = weights_info(start_from, config.base_url).lora_rank
+    if theirs is not None and theirs != rank:
+        raise DataError(
+            f"lora_rank={rank}: the checkpoint {start_from} has {theirs}; set lora_rank={theirs}, or export it as a "
+            "whole model (geospot export form=merged) and give that folder as model_name"
+        )
+    return service.create_training_client_from_state(start_from, parts=config.parts).result()
 
 
 def _read_held_out(config: LoopConfig, sets: Sets) -> dict[str, list[Sample]]:

@@ -1,7 +1,7 @@
 """The optimizer's settings of a step."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geospot.config import LoopConfig
 from geospot.models.loading import is_tiny
@@ -10,11 +10,21 @@ if TYPE_CHECKING:
     from tinker import types
 
 
-def peak_learning_rate(config: LoopConfig, *, tiny: float, otherwise: float) -> float:
-    """The configured rate, or the default for the model."""
+FULL_SHARE = 0.1  # of an adapter's rate where the weights themselves are trained (docs/weights.md)
+
+
+def peak_learning_rate(config: LoopConfig, state: dict[str, Any], *, begun: bool, tiny: float, adapter: float) -> float:
+    """The configured rate, or the default for the model, which a run keeps in its saved `state`.
+
+    begun: whether the run has done steps. One of before there was such a state goes on as it began: with the adapter's
+    rate also where the weights themselves are trained.
+    """
     if config.learning_rate is not None:
         return config.learning_rate
-    return tiny if is_tiny(config.model_name) else otherwise
+    if "learning_rate" not in state:
+        full = config.rank == 0 and not begun
+        state["learning_rate"] = tiny if is_tiny(config.model_name) else adapter * (FULL_SHARE if full else 1.0)
+    return state["learning_rate"]
 
 
 def learning_rate_at(config: LoopConfig, peak: float, step: int) -> float:

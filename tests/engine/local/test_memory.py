@@ -155,7 +155,7 @@ def test_what_other_networks_have_loaded_is_counted(make_service, tiny_folder, c
     service.create_sampling_client(base_model=tiny_folder).result()
     service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
     service.create_lora_training_client(tiny_folder, rank=0).result()
-    [network] = [n for n in service._networks.values() if n.spec.lora_rank == 0 and n.spec.train_attn]
+    [network] = [n for n in service._networks.values() if n.spec.lora_rank == 0 and n.spec.parts]
     numbers = sum(p.numel() for p in network.model.parameters())
     assert memory.needs(memory.shape_of(network), network.options, dtype="float32", beside=7).weights == 4 * numbers + 7
     assert [base.n_bytes for base in service._bases.values()] == [2 * numbers, 4 * numbers]

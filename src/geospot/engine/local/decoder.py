@@ -102,9 +102,12 @@ class Decoder:
                 return Trained(parts)
             return (WithLora if any(part.lora for part in parts) else Plain)(parts, fold)
 
+        # A norm can be folded into a matrix only where both stay as they are.
         return [
-            self._layer(layer, linear, fold=not layer.input_layernorm.weight.requires_grad) for layer in self.layers
-        ]
+            self._layer(layer, linear, fold=not any(p.requires_grad and "lora_" not in n for n, p in
+                        layer.named_parameters()))
+            for layer in self.layers
+        ]  # fmt: skip
 
     @torch.no_grad()
     def sampling_weights(self) -> list[LayerWeights]:

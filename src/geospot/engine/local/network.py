@@ -12,16 +12,16 @@ from geospot.engine.local.decoder import Decoder, LayerWeights
 from geospot.engine.local.embedding import Embedded, embed
 from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, Tokens, to_tokens
-from geospot.engine.local.options import LORA_ALPHA, LocalOptions, NetworkSpec
-from geospot.engine.local.pictures import Pictures
+from geospot.engine.local.options import LORA_ALPHA, PARTS, REST, LocalOptions, NetworkSpec
+from geospot.engine.local.parts import adaptable, part_of
+from geospot.engine.local.pictures import LruBytes, Pictures, preprocessing_of
 from geospot.engine.local.vision import use_batched_attention
+from geospot.errors import ModelError
 from geospot.models.loading import load_model, load_processing
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 _PICTURES = 64  # that the vision tower takes at once
 
 
@@ -32,11 +32,13 @@ class Base:
         self.processing = load_processing(base_model)
         self.model: Any = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
-        # Of the frozen vision tower: one cache for all.
-        batch = 1 if options.batch_invariant else _PICTURES
-        self.pictures = Pictures(
-            self.model, self.processing, frozen=True, cache_bytes=options.picture_cache_bytes, batch=batch
-        )
+        self._prepare = preprocessing_of(self.model, self.processing)
+        self._kept = LruBytes(options.picture_cache_bytes)  # of the frozen vision tower: one cache for all
+        self.pictures = self.pictures_of(self.model, (), batch=1 if options.batch_invariant else _PICTURES)
+
+    def pictures_of(self, model: Any, parts: Sequence[str], batch: int = _PICTURES) -> Pictures:
+        """`Pictures` for a model of which these parts are not the base's."""
+        return Pictures(model, self.processing, self._kept, parts=parts, batch=batch, prepare=self._prepare)
 
     @property
     def n_bytes(self) -> int:
@@ -65,10 +67,8 @@ class Network:
         self.model = base.modules(own_parameters=trains_base)
         self.trainable = self._make_trainable()
         self._base = {name: p.data for name, p in self.trainable.items()} if trains_base else {}
-        vision_trained = any("visual" in name or "vision" in name for name in self.trainable)
-        self.pictures = (
-            Pictures(self.model, self.processing, frozen=False, batch=_PICTURES) if vision_trained else base.pictures
-        )
+        own_features = {"vision", "projector"} & {*spec.parts}
+        self.pictures = base.pictures_of(self.model, spec.parts) if own_features else base.pictures
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
         self.decoder = Decoder.of(self.model) if options.fused_decoder else None
@@ -81,11 +81,13 @@ class Network:
         self._sampling_key: int | None = None
 
     def _make_trainable(self) -> dict[str, torch.nn.Parameter]:
-        """Name -> parameter of what is trained; adds the LoRA layers."""
+        """Name -> parameter of what `spec.parts` names, held ones without a gradient; adds the LoRA layers."""
         if self.spec.frozen:
             return {}
         if self.spec.lora_rank == 0:
-            self.model.requires_grad_(True)
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(part_of(name) in self.spec.parts)
+            self._check_parts({part_of(name) for name, p in self.model.named_parameters() if p.requires_grad})
         else:
             from peft import inject_adapter_in_model
 
@@ -95,26 +97,35 @@ class Network:
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        found = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        for name, parameter in found.items():
+            parameter.requires_grad_(part_of(name) not in self.spec.held)
+        return found
 
     def _lora_config(self) -> "LoraConfig":
         from peft import LoraConfig
 
-        spec = self.spec
-        names = (ATTENTION_MODULES if spec.train_attn else ()) + (MLP_MODULES if spec.train_mlp else ())
-        targets = [
-            name
-            for name, _ in self.model.named_modules()
-            if name.rsplit(".", 1)[-1] in names and "visual" not in name and "vision" not in name
-        ]
-        if spec.train_unembed:
-            targets.append("lm_head")
-        if not targets:
-            raise ValueError(
-                f"LoRA finds none of {', '.join(names)} in a {self.model.config.model_type} model: "
-                "only lora_rank=0 trains it"
+        layers = adaptable(self.model)
+        self._check_parts(set(layers.values()))
+        targets = [name for name, part in layers.items() if part in self.spec.parts]
+        return LoraConfig(r=self.spec.lora_rank, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=targets)
+
+    def _check_parts(self, found: set[str]) -> None:
+        """ModelError for a part that the model lacks, unless all of it is trained."""
+        spec, kind = self.spec, self.model.config.model_type
+        missing = [part for part in spec.parts if part not in found]
+        if not missing or (spec.lora_rank == 0 and REST in spec.parts):
+            return
+        if spec.lora_rank == 0 and "head" in missing:
+            raise ModelError(
+                f"lora_targets=head: the output layer of this {kind} model is its input embedding; leave head out, or "
+                "put an adapter on it (lora_rank=32)"
             )
-        return LoraConfig(r=spec.lora_rank, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules=targets)
+        has = ", ".join(part for part in PARTS if part in found) or "none"
+        layers, other = ("tensors", "") if spec.lora_rank == 0 else ("known linear layers", "; lora_rank=0 trains it")
+        raise ModelError(
+            f"lora_targets={','.join(missing)}: a {kind} model has no {layers} there (it has {has}){other}"
+        )
 
     def initial_weights(self, seed: int | None) -> dict[str, torch.Tensor]:
         """Fresh trainable tensors: for LoRA A is Kaiming-uniform from `seed` and B zero; else the base weights."""
@@ -150,8 +161,9 @@ class Network:
 
     def gradients(self, loss: torch.Tensor, into: dict[str, torch.Tensor]) -> None:
         """Add the gradient of a loss to `into`, by name: that of a pass that fails midway leaves nothing behind."""
-        found = torch.autograd.grad(loss, list(self.trainable.values()), allow_unused=True)
-        for name, gradient in zip(self.trainable, found, strict=True):
+        learning = {name: p for name, p in self.trainable.items() if p.requires_grad}
+        found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+        for name, gradient in zip(learning, found, strict=True):
             if gradient is not None:
                 into[name] = gradient if name not in into else into[name].add_(gradient)
 

@@ -1,12 +1,17 @@
 """How the local engine uses the machine (options, device, processes), and what of which model it trains."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from geospot.errors import EngineError, ModelError
 
 MAX_CONTEXT = 32_768  # tokens that a server takes of a prompt with its answer
 LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
+PARTS = ("attention", "mlp", "projector", "vision", "head")  # of a model, that may learn or stay as they are
+REST = "rest"  # embeddings and norms of the text decoder: only where all weights are trained
+ALL = (*PARTS, REST)
+DEFAULT_PARTS = ("attention", "mlp")  # that have adapters
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,27 @@ class NetworkSpec:
     """Which model, and what of it is trained. Two clients with equal specs share one model."""
 
     base_model: str
-    lora_rank: int  # 0 trains all weights, the vision tower's too
-    train_attn: bool = True
-    train_mlp: bool = True
-    train_unembed: bool = False
+    lora_rank: int  # 0: no adapter, the weights of `parts` are trained themselves
+    parts: tuple[str, ...] = DEFAULT_PARTS  # of ALL, in its order: what differs from the base model
+    held: tuple[str, ...] = ()  # those of `parts` that stay as the checkpoint of an earlier stage has them
+
+    @classmethod
+    def of(cls, base_model: str, lora_rank: int, parts: Collection[str], held: Collection[str] = ()) -> "NetworkSpec":
+        """With the parts in their order; ValueError for one that there is not."""
+        if unknown := sorted({*parts, *held} - {*ALL}):
+            raise ValueError(f"part {unknown[0]!r}: must be one of {', '.join(PARTS)}")
+        return cls(base_model, lora_rank, *(tuple(p for p in ALL if p in given) for given in ({*parts, *held}, held)))
 
     @property
     def frozen(self) -> bool:
         """Nothing is trained: the base model as it is, for sampling."""
-        return not (self.train_attn or self.train_mlp or self.train_unembed)
+        return not self.parts
+
+    @property
+    def sdk_flags(self) -> dict[str, bool]:
+        """Which parts have adapters, in the SDK's words, which know of no vision tower."""
+        names = {"train_unembed": "head", "train_mlp": "mlp", "train_attn": "attention"}
+        return {flag: part in self.parts for flag, part in names.items()}
 
 
 def resolve_device(wanted: str) -> str:

@@ -5,7 +5,7 @@ Only what geospot's loops use is here; signatures and results are the SDK's.
 
 import itertools
 import weakref
-from collections.abc import Mapping, MutableSet
+from collections.abc import Collection, Mapping, MutableSet
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +15,7 @@ from geospot.engine.futures import LocalFuture
 from geospot.engine.local import memory, state
 from geospot.engine.local.batch import SampleBatch
 from geospot.engine.local.network import Base, Network
-from geospot.engine.local.options import LocalOptions, NetworkSpec
+from geospot.engine.local.options import ALL, LocalOptions, NetworkSpec
 from geospot.engine.local.sampling import LocalSamplingClient, Snapshot
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.team import Team
@@ -105,16 +105,21 @@ class LocalServiceClient:
         train_attn: bool = True,
         train_unembed: bool = False,
         user_metadata: dict[str, str] | None = None,
+        parts: Collection[str] | None = None,
     ) -> LocalFuture[LocalTrainingClient]:
         """A `LocalTrainingClient` on a fresh adapter; rank 0 trains all weights of the model.
 
+        parts: of `PARTS`, what has adapters in place of the three flags, or with rank 0 whose weights are trained.
         Unlike the service it leaves the unembedding alone by default: with tied embeddings it is the input's, too.
         """
         if rank < 0:
             raise ValueError(f"rank={rank}: must be 0 (train all weights) or above")
-        if not (train_mlp or train_attn or train_unembed):
+        flags = {"attention": train_attn, "mlp": train_mlp, "head": train_unembed}
+        if not any(flags.values()) or (parts is not None and not parts):
             raise ValueError("nothing to train: set train_attn, train_mlp or train_unembed")
-        spec = NetworkSpec(base_model, rank, train_attn, train_mlp, train_unembed)
+        if parts is None:
+            parts = [part for part, on in flags.items() if on] if rank else ALL
+        spec = NetworkSpec.of(base_model, rank, parts)
 
         def create() -> LocalTrainingClient:
             return self._trained(spec, self.network(spec).initial_weights(seed))
@@ -130,17 +135,31 @@ class LocalServiceClient:
             print(memory.report(network, dtype=own[1], beside=others))
         return LocalTrainingClient(self, spec, weights)
 
-    def create_training_client_from_state(self, path: str) -> LocalFuture[LocalTrainingClient]:
-        """A training client that starts from a checkpoint's weights with a new optimizer."""
-        return self.scheduler.submit(lambda: self._from_state(path, with_optimizer=False))
+    def create_training_client_from_state(
+        self, path: str, parts: Collection[str] | None = None
+    ) -> LocalFuture[LocalTrainingClient]:
+        """A training client that starts from a checkpoint's weights with a new optimizer.
+
+        parts: what learns from here on (None: what did); what the checkpoint has beside them stays as it is there.
+        """
+        return self.scheduler.submit(lambda: self._from_state(path, with_optimizer=False, parts=parts))
 
     def create_training_client_from_state_with_optimizer(self, path: str) -> LocalFuture[LocalTrainingClient]:
         """A training client that goes on where the checkpoint was taken."""
         return self.scheduler.submit(lambda: self._from_state(path, with_optimizer=True))
 
-    def _from_state(self, path: str, *, with_optimizer: bool) -> LocalTrainingClient:
-        spec, n_steps = state.read_spec(path)
-        client = self._trained(spec, self._read_weights(spec, path))
+    def _from_state(
+        self, path: str, *, with_optimizer: bool, parts: Collection[str] | None = None
+    ) -> LocalTrainingClient:
+        saved, n_steps = state.read_spec(path)
+        weights = self._read_weights(saved, path)
+        spec = saved
+        if parts is not None:
+            spec = NetworkSpec.of(saved.base_model, saved.lora_rank, parts, held={*saved.parts} - {*parts})
+        if spec.parts != saved.parts:  # what is new begins as it would in a client of its own
+            weights = self.network(spec).initial_weights(0) | weights
+            weights = {name: weights[name] for name in self.network(spec).trainable}
+        client = self._trained(spec, weights)
         if with_optimizer:
             client.restore_optimizer(state.read_optimizer(path, self.options.device), n_steps)
         return client
@@ -169,7 +188,7 @@ class LocalServiceClient:
     def _base_snapshot(self, base_model: str) -> Snapshot:
         """The untouched model, in a copy that is loaded already where there is one that has its precision."""
         if base_model not in self._base_snapshots:
-            alone = NetworkSpec(base_model, 0, train_attn=False, train_mlp=False)
+            alone = NetworkSpec(base_model, 0, ())
             like = [s for s in self._networks if s.base_model == base_model and self._dtype(s) == self._dtype(alone)]
             spec = like[0] if like else alone
             self._base_snapshots[base_model] = Snapshot(spec, self.network(spec).base_weights(), next(_KEYS))

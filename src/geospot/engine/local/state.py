@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from geospot.engine.local.options import NetworkSpec
+from geospot.engine.local.options import ALL, NetworkSpec
 from geospot.errors import RunError
 from geospot.files import atomic_folder, write_bytes_atomic
 
@@ -60,9 +60,18 @@ def read_spec(folder: str | Path) -> tuple[NetworkSpec, int]:
         meta = json.loads(path.read_text())
         if meta["format"] != FORMAT:
             raise RunError(f"{folder}: checkpoint format {meta['format']!r}; this version reads {FORMAT}")
-        return NetworkSpec(**meta["spec"]), int(meta["n_steps"])
+        return _spec(meta["spec"]), int(meta["n_steps"])
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read ({error!r}); take an earlier checkpoint") from error
+
+
+def _spec(saved: Mapping[str, Any]) -> NetworkSpec:
+    """The spec of a checkpoint; those of earlier versions name with three flags what has adapters."""
+    base, rank = saved["base_model"], saved["lora_rank"]
+    if "parts" in saved:
+        return NetworkSpec.of(base, rank, saved["parts"], saved["held"])
+    flags = {"attention": saved["train_attn"], "mlp": saved["train_mlp"], "head": saved["train_unembed"]}
+    return NetworkSpec.of(base, rank, [part for part, on in flags.items() if on] if rank else ALL)
 
 
 def read_tensors(folder: str | Path, name: str, device: str) -> "dict[str, torch.Tensor]":

@@ -160,6 +160,5 @@ class WeightsRoutes:
     async def weights_info(self, request: Request) -> Response:
         """What a checkpoint belongs to."""
         spec = self.core.checkpoints.spec(read_text(await read_body(request), "tinker_path"))
-        trained = {name: getattr(spec, name) for name in ("train_unembed", "train_mlp", "train_attn")}
         rank = {"is_lora": spec.lora_rank > 0, "lora_rank": spec.lora_rank}
-        return JSONResponse({"base_model": spec.base_model, **rank, **trained})
+        return JSONResponse({"base_model": spec.base_model, **rank, **spec.sdk_flags})

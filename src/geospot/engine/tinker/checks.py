@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,4 +140,35 @@ def check_lora_rank(server: Server, rank: int) -> None:
     if rank < 0 or (rank == 0 and server.hosted):
         raise EngineError(
             f"lora_rank={rank}: the service trains adapters only (0 would be all weights); set lora_rank=32 or less"
+        )
+
+
+_FLAGS = {"attention": "train_attn", "mlp": "train_mlp", "head": "train_unembed"}  # parts, in the protocol's words
+
+
+def check_parts(parts: Collection[str] | None, rank: int) -> None:
+    """EngineError for parts of a model that the protocol has no words for; None is what it does by itself."""
+    if parts is None:
+        return
+    if rank == 0:
+        raise EngineError(
+            "lora_targets, train_vision: with lora_rank=0 engine=tinker trains all weights or none; omit them, or set "
+            "engine=local"
+        )
+    if beyond := [part for part in parts if part not in _FLAGS]:
+        raise EngineError(
+            f"lora_targets={','.join(beyond)}: engine=tinker puts adapters on {', '.join(_FLAGS)} only (its "
+            "LoraConfig); leave it out, or set engine=local"
+        )
+
+
+def check_parts_of(info: types.WeightsInfoResponse, parts: Collection[str], path: str) -> None:
+    """EngineError where a checkpoint says that its adapters are on other parts: a server cannot change them."""
+    said = {part: getattr(info, flag, None) for part, flag in _FLAGS.items()}
+    check_parts(parts, info.lora_rank or 0)
+    if any(on is not None and on != (part in parts) for part, on in said.items()):
+        theirs = ",".join(part for part, on in said.items() if on)
+        raise EngineError(
+            f"lora_targets={','.join(parts)}: the checkpoint {path} has adapters on {theirs}, and engine=tinker "
+            f"cannot change that; set lora_targets={theirs}"
         )

@@ -5,7 +5,7 @@ Methods, arguments and results are those of the SDK; futures are `WatchedFuture`
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,9 @@ import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
 from geospot.engine.protocols import Status
-from geospot.engine.tinker.checks import Server, check_lora_rank
+from geospot.engine.tinker.checks import Server, check_lora_rank, check_parts, check_parts_of
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
-from geospot.engine.weights import use_model_names
 from geospot.errors import EngineError
 from geospot.files import atomic_folder
 from geospot.progress import Progress
@@ -86,19 +85,31 @@ class TinkerServiceClient:
         train_attn: bool = True,
         train_unembed: bool = False,
         user_metadata: dict[str, str] | None = None,
+        parts: Collection[str] | None = None,
     ) -> WatchedFuture[TinkerTrainingClient]:
         """A `TinkerTrainingClient` on a fresh adapter.
 
-        Unlike the SDK it leaves the unembedding alone by default, as the local engine does.
+        parts: what has adapters, in place of the three flags. Unlike the SDK it leaves the unembedding alone by
+        default, as the local engine does. EngineError for a rank or parts that the service cannot train.
         """
         check_lora_rank(self._server, rank)
+        check_parts(parts, rank)
+        if parts is not None:
+            train_mlp, train_attn, train_unembed = ("mlp" in parts, "attention" in parts, "head" in parts)
         options = {"train_mlp": train_mlp, "train_attn": train_attn, "train_unembed": train_unembed}
         create = self._sdk.service.create_lora_training_client
         return self._training(lambda: create(base_model, rank, seed, user_metadata=user_metadata, **options))
 
-    def create_training_client_from_state(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
-        """A training client that starts from a checkpoint's weights with a new optimizer."""
+    def create_training_client_from_state(
+        self, path: str, parts: Collection[str] | None = None
+    ) -> WatchedFuture[TinkerTrainingClient]:
+        """A training client that starts from a checkpoint's weights with a new optimizer.
+
+        EngineError where the checkpoint's adapters are on other parts than `parts`: the service goes on with its own.
+        """
         _check_path(path)
+        if parts is not None:
+            check_parts_of(self._server.weights_info(path), parts, path)
         return self._training(lambda: self._sdk.service.create_training_client_from_state(path))
 
     def create_training_client_from_state_with_optimizer(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
@@ -181,8 +192,17 @@ def compressing_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, timeout=DEFAULT_TIMEOUT)
 
 
-def download(server: Server, path: str, out: str | Path, silent_s: float = 45.0) -> Path:
-    """Fetch the checkpoint at a tinker:// path into the folder `out`, whole or not at all; EngineError says why not."""
+def download(
+    server: Server,
+    path: str,
+    out: str | Path,
+    silent_s: float = 45.0,
+    finish: Callable[[Path, str], None] = lambda folder, base_model: None,
+) -> Path:
+    """Fetch the checkpoint at a tinker:// path into the folder `out`, whole or not at all; EngineError says why not.
+
+    finish: what is done with the folder and the name of the base model before it stands at `out`.
+    """
     with TinkerServiceClient(TinkerOptions(server, silent_s=silent_s)) as service:
         training = service.create_training_client_from_state(path).result()
         name = f"geospot-export-{uuid.uuid4().hex[:8]}"
@@ -196,7 +216,7 @@ def download(server: Server, path: str, out: str | Path, silent_s: float = 45.0)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _fetch(url, target)
                 bar.advance()
-            use_model_names(temp, training.get_info().model_name or "")
+            finish(temp, training.get_info().model_name or "")
     return Path(out)
 
 
