@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tinker import types
 
-from geospot.engine.local import head
+from geospot.engine.local import head, products
 from geospot.engine.local.decoder import Decoder, LayerWeights
 from geospot.engine.local.embedding import Embedded, embed
 from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, Tokens, to_tokens
 from geospot.engine.local.options import LORA_ALPHA, LocalOptions, NetworkSpec
 from geospot.engine.local.pictures import Pictures
-from geospot.engine.local.vision import use_batched_attention
+from geospot.engine.local.vision import use_batched_attention, use_checkpoints
 from geospot.models.loading import load_model, load_processing
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ class Base:
         self.processing = load_processing(base_model)
         self.model: Any = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
+        use_checkpoints(self.model)
+        if products.is_slow(next(self.model.parameters())):
+            products.settle(sum(p.numel() for p in self.model.parameters()))
+            products.use_in(self.model)
         # Of the frozen vision tower: one cache for all.
         batch = 1 if options.batch_invariant else _PICTURES
         self.pictures = Pictures(
@@ -186,11 +190,11 @@ class Network:
 
     def sampling_weights(self, key: int) -> list[LayerWeights]:
         """The decoder's layers for sampling with the active weights, merged once for each `key`; the last are kept."""
-        if not self.options.merge_lora:
+        assert self.decoder is not None
+        if not (self.options.merge_lora and self.decoder.merges):
             return self.training_weights
         if not self._sampling_weights or self._sampling_key != key:
             self._sampling_weights.clear()
-            assert self.decoder is not None
             self._sampling_weights += self.decoder.sampling_weights()
             self._sampling_key = key
         return self._sampling_weights

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tinker import types
 
+from geospot.engine.local.activity import checkpoint
 from geospot.engine.local.caches import Group, Layout
 from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
 from geospot.engine.local.drawing import choose
@@ -278,6 +279,7 @@ def sample(
     tokens = torch.empty(0, dtype=torch.int64)
     step = 0
     while True:
+        checkpoint(f"sampling, step {step + 1}, answers at once: {0 if rows is None else len(rows)}")
         logits = [] if rows is None else [network.logits(decoding.step(tokens))]
         if queue.waiting and decoding.can_join() and (joining := queue.take(decoding.groups)):
             members = [sum(n for _, _, n in j.parts) for j in joining]
