@@ -24,8 +24,8 @@ class EngineGone(EngineError):
     """The server no longer answers: no other request would fare better."""
 
 
-class Interrupted(EngineError):
-    """What was asked of the engine was given up in the middle, because somebody asked it to stop."""
+class Interrupted(EngineGone):
+    """What was asked of the engine was given up in the middle, because somebody asked it to stop: no request is met."""
 
 
 class RunError(GeospotError):

@@ -30,6 +30,7 @@ def run(config: ServeConfig) -> None:
     service = local_engine(config, checkpoint_dir=config.checkpoint_dir)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
+    service.announces = set()
     app = make_app(service, ServeOptions(config.model_name, api_key=key, max_rank=config.max_rank))
     settings = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 2, "timeout_keep_alive": 75}
     server = uvicorn.Server(uvicorn.Config(app, host=config.host, port=config.port, **settings))

@@ -8,11 +8,19 @@ import torch
 from tinker import types
 
 from geospot.engine.local import head, products
+from geospot.engine.local.activity import checkpoint
 from geospot.engine.local.decoder import Decoder, LayerWeights
 from geospot.engine.local.embedding import Embedded, embed
 from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, Tokens, to_tokens
-from geospot.engine.local.options import LORA_ALPHA, LocalOptions, NetworkSpec
+from geospot.engine.local.machine import resident_bytes
+from geospot.engine.local.options import (
+    LORA_ALPHA,
+    MOST_BATCH_TOKENS,
+    MOST_SAMPLE_TOKENS,
+    LocalOptions,
+    NetworkSpec,
+)
 from geospot.engine.local.pictures import Pictures
 from geospot.engine.local.vision import use_batched_attention, use_checkpoints
 from geospot.models.loading import load_model, load_processing
@@ -23,13 +31,18 @@ if TYPE_CHECKING:
 ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 _PICTURES = 64  # that the vision tower takes at once
+LIBRARIES = 200 << 20  # bytes that are loaded with the first model and the first passes
+CUDA_CONTEXT = 600 << 20
 
 
 class Base:
     """One copy of a model's weights, as it was published, and what is the same for all `Network`s that use it."""
 
     def __init__(self, base_model: str, options: LocalOptions, *, dtype: str):
+        checkpoint(f"loading {base_model}")
         self.processing = load_processing(base_model)
+        # What is there before the weights are, and what the tokenizer and torch's workspaces add to it.
+        self.process_bytes = (resident_bytes() + LIBRARIES) if options.device == "cpu" else CUDA_CONTEXT
         self.model: Any = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
         use_checkpoints(self.model)
@@ -76,8 +89,10 @@ class Network:
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
         self.decoder = Decoder.of(self.model) if options.fused_decoder else None
-        self.budget = TokenBudget(options.max_batch_tokens)
-        self.max_sample_tokens = options.max_sample_tokens  # fewer once that has been too many for the memory
+        self.process_bytes = base.process_bytes
+        self.budget = TokenBudget(options.max_batch_tokens or MOST_BATCH_TOKENS)
+        # Fewer once that has been too many for the memory.
+        self.max_sample_tokens = options.max_sample_tokens or MOST_SAMPLE_TOKENS
         # Emptied, not only forgotten, before others are made: what sampled with them may not be collected yet.
         self._training_weights: list[LayerWeights] = []
         self._sampling_weights: list[LayerWeights] = []

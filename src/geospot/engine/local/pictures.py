@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -13,6 +13,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from geospot.models.loading import Processing
 from geospot.pictures import decode_image, image_size
+
+MOST_TOKENS = 4096  # of pictures that go through the vision tower at once
 
 
 class LruBytes(OrderedDict[bytes, "_Encoded"]):
@@ -108,8 +110,8 @@ class Pictures:
     def _encode(self, pictures: Sequence[bytes]) -> list[_Encoded]:
         """What the vision tower makes of each picture."""
         out = []
-        for start in range(0, len(pictures), self.batch):
-            inputs = self._preprocess(pictures[start : start + self.batch])
+        for part in self._parts(pictures):
+            inputs = self._preprocess(part)
             result = self.model.get_image_features(**inputs, return_dict=True)
             deep = getattr(result, "deepstack_features", None) or ()
             extras = {key: value for key, value in inputs.items() if key in self.forward_takes}
@@ -119,6 +121,20 @@ class Pictures:
                 encoded = features, *(layer[i] for layer in deep)
                 out.append(_Encoded(encoded, {key: value[i] for key, value in extras.items()}))
         return out
+
+    def _parts(self, pictures: Sequence[bytes]) -> Iterator[list[bytes]]:
+        """At most `batch` pictures, and at most `MOST_TOKENS` of them, at a time."""
+        part: list[bytes] = []
+        held = 0
+        for data in pictures:
+            tokens = self.count_tokens(data)
+            if part and (len(part) == self.batch or held + tokens > MOST_TOKENS):
+                yield part
+                part, held = [], 0
+            part.append(data)
+            held += tokens
+        if part:
+            yield part
 
     def encode(self, pictures: Sequence[bytes]) -> dict[str, Any]:
         """The pictures in order, as the model's forward takes them."""

@@ -46,6 +46,11 @@ class LocalTrainingClient:
             model_name=spec.base_model,
         )
 
+    @property
+    def n_updates(self) -> int:
+        """How often the weights have changed."""
+        return self._n_steps
+
     def n_parameters(self) -> int:
         """How many numbers are trained."""
         return sum(w.numel() for w in self._weights.values())
