@@ -24,6 +24,10 @@ class EngineGone(EngineError):
     """The server no longer answers: no other request would fare better."""
 
 
+class Interrupted(EngineGone):
+    """What was asked of the engine was given up in the middle, because somebody asked it to stop: no request is met."""
+
+
 class RunError(GeospotError):
     """A run folder, a checkpoint or a calibration cannot be used as asked."""
 

@@ -13,6 +13,7 @@ from geospot.cli import run_command
 from geospot.config import SftConfig
 from geospot.data.samples import Sample
 from geospot.engine.open import settle_engine
+from geospot.engine.workload import Batch
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.runs.checkpoints import find_checkpoint
@@ -104,11 +105,11 @@ def estimate(loop: Loop, config: SftConfig) -> str:
     if loop.first_step >= config.max_steps:
         return estimate_text(Work(steps=0), config)
     samples = loop.batch(loop.first_step)
-    _, n_tokens = supervised_batch(loop.renderer, samples, config)
+    data, n_tokens = supervised_batch(loop.renderer, samples, config)
     prompt = prompt_tokens(loop.renderer, samples, prompt_text(region=config.region))
-    return estimate_text(
-        Work(config.max_steps - loop.first_step, trained=config.batch_size * prompt + n_tokens), config
-    )
+    longest = max(datum.model_input.length for datum in data) - prompt
+    work = Work(config.max_steps - loop.first_step, trained=config.batch_size * prompt + n_tokens)
+    return loop.expect(Batch(len(data), prompt, longest)) + estimate_text(work, config)
 
 
 def check(config: SftConfig) -> None:

@@ -24,6 +24,7 @@ from geospot.asking.requests import Asked, request_seed
 from geospot.cli import run_command
 from geospot.config import LoopConfig, SftConfig, TrainConfig, default_log_path
 from geospot.engine.open import settle_engine
+from geospot.engine.workload import Batch
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
 from geospot.reward import ADAPTIVE, AdaptiveTau, RewardConfig
@@ -184,7 +185,9 @@ def estimate(loop: Loop, config: TrainConfig) -> str:
         sampled=answers * config.max_tokens,
         trained=learned * config.num_epochs * (prompt + config.max_tokens),
     )
-    return estimate_text(work, config)
+    trained = Batch(-(-config.batch_size // config.num_substeps), prompt, config.max_tokens, config.group_size)
+    sampled = Batch(asked, prompt, config.max_tokens, config.group_size)
+    return loop.expect(trained, sampled) + estimate_text(work, config)
 
 
 def start_checkpoint(config: TrainConfig) -> str | None:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import until
 
 from geospot.errors import RunError
 from geospot.files import JsonLines, atomic_folder, remove_leftovers, write_json_atomic
+from geospot.runs import control
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.config import differences, plain_config, refused, session_facts
 from geospot.runs.control import StopRequest
@@ -544,6 +546,23 @@ def test_second_interrupt_stops_at_once_and_repeated_sigterm_does_not():
     out, err = finish(process)
     assert out.splitlines()[-1] == "interrupted"
     assert err.count("Stopping after") == 1
+
+
+def test_a_stop_that_takes_long_gives_up_the_work_and_says_what_it_waits_for(capfd, monkeypatch):
+    monkeypatch.setattr(control, "GRACE_S", 0.0)
+    monkeypatch.setattr(control, "PATIENCE_S", 0.01)
+    given_up, asked = threading.Event(), []
+
+    def waiting_for():
+        asked.append(None)
+        return "layer 3 of 36"
+
+    with StopRequest() as stop:
+        stop.give_up, stop.waiting_for = given_up.set, waiting_for
+        signal.raise_signal(signal.SIGINT)
+        given_up.wait()
+        until(lambda: len(asked) > 1)
+    assert "Still waiting for layer 3 of 36.\n" in capfd.readouterr().err
 
 
 def test_handlers_come_back_and_other_threads_do_nothing():

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
@@ -24,9 +25,11 @@ from geospot.asking.requests import Asked
 from geospot.config import SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
+from geospot.engine.local.activity import Activity
 from geospot.engine.local.state import read_spec
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.errors import DataError, EngineError, RunError
+from geospot.runs import control
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.control import Stopped
 from geospot.runs.folder import RunFolder, read_config, read_metrics
@@ -155,6 +158,62 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
     assert rollouts(one) == rollouts(other)
     assert read_checkpoints(one)[-1].final
+
+
+@pytest.mark.parametrize(
+    ("run", "part", "step"),
+    [
+        (run_train, "sampling", 2),
+        (run_sft, "way back", 2),
+        (run_sft, "evaluation", 3),
+        (run_train, "evaluation", 0),
+    ],
+)
+def test_a_stop_in_the_middle_of_long_work_gives_it_up_and_saves_what_was_done(
+    common, half_trained, monkeypatch, capfd, run, part, step
+):
+    """The step before is saved and the same command goes on to the same run, to the bit."""
+    monkeypatch.setattr(control, "GRACE_S", 0.0)
+    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "save_every": 10}
+    settings |= {"group_size": 4} if run is run_train else {}
+    config = TrainConfig if run is run_train else SftConfig
+    run(config(**settings, log_path="whole"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):  # noqa: PT012
+        stopped_at(part, step, patch)
+        run(config(**settings, log_path="broken"))
+    out, err = capfd.readouterr()
+    assert "Stopping after" in err
+    assert f"stopped within step {step}, which was given up" in out
+    assert [c.step for c in read_checkpoints("broken")] == ([step] if step else [])
+    run(config(**settings, log_path="broken"))
+    assert metrics(Path("broken")) == metrics(Path("whole"))
+
+
+def stopped_at(part: str, step: int, patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the engine is at this part of the step, which it does not leave before it is asked to."""
+    reached, begun, evaluate = Activity.reached, Loop.__post_init__, Loop.evaluate
+    loops, evaluating = [], []
+
+    def long_work(activity, what, *place):
+        here = "evaluation" if evaluating else what
+        if loops and loops[0]._done[0] == step and part in here and not activity.interrupted:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            until(lambda: activity.interrupted)
+        return reached(activity, what, *place)
+
+    def opened(loop):
+        loops.append(loop)
+        begun(loop)
+
+    def evaluated(loop, *args):
+        evaluating.append(True)
+        found = evaluate(loop, *args)
+        evaluating.clear()
+        return found
+
+    patch.setattr(Activity, "reached", long_work)
+    patch.setattr(Loop, "__post_init__", opened)
+    patch.setattr(Loop, "evaluate", evaluated)
 
 
 KILLED = """
@@ -581,6 +640,7 @@ def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained
 
 
 def test_an_overlapped_run_that_is_to_stop_asks_for_nothing_more(common, half_trained, monkeypatch):
+    monkeypatch.setattr(control, "GRACE_S", 600.0)  # the step ends by itself
     asked, collect, init = [], Asked.collect, Asked.__init__
 
     def counted(self, *args, **kwargs):

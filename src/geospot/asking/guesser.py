@@ -1,10 +1,11 @@
 """`Guesser`: a model that is opened once and says where photos were taken; and `Guess`, what it says of one."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from geospot.answer import Answer, parse_answer, prompt_text
@@ -12,7 +13,7 @@ from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.cluster import Candidate, gather
 from geospot.asking.likeness import picture_features
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
-from geospot.asking.requests import Question, ask_texts
+from geospot.asking.requests import Question, ask_texts, workload
 from geospot.asking.subject import Subject
 from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
@@ -182,18 +183,21 @@ class Guesser:
         _require("PIL", "transformers", "tinker", *(() if self.config.engine == "tinker" else ("torch",)))
         self.subject = Subject.of(self.config)
         self._open = None
+        self.say: Callable[[str], object] = lambda text: None  # what the model will need of memory, once it is open
 
     def __enter__(self) -> "Guesser":
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open is not None:
+            service, self._open = self._open[0], None
+            service.__exit__(kind, error, trace)
 
     def close(self) -> None:
         """Free the model; the next guess opens it again."""
-        if self._open is not None:
-            service, self._open = self._open[0], None
-            service.__exit__(None, None, None)
+        self.__exit__(None, None, None)
 
     def __call__(self, photo: str | Path | bytes, *, allow_private: bool = False, **options: Any) -> Guess:
         """The guess for a photo: a path, an address or encoded bytes; options as of `guess`. May raise PhotoError.
@@ -233,13 +237,14 @@ class Guesser:
                                  warning=photo.warning, picture=photo.picture)  # fmt: skip
 
     def _ask(self, photos: Sequence[Photo], question: Question, first: int) -> list[list[str]]:
+        nowhere = Place(float("nan"), float("nan"))
+        samples = [Sample(photo.name, (photo.picture,), nowhere) for photo in photos]
         if self._open is None:
             service = open_engine(self.subject.engine(self.config)).__enter__()
             renderer = Renderer(load_processing(self.subject.model_name), max_pixels=self.config.max_pixels)
             self._open = service, renderer, self.subject.sampler(service)
+            self.say(service.expect(workload(renderer, samples, question, len(samples), BATCH)))
         _, renderer, sampler = self._open
-        nowhere = Place(float("nan"), float("nan"))
-        samples = [Sample(photo.name, (photo.picture,), nowhere) for photo in photos]
         return ask_texts(sampler, renderer, samples, question, range(first, first + len(photos)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from geospot.answer import Answer, parse_answer
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
+from geospot.engine.workload import Batch, Workload
 from geospot.errors import EngineError, EngineGone
 from geospot.models.prompt import Renderer
 
@@ -160,6 +161,15 @@ class Question:
     num_samples: int = 1
     temperature: float = 0.0
     seed: int = 0
+
+
+def workload(
+    renderer: Renderer, samples: Sequence[Sample], question: Question, at_once: int, pictures: int
+) -> Workload:
+    """What asking about `at_once` pictures at a time, such as these, asks of the engine."""
+    prompt, picture = renderer.longest((sample.pictures for sample in samples), question.text)
+    batch = Batch(at_once, prompt, question.max_tokens, question.num_samples, greedy=question.temperature != 1)
+    return Workload((batch,), pictures=pictures, picture_tokens=picture)
 
 
 def ask_texts(

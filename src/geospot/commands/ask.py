@@ -5,12 +5,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from geospot.answer import prompt_text
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.cluster import Draws
-from geospot.asking.requests import Question
+from geospot.asking.requests import Question, workload
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import AskConfig
 from geospot.data.records import Source
@@ -18,11 +19,15 @@ from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import count_held_out, held_out_places, held_out_samples, held_out_sets
 from geospot.data.world.mosaic import WorldConfig
 from geospot.engine.open import open_engine
+from geospot.engine.protocols import SamplingClient, ServiceClient
+from geospot.engine.workload import Workload
 from geospot.errors import DataError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.scoring.truths import Truths
+
+MEASURED = 16  # pictures whose prompts are rendered beforehand
 
 
 def question_of(config: AskConfig, region: bool) -> Question:
@@ -78,6 +83,14 @@ def set_truths(config: AskConfig, data: str) -> Truths:
     return Truths.of(keys, places)
 
 
+def opened(subject: Subject, service: ServiceClient, work: Workload) -> SamplingClient:
+    """The sampling client; what it will need of memory is said first."""
+    sampler = subject.sampler(service)
+    if text := service.expect(work):
+        print(text)
+    return sampler
+
+
 def ask(
     config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[Draws]], None]
 ) -> None:
@@ -102,11 +115,14 @@ def ask(
         known = [n for n in counts if n is not None]
         total = sum(known) if len(known) == len(counts) else None
         with Progress("evaluating", total=total, initial=0) as bar:
-            for name, source in sources:
-                samples = held_out_samples(config, source, skipped)
+            for (name, source), count in zip(sources, counts, strict=True):
+                samples = iter(held_out_samples(config, source, skipped))
+                first = list(itertools.islice(samples, MEASURED))
+                work = workload(renderer, first, question, min(config.batch_size, count or config.batch_size),
+                                count or config.batch_size)  # fmt: skip
                 batches = ask_set(
-                    lambda: subject.sampler(service), renderer, name, samples, question, log,
-                    batch_size=config.batch_size,
+                    partial(opened, subject, service, work), renderer, name, itertools.chain(first, samples), question,
+                    log, batch_size=config.batch_size,
                 )  # fmt: skip
                 for part, draws, _ in batches:
                     on_batch(name, part, draws)

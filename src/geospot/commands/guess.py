@@ -30,6 +30,8 @@ def run(config: GuessConfig) -> list[Guess]:
     with Guesser(config.model_name, checkpoint=config.checkpoint, region=config.region, **guesser_keys) as guesser:
         if is_tiny(guesser.subject.model_name):
             note(f"{guesser.subject.model_name} has only seen satellite pictures; on street photos it guesses noise.")
+        else:
+            guesser.say = note
         found: list[Guess] = []
         options = {"samples": config.samples, "temperature": config.temperature, "probability": config.probability,
                    "calibration": config.calibration, "coarse": config.coarse, "seed": config.seed}  # fmt: skip
@@ -80,7 +82,8 @@ class _Quiet:
 
 def note(text: str) -> None:
     """Print to stderr, apart from the output."""
-    print(text, file=sys.stderr, flush=True)
+    if text:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _readable(

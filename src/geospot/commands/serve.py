@@ -30,6 +30,7 @@ def run(config: ServeConfig) -> None:
     service = local_engine(config, checkpoint_dir=config.checkpoint_dir, for_clients=True)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
+    service.announces = set()
     # Without a key a web page could reach the port under a name of its own (DNS rebinding).
     hosts = NAMES if key is None else None
     app = make_app(service, ServeOptions(config.model_name, api_key=key, max_rank=config.max_rank, hosts=hosts))

@@ -38,11 +38,16 @@ class EngineConfig:
     server_timeout_s: float = _engine(45.0, "a server silent for this many seconds is considered dead")
     device: str = _engine("auto", "auto, cpu, cuda or cuda:N; auto: a GPU if there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = _engine(
-        "auto", "precision of the frozen weights; auto: bfloat16 on a GPU, float32 on a CPU"
+        "auto",
+        "precision of the frozen weights; auto: bfloat16 on a GPU; on a CPU float32, bfloat16 if memory is too small",
     )
     threads: int = _engine(0, "CPU threads for torch; 0: one per core")
-    max_batch_tokens: int = _engine(16_384, "padded tokens per training pass; larger batches are split")
-    max_sample_tokens: int = _engine(131_072, "tokens held in the key-value cache of one sampling batch")
+    max_batch_tokens: int = _engine(
+        0, "padded tokens per training pass, larger batches are split; 0: at most 16384, less where memory is small"
+    )
+    max_sample_tokens: int = _engine(
+        0, "tokens in the key-value cache of one sampling batch; 0: at most 131072, less where memory is small"
+    )
     picture_cache_mb: int = _engine(1024, "encoded pictures kept while the vision tower is frozen, MB")
     gradient_checkpointing: bool = _engine(False, "recompute activations: less memory, about a third slower")
     merge_lora: bool = _engine(
@@ -55,9 +60,9 @@ class EngineConfig:
 
     @chz.validate
     def _check_engine(self):
-        positive(self, "max_batch_tokens", "max_sample_tokens", "picture_cache_mb", "max_pixels", "max_tokens")
+        positive(self, "picture_cache_mb", "max_pixels", "max_tokens")
         positive(self, "server_timeout_s")
-        not_negative(self, "threads")
+        not_negative(self, "threads", "max_batch_tokens", "max_sample_tokens")
         if self.engine == "local" and self.base_url is not None:
             raise ValueError(
                 f"engine=local, base_url={self.base_url}: the local engine has no server; omit one of them"

@@ -132,15 +132,11 @@ def local_engine(
     from geospot.engine.local.options import MAX_CONTEXT
     from geospot.engine.local.service import LocalOptions, LocalServiceClient
 
-    device = resolve_device(config.device)
-    dtype: str = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
     return LocalServiceClient(
         LocalOptions(
             checkpoint_dir=checkpoint_dir,
-            dtype=dtype,
-            device=device,
+            dtype=config.dtype,
+            device=resolve_device(config.device),
             threads=config.threads or None,
             max_batch_tokens=config.max_batch_tokens,
             max_sample_tokens=config.max_sample_tokens,

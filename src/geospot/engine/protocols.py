@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tinker import types
 
+    from geospot.engine.workload import Workload
+
 T_co = TypeVar("T_co", covariant=True)
 Status = Literal["success", "errored", "interrupted"]  # how a session ended
 
@@ -38,6 +40,8 @@ class SamplingClient(Protocol):
 class TrainingClient(Protocol):
     """One set of trained weights with its optimizer."""
 
+    @property
+    def n_updates(self) -> int: ...  # not the SDK's: how often the weights have changed
     def get_info(self) -> "types.GetInfoResponse": ...
     def forward_backward(
         self,
@@ -56,13 +60,22 @@ class TrainingClient(Protocol):
 
 
 class ServiceClient(Protocol):
-    """Makes the clients; close it, or use it as a context manager."""
+    """Makes the clients; close it, or use it as a context manager.
+
+    Beside the SDK's methods: `interrupt` gives up what runs and is queued, as far as the engine can: those futures
+    raise Interrupted, and only what saves is done from then on. `activity` says what the engine is at. `expect`
+    settles what is sized by the work of the command, and returns what it will need of memory here, in words; empty
+    where that is elsewhere.
+    """
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def close(self, status: Status = "success", detail: str | None = None) -> None: ...
+    def interrupt(self) -> None: ...
+    def activity(self) -> str: ...
+    def expect(self, work: "Workload | None" = None) -> str: ...
     def create_lora_training_client(
         self,
         base_model: str,

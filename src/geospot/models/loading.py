@@ -228,6 +228,11 @@ def count_features(processing: Processing, width: int, height: int) -> int:
     return sum(len(part) for part in features.pooler_output)
 
 
+def count_parameters(model_name: str) -> int:
+    """How many numbers a model's weights are, by its configuration alone."""
+    return sum(p.numel() for p in _shapes_only(locate(model_name)).parameters())
+
+
 @cache
 def _shapes_only(source: str) -> Any:
     """The model without weights."""

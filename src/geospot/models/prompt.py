@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from geospot.models.loading import Processing, chat_text
@@ -51,6 +51,14 @@ class Renderer:
             if i < len(pictures):
                 chunks.append(self.image_chunk(pictures[i]))
         return types.ModelInput(chunks=chunks)
+
+    def longest(self, places: Iterable[Sequence[bytes]], question: str) -> tuple[int, int]:
+        """The most tokens of the prompts about the pictures of places, and of the pictures in one."""
+        from tinker import types
+
+        prompts = [self.prompt(pictures, question) for pictures in places]
+        seen = [sum(c.length for c in p.chunks if isinstance(c, types.ImageChunk)) for p in prompts]
+        return max((p.length for p in prompts), default=0), max(seen, default=0)
 
     def image_chunk(self, data: bytes) -> "types.ImageChunk":
         """A picture as a chunk that states how many tokens it takes; scaled down above `max_pixels`.

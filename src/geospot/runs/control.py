@@ -3,8 +3,12 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+GRACE_S = 2.0  # that a step has to come to its end by itself once a stop is asked for
+PATIENCE_S = 5.0  # after which a line says what is waited for, and again as long after
 
 
 class Stopped(KeyboardInterrupt):
@@ -18,16 +22,20 @@ class Stopped(KeyboardInterrupt):
 class StopRequest:
     """`with StopRequest() as stop:` turns the first SIGINT or SIGTERM into `stop.requested`.
 
-    The loop looks at it after each step, saves and ends. A SIGINT after that raises KeyboardInterrupt at once;
-    another SIGTERM (schedulers repeat it) changes nothing. The handlers before are restored at the end. Outside
-    the main thread Python allows no handlers: there it does nothing.
+    The loop looks at it after each step, saves and ends. Where that takes long, `give_up()` is called, and a line says
+    what is still waited for, again and again. A SIGINT after the first raises KeyboardInterrupt at once; another
+    SIGTERM (schedulers repeat it) changes nothing. The handlers before are restored at the end. Outside the main thread
+    Python allows no handlers: there it does nothing.
     """
 
     def __init__(self, line: str = "Stopping after this step and saving; press Ctrl-C again to stop at once.") -> None:
         """`line` is what the person reads on standard error."""
         self.number: int | None = None  # of the signal
+        self.give_up: Callable[[], None] = lambda: None
+        self.waiting_for: Callable[[], str] = lambda: "the end of the step"
         self._line = line
         self._before: dict[int, Any] = {}
+        self._asked, self._left = threading.Event(), threading.Event()
 
     @property
     def requested(self) -> bool:
@@ -44,6 +52,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
+            threading.Thread(target=self._watch, name="geospot-stop", daemon=True).start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -52,6 +61,8 @@ class StopRequest:
             # A handler set from C reads as None and cannot be set again: the default is the nearest.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
+        self._left.set()
+        self._asked.set()
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self.requested:
@@ -59,7 +70,20 @@ class StopRequest:
                 raise KeyboardInterrupt
             return
         self.number = number
-        # Not print(): the signal may have come in the middle of one, and buffered streams are not reentrant.
-        with suppress(OSError):
-            start = "\n" if os.isatty(2) else ""
-            os.write(2, f"{start}{self._line}\n".encode())
+        _say(self._line)
+        self._asked.set()
+
+    def _watch(self) -> None:
+        """In a thread of its own: what happens while the loop does not come to look."""
+        self._asked.wait()
+        if not self._left.wait(GRACE_S):
+            self.give_up()
+        while not self._left.wait(PATIENCE_S - GRACE_S):
+            _say(f"Still waiting for {self.waiting_for()}.")
+
+
+def _say(line: str) -> None:
+    # Not print(): the signal may have come in the middle of one, and buffered streams are not reentrant.
+    with suppress(OSError):
+        start = "\n" if os.isatty(2) else ""
+        os.write(2, f"{start}{line}\n".encode())

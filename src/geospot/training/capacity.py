@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from geospot.engine.local.memory import Shape, needs
 from geospot.engine.local.options import LocalOptions
+from geospot.engine.workload import Batch, Workload
 from geospot.models.known import KNOWN, KnownModel
 
 Task = Literal["sft", "train", "eval", "guess"]
@@ -16,6 +17,7 @@ RANK, GROUP = 32, 16
 PROMPT, ANSWER = 384, 64  # tokens: a picture of 512 x 512 pixels with its question; the longest answer
 LEAST_SAMPLED = 4096  # tokens in the caches of a sampling batch, where more do not fit
 _EVALUATED = 128  # prompts that an evaluation has in flight
+_PICTURES = 64  # different ones whose features are kept
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,23 @@ def _largest(model: KnownModel, task: Task, dtype: str, available: int) -> Fit:
 
 def peak(model: KnownModel, task: Task, batch: int, dtype: str, max_sample_tokens: int | None = None) -> int:
     """Bytes at once of a task with an adapter of rank 32 (the tiny model: all weights); training evaluates, too."""
-    default = LocalOptions()
-    evaluated = _EVALUATED * (PROMPT + ANSWER)
-    group = {"train": batch, "guess": 1}.get(task, 0) * (PROMPT + GROUP * ANSWER)
-    answers = batch * GROUP if task == "train" else batch
-    options = LocalOptions(
-        max_batch_tokens=min(default.max_batch_tokens, batch * PROMPT + answers * ANSWER),
-        max_sample_tokens=min(
-            max_sample_tokens or default.max_sample_tokens, group if task == "guess" else max(group, evaluated)
-        ),
-        picture_cache_bytes=min(default.picture_cache_bytes, 64 * model.hidden * PROMPT * 4),
-    )
+    options = LocalOptions(max_sample_tokens=max_sample_tokens or 0)
     trains = task in ("sft", "train")
     full = model.name.startswith("geospot/")
     trained = (model.parameters if full else model.adapter(RANK)) if trains else 0
-    need = needs(_shape(model, trained, full and trains), options, dtype="float32" if full else dtype)
-    return max(need.training, need.sampling) if trains else need.sampling
+    shape = _shape(model, trained, full and trains)
+    return needs(shape, options, _work(task, batch), dtype="float32" if full else dtype).peak
+
+
+def _work(task: Task, batch: int) -> Workload:
+    """What a task asks for with that many pictures per step."""
+    step = Batch(batch, PROMPT, ANSWER, GROUP if task in ("train", "guess") else 1)
+    if task == "guess":
+        return Workload((step,), pictures=1, picture_tokens=PROMPT)
+    evaluation = Batch(_EVALUATED, PROMPT, ANSWER, greedy=True)
+    sampling = {"sft": (evaluation,), "train": (step, evaluation), "eval": (evaluation,)}[task]
+    trained = None if task == "eval" else step
+    return Workload(sampling, trained, _PICTURES, PROMPT, keeps_sampler=task == "train", saves=task != "eval")
 
 
 def _shape(model: KnownModel, trained: int, trains_base: bool) -> Shape:

@@ -1,11 +1,16 @@
 """What a run will ask of its engine, in requests, tokens and, where prices are given, money: said before it starts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from geospot.answer import prompt_text
 from geospot.config import PRICES, LoopConfig
 from geospot.data.samples import Sample
+from geospot.engine.workload import Batch, Workload
 from geospot.models.prompt import Renderer
+from geospot.training.held_out import BATCH as EVALUATED
+
+MEASURED = 16  # pictures whose prompts are rendered beforehand
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,35 @@ class Work:
 
 def prompt_tokens(renderer: Renderer, samples: Sequence[Sample], question: str) -> int:
     """The mean length of the prompts of the first pictures of a batch, in tokens."""
-    lengths = [renderer.prompt(sample.pictures, question).length for sample in samples[:16]]
+    lengths = [renderer.prompt(sample.pictures, question).length for sample in samples[:MEASURED]]
     return round(sum(lengths) / len(lengths))
+
+
+def workload(
+    config: LoopConfig,
+    renderer: Renderer,
+    first: Sequence[Sample],
+    held_out: Iterable[Sequence[Sample]],
+    trained: Batch,
+    sampled: Batch | None = None,
+) -> Workload:
+    """What the engine will be asked for: the step's own batches (prompts not yet measured) and the evaluations'.
+
+    Prompts are as long as the longest of the first pictures of the batch and of each held-out set.
+    """
+    question = prompt_text(region=config.region)
+    prompt, picture = renderer.longest((sample.pictures for sample in first[:MEASURED]), question)
+    batches, pictures = [], config.max_steps * config.pictures_per_step
+    if sampled:
+        batches.append(replace(sampled, prompt_tokens=prompt))
+    for samples in held_out:
+        longest, seen = renderer.longest((sample.pictures for sample in samples[:MEASURED]), question)
+        batches.append(Batch(min(len(samples), EVALUATED), longest, config.max_tokens, greedy=True))
+        pictures, picture = pictures + len(samples), max(picture, seen)
+    return Workload(
+        tuple(batches), replace(trained, prompt_tokens=prompt), pictures, picture,
+        keeps_sampler=sampled is not None, saves=True,
+    )  # fmt: skip
 
 
 def estimate_text(work: Work, config: LoopConfig) -> str:

@@ -16,7 +16,8 @@ from geospot.data.stream import SampleStream
 from geospot.engine.open import open_engine
 from geospot.engine.protocols import SamplingClient, ServiceClient, TrainingClient
 from geospot.engine.weights import weights_info
-from geospot.errors import DataError, RunError
+from geospot.engine.workload import Batch
+from geospot.errors import DataError, Interrupted, RunError
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 from geospot.progress import Progress
@@ -31,6 +32,7 @@ from geospot.runs.control import StopRequest
 from geospot.runs.folder import RunFolder
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
+from geospot.training.estimate import workload
 from geospot.training.guards import Guard, constant_km, signs
 from geospot.training.held_out import evaluate, logged
 from geospot.training.resume import extension_text, has_begun, may_differ, planned_steps, prune, run_path
@@ -59,22 +61,40 @@ class Loop:
     extended: bool  # it had finished with fewer steps, and `first_step` was its end
     guard: Guard = field(init=False)
     _constant_km: dict[str, float] = field(init=False, default_factory=dict)
+    _done: tuple[int, int] = field(init=False)  # steps done, and updates of the weights by then
+    _doing: str = field(init=False, default="")  # beside what the engine is at
     _saved_step: int = field(init=False)
     _saved_at: float = field(init=False)
     _saving_s: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._saved_step, self._saved_at = self.first_step, time.monotonic()
+        self._done = self.first_step, self.training.n_updates
         self.guard = Guard(self.config, self.state)
+        self.stop.give_up, self.stop.waiting_for = self.service.interrupt, self.waiting_for
 
     def batch(self, step: int) -> list[Sample]:
         """The samples of a step. Where the reader fails, the steps since the last checkpoint are saved first."""
+        self._doing = f"the pictures of step {step}"
         try:
             return self.batches.of(step)
         except Exception:
             if step > self._saved_step:
                 self.save(step, forced=True)
             raise
+        finally:
+            self._doing = ""
+
+    def waiting_for(self) -> str:
+        """What a stop has to wait for, in words."""
+        return self._doing or self.service.activity() or "the end of the step"
+
+    def expect(self, trained: Batch, sampled: Batch | None = None) -> str:
+        """A line on the memory that the run will need, if that is here; see `estimate.workload`."""
+        first = self.batch(min(self.first_step, self.config.max_steps - 1))
+        held_out = self.held_out.values()
+        text = self.service.expect(workload(self.config, self.renderer, first, held_out, trained, sampled))
+        return f"{text}\n" if text else ""
 
     def sampler(self) -> SamplingClient:
         """A sampling client on the weights as they are."""
@@ -114,6 +134,7 @@ class Loop:
 
         After the last step one always is, since the evaluation behind it may fail.
         """
+        self._done = steps_done, self.training.n_updates
         every, now = self.config.save_every, time.monotonic()
         apart_s = max(self._saving_s / SAVING_SHARE, SAVING_APART_S)
         due = steps_done % every == 0 if every else now - self._saved_at >= apart_s
@@ -143,6 +164,16 @@ class Loop:
             return before.path
         ttl = None if final else self.config.ttl_seconds
         return self.training.save_state(f"{steps_done:06d}", ttl_seconds=ttl, overwrite=True).result().path
+
+    def give_up(self) -> None:
+        """After a step or an evaluation that was given up in the middle: save the step before it, and say so."""
+        steps, updates = self._done
+        if self.training.n_updates != updates:  # some of the step's updates are in the weights
+            print(f"step {steps} was given up; the same command goes on from the checkpoint of step {self._saved_step}")
+            return
+        if steps > self._saved_step:
+            self.save(steps, forced=True)
+        print(f"stopped within step {steps}, which was given up; the same command goes on from there")
 
     def finish(self, steps: int | None = None) -> list[Evaluation]:
         """After the last step, or early after `steps`: the last evaluations and checkpoint; none for a stop request."""
@@ -204,7 +235,7 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Gener
             start=position.get("stream"),
         )
         batches = stack.enter_context(Batches(stream, renderer, config.pictures_per_step, first_step))
-        yield Loop(
+        loop = Loop(
             config=config,
             run=run,
             service=service,
@@ -218,6 +249,10 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Gener
             first_step=first_step,
             extended=extended,
         )
+        try:
+            yield loop
+        except Interrupted:
+            loop.give_up()
 
 
 def _last_checkpoint(run: RunFolder) -> Checkpoint | None:

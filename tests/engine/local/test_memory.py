@@ -7,9 +7,9 @@ import pytest
 import torch
 from engine_reference import datum
 
-from geospot.engine.local import memory
+from geospot.engine.local import machine, memory
 from geospot.engine.local.options import LocalOptions
-from geospot.engine.local.service import LocalServiceClient
+from geospot.engine.workload import Batch, Workload
 
 # Qwen2.5-VL-3B, LoRA 32 on the decoder.
 SHAPE = memory.Shape(
@@ -18,39 +18,77 @@ SHAPE = memory.Shape(
 )  # fmt: skip
 
 FULL = replace(SHAPE, trained=SHAPE.parameters, trains_base=True)
+# A step of batch 4 and group 16 with a picture of 324 tokens, and the evaluation of 512 places.
+GRPO = Workload(
+    (Batch(4, 400, 64, 16), Batch(512, 400, 64, greedy=True)), Batch(4, 400, 64, 16), 1000, 324,
+    keeps_sampler=True, saves=True,
+)  # fmt: skip
+SFT = Workload((), Batch(1, 400, 40), 2, 324, saves=True)
+GUESS = Workload((Batch(1, 400, 64, greedy=True),), None, 1, 324)
 
 
 def test_three_billion_parameters_by_hand():
-    need = memory.needs(SHAPE, LocalOptions(max_sample_tokens=131_072, max_batch_tokens=16_384), dtype="bfloat16")
+    need = memory.needs(SHAPE, LocalOptions(max_sample_tokens=65_536), GRPO, dtype="bfloat16", process=7)
     assert need.weights == pytest.approx(7.5e9)
     assert (need.training_weights, need.sampling_weights) == (0, pytest.approx(5.548e9))
-    # Keys and values, two bytes, layers, heads, width: 4.8 GB, and a quarter for copies while the batch changes.
-    assert need.kv_cache == 2 * 2 * 36 * 2 * 128 * 131_072 * 5 // 4
-    assert need.logits == 2048 * 151_936 * (2 + 4)  # of the head, and in float32
+    # Keys and values, two bytes, layers, heads, width: as many answers at once as there is room for.
+    assert need.kv_cache == 2 * 2 * 36 * 2 * 128 * (65_536 // 464 * 464) * 5 // 4
+    assert need.logits == 65_536 // 464 * 151_936 * (16 + 2)  # of the evaluation's greedy answers, in float32
     assert (need.trained, need.optimizer, need.gradients) == tuple(n * 59_900_000 for n in (8, 8, 8))
-    assert need.training == need.weights + need.pictures + 24 * 59_900_000 + need.activations
+    assert need.pictures == 1 << 30  # the run has more of them
+    assert memory.needs(SHAPE, LocalOptions(), SFT, dtype="bfloat16").pictures == 2 * 324 * 2048 * 2
+    passing = need.activations + need.gradients // 2
+    assert need.training == 7 + need.weights + need.pictures + 16 * 59_900_000 + passing
     assert need.sampling == (
-        need.weights + need.pictures + 16 * 59_900_000 + need.sampling_weights + need.kv_cache + need.logits
-    )
+        7 + need.weights + need.pictures + 16 * 59_900_000 + need.sampling_weights + need.kv_cache
+        + need.prompts
+    )  # fmt: skip
+
+
+def test_a_small_work_needs_little_whatever_the_limits_are():
+    """Batch 1: the limits are the same, and nothing is kept for what is not there."""
+    for options in (LocalOptions(), LocalOptions(max_batch_tokens=1 << 20, max_sample_tokens=1 << 20)):
+        need = memory.needs(replace(SHAPE, as_filed=True, copies=False), options, SFT, dtype="bfloat16")
+        assert (need.kv_cache, need.logits, need.sampling_weights) == (0, 0, 0)
+        assert need.peak < 7.6e9 + 20 * 59_900_000 + 440 * 5_000_000
+        need = memory.needs(SHAPE, options, GUESS, dtype="bfloat16")
+        assert (need.activations, need.optimizer, need.gradients, need.saving) == (0, 0, 0, 0)
+        assert need.kv_cache == 2 * 2 * 36 * 2 * 128 * 464 * 5 // 4
 
 
 def test_in_float32_the_adapter_is_merged_for_training_too():
     merged = 4 * SHAPE.decoder
     for merge in (True, False):  # without merge_lora it is that copy which is sampled with
-        need = memory.needs(SHAPE, LocalOptions(merge_lora=merge), dtype="float32")
+        need = memory.needs(SHAPE, LocalOptions(merge_lora=merge), GRPO, dtype="float32")
         assert (need.training_weights, need.sampling_weights) == (merged, merged)
 
 
 def test_training_all_weights_by_hand():
     """Float32: the base, the client's, a snapshot's, two moments, and gradients twice: seven times 4 bytes each."""
-    need = memory.needs(FULL, LocalOptions(), dtype="float32")
+    need = memory.needs(FULL, LocalOptions(), GRPO, dtype="float32")
     of_parameters = (need.weights, need.trained, need.optimizer, need.gradients)
     assert of_parameters == tuple(4 * n * FULL.parameters for n in (1, 2, 2, 2))
     assert (need.training_weights, need.pictures) == (0, 0)  # nothing is merged, and no picture kept
-    adapter = memory.needs(SHAPE, LocalOptions(), dtype="float32")
-    logits = 4 << 26  # kept up to 256 MiB, for the head is trained
-    fused = 4 * 36 * 2048 * ((16 + 2 * 2) * 128 + 2 * 11_008)  # q, k, v and gate, up side by side in every layer
-    assert need.activations - adapter.activations == logits + fused
+
+
+def test_automatic_limits_follow_the_memory_and_those_given_stay():
+    of = {"dtype": "bfloat16"}
+    large = memory.fitted(SHAPE, LocalOptions(), GRPO, 1 << 40, **of)
+    assert memory.limits(large) == (16_384, 131_072)
+    small = memory.fitted(SHAPE, LocalOptions(), GRPO, 18 * memory.GIB, **of)
+    assert 1024 <= small.max_batch_tokens < 16_384
+    assert memory.needs(SHAPE, small, GRPO, **of).peak < 18 * memory.GIB
+    given = LocalOptions(max_batch_tokens=20_000, max_sample_tokens=200_000)
+    assert memory.fitted(SHAPE, given, GRPO, 18 * memory.GIB, **of) == given
+
+
+def test_a_model_too_large_for_float32_is_loaded_in_bfloat16(tiny_folder, monkeypatch):
+    for total, dtype in ((1 << 40, "float32"), (1 << 20, "bfloat16"), (None, "float32")):
+        memory.dtype_for.cache_clear()
+        monkeypatch.setattr(memory, "total_bytes", lambda device, total=total: total)
+        assert memory.dtype_for(tiny_folder, "cpu") == dtype
+        assert memory.dtype_for("geospot/tiny", "cpu") == "float32"
+    memory.dtype_for.cache_clear()
 
 
 @pytest.mark.parametrize("rank", [4, 0])
@@ -74,11 +112,11 @@ def test_kept_activations_are_what_autograd_keeps(service, tiny_folder, renderer
     for p in network.model.parameters():
         kept.pop(p.untyped_storage().data_ptr(), None)
     measured = sum(n for n in kept.values() if n != 4 * 8 * 100 * network.vocabulary)
-    tokens = prompt.length + 8 * 99
-    options = replace(network.options, max_batch_tokens=tokens)
-    logits = (12 << 24) + (4 << 26 if rank == 0 else 0)
-    model = memory.needs(memory.shape_of(network), options, dtype="float32").activations - logits
-    assert 0.6 * model < measured < 1.2 * model
+    shape, work = memory.shape_of(network), Workload(training=Batch(1, prompt.length, 99, 8))
+    small = replace(shape, vocabulary=1)  # without the scores of the vocabulary, and what a layer only works on
+    model = memory.needs(small, network.options, work, dtype="float32").activations
+    model -= (prompt.length + 8 * 99) * (8 * 2 * shape.inner + 12 * shape.hidden) + (8 << 20)
+    assert 0.85 * model < measured < 1.2 * model
 
 
 def applied(options: LocalOptions, changes: list[str]) -> LocalOptions:
@@ -94,62 +132,65 @@ def applied(options: LocalOptions, changes: list[str]) -> LocalOptions:
 @pytest.mark.parametrize(
     ("shape", "dtype", "gib"),
     [
-        (SHAPE, "bfloat16", 24),
-        (SHAPE, "bfloat16", 16),
+        (SHAPE, "bfloat16", 18),
         (SHAPE, "bfloat16", 12),
         (SHAPE, "float32", 32),
-        (FULL, "float32", 120),
+        (FULL, "float32", 128),
     ],
 )
 def test_advice_makes_it_fit(shape, dtype, gib):
-    options = LocalOptions()
-    assert memory.needs(shape, options, dtype=dtype).peak > gib * memory.GIB
-    changes = memory.advice(shape, options, dtype=dtype, available=gib * memory.GIB)
-    assert memory.needs(shape, applied(options, changes), dtype=dtype).peak <= gib * memory.GIB
+    options, of = LocalOptions(max_batch_tokens=16_384, max_sample_tokens=131_072), {"dtype": dtype}
+    assert memory.needs(shape, options, GRPO, **of).peak > gib * memory.GIB
+    changes = memory.advice(shape, options, GRPO, available=gib * memory.GIB, **of)
+    assert memory.needs(shape, applied(options, changes), GRPO, **of).peak <= gib * memory.GIB
 
 
 def test_advice_names_what_it_takes_and_no_more():
-    options = LocalOptions()
-    need = memory.needs(SHAPE, options, dtype="bfloat16").peak
-    assert memory.advice(SHAPE, options, dtype="bfloat16", available=need) == []
-    assert memory.advice(SHAPE, options, dtype="bfloat16", available=need - 1) == ["picture_cache_mb=256"]
-    # Not 4096, though that was tried before merge_lora=false: nothing is asked for that a later setting made needless.
-    assert "max_sample_tokens=32768" in memory.advice(SHAPE, options, dtype="bfloat16", available=10 * memory.GIB)
-    assert memory.advice(SHAPE, options, dtype="float32", available=memory.GIB)[-1].startswith("dtype=bfloat16")
-    assert memory.advice(SHAPE, options, dtype="bfloat16", available=memory.GIB)[-1] == "a smaller model"
+    options, of = LocalOptions(max_batch_tokens=16_384, max_sample_tokens=131_072), {"dtype": "bfloat16"}
+    need = memory.needs(SHAPE, options, GRPO, **of).peak
+    assert memory.advice(SHAPE, options, GRPO, available=need, **of) == []
+    assert memory.advice(SHAPE, options, GRPO, available=need - 1, **of) == ["picture_cache_mb=256"]
+    float32 = memory.advice(SHAPE, options, GRPO, available=memory.GIB, dtype="float32")
+    assert float32[-1].startswith("dtype=bfloat16")
+    assert memory.advice(SHAPE, options, GRPO, available=memory.GIB, **of)[-1] == "a smaller model"
 
 
 def test_without_an_adapter_the_advice_is_an_adapter():
     """dtype is ignored there: weights that are trained stay in float32."""
-    changes = memory.advice(FULL, LocalOptions(), dtype="float32", available=memory.GIB)
+    changes = memory.advice(FULL, LocalOptions(), GRPO, dtype="float32", available=memory.GIB)
     assert changes[-1].startswith("lora_rank=32")
     assert not any("dtype" in change for change in changes)
 
 
-def test_each_mend_lowers_the_need():
-    base = LocalOptions()
-    peak = memory.needs(SHAPE, base, dtype="bfloat16")
-    less = {
-        "gradient_checkpointing": replace(base, gradient_checkpointing=True),
-        "max_batch_tokens": replace(base, max_batch_tokens=2048),
-    }
-    for name, options in less.items():
-        assert memory.needs(SHAPE, options, dtype="bfloat16").training < peak.training, name
-    for options in (replace(base, merge_lora=False), replace(base, max_sample_tokens=4096)):
-        assert memory.needs(SHAPE, options, dtype="bfloat16").sampling < peak.sampling
+def test_each_remedy_lowers_the_need():
+    base = LocalOptions(max_batch_tokens=4096, max_sample_tokens=65_536)
+    peak = memory.needs(SHAPE, base, GRPO, dtype="bfloat16")
+    for less in ({"gradient_checkpointing": True}, {"max_batch_tokens": 2048}):
+        assert memory.needs(SHAPE, replace(base, **less), GRPO, dtype="bfloat16").training < peak.training, less
+    for less in ({"merge_lora": False}, {"max_sample_tokens": 4096}):
+        assert memory.needs(SHAPE, replace(base, **less), GRPO, dtype="bfloat16").sampling < peak.sampling, less
 
 
-def test_it_is_said_before_the_start(tiny_folder, capsys, monkeypatch):
+def test_it_is_said_what_will_not_fit(make_service, tiny_folder, monkeypatch):
+    service = make_service()
+    service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
+    assert "WARNING" not in service.expect(Workload(training=Batch(1, 40, 20)))
     monkeypatch.setattr(memory, "available_bytes", lambda device: 1 << 20)
-    with LocalServiceClient(LocalOptions(threads=1)) as service:
+    text = service.expect(replace(GRPO, sampling=()))
+    assert text.startswith("memory, GiB:")
+    assert "WARNING" in text
+    assert "max_batch_tokens=" in text
+
+
+def test_a_server_says_it_of_each_model_that_is_trained(make_service, tiny_folder, capsys):
+    service = make_service()
+    service.announces = set()
+    for _ in range(2):
         service.create_lora_training_client(tiny_folder, rank=4, seed=1).result()
-    out = capsys.readouterr().out
-    assert "memory, GiB:" in out
-    assert "WARNING" in out
-    assert "gradient_checkpointing=true" in out
+    assert capsys.readouterr().out.count("memory, GiB:") == 1
 
 
-def test_what_other_networks_have_loaded_is_counted(make_service, tiny_folder, capsys):
+def test_what_other_networks_have_loaded_is_counted(make_service, tiny_folder):
     """A base model in bfloat16 beside weights that are trained in float32."""
     service = make_service(dtype="bfloat16")
     service.create_sampling_client(base_model=tiny_folder).result()
@@ -157,9 +198,9 @@ def test_what_other_networks_have_loaded_is_counted(make_service, tiny_folder, c
     service.create_lora_training_client(tiny_folder, rank=0).result()
     [network] = [n for n in service._networks.values() if n.spec.lora_rank == 0 and n.spec.parts]
     numbers = sum(p.numel() for p in network.model.parameters())
-    assert memory.needs(memory.shape_of(network), network.options, dtype="float32", beside=7).weights == 4 * numbers + 7
+    need = memory.needs(memory.shape_of(network), network.options, GRPO, dtype="float32", beside=7)
+    assert need.weights == 4 * numbers + 7
     assert [base.n_bytes for base in service._bases.values()] == [2 * numbers, 4 * numbers]
-    assert capsys.readouterr().out.count("memory, GiB:") == 2
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -170,17 +211,18 @@ def test_the_limit_of_a_container_counts(tmp_path, version):
         1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         2: ("memory.max", "memory.current", "inactive_file"),
     }[version]
-    assert memory.free_in_cgroup(tmp_path) is None  # no limits here
+    assert machine.free_in_cgroup(tmp_path) is None  # no limits here
     (folder / limit).write_text("8000000000\n")
     (folder / used).write_text("3000000000\n")
     (folder / "memory.stat").write_text(f"anon 2500000000\n{files} 400000000\n")
-    assert memory.free_in_cgroup(tmp_path) == 5_400_000_000  # what files take is given back
+    assert machine.free_in_cgroup(tmp_path) == 5_400_000_000  # what files take is given back
     (folder / limit).write_text("max\n")
-    assert memory.free_in_cgroup(tmp_path) is None
+    assert machine.free_in_cgroup(tmp_path) is None
 
 
 def test_a_computer_has_what_is_free_within_its_limits(monkeypatch):
-    monkeypatch.setattr(memory, "free_in_cgroup", lambda: 1 << 20)
-    assert memory.available_bytes("cpu") == 1 << 20
-    monkeypatch.setattr(memory, "free_in_cgroup", lambda: 1 << 60)
-    assert 1 << 20 < memory.available_bytes("cpu") < 1 << 60
+    """And what this process has of it already."""
+    monkeypatch.setattr(machine, "free_in_cgroup", lambda: 1 << 20)
+    assert 1 << 20 < machine.available_bytes("cpu") < machine.resident_bytes() + (2 << 20)
+    monkeypatch.setattr(machine, "free_in_cgroup", lambda: 1 << 60)
+    assert machine.resident_bytes() < machine.total_bytes("cpu") < 1 << 60

@@ -7,9 +7,10 @@ import time
 import pytest
 from made import until
 
+from geospot.engine.local.activity import checkpoint
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
-from geospot.errors import EngineGone
+from geospot.errors import EngineGone, Interrupted
 
 
 @pytest.fixture
@@ -199,3 +200,62 @@ def test_an_engine_that_is_left_by_an_error_drops_what_was_asked_for_later(log, 
     with pytest.raises(error):
         leave()
     assert log == []
+
+
+# --- given up ---
+
+
+def endless(started):
+    """Work that comes by checkpoints and ends only when it is given up."""
+
+    def run():
+        while True:
+            checkpoint("a long pass, layer", 2, 36)
+            started.set()
+
+    return run
+
+
+def test_an_interruption_ends_what_runs_and_what_is_queued_but_not_what_saves(scheduler, log):
+    started = threading.Event()
+    running = scheduler.submit(endless(started))
+    queued = operation(scheduler, log, "step")
+    started.wait()
+    assert scheduler.activity.text == "a long pass, layer 2 of 36"
+    scheduler.interrupt()
+    with pytest.raises(Interrupted, match="layer 2 of 36"):
+        running.result(timeout=60)
+    for future in (queued, operation(scheduler, log, "later"), sample(scheduler, log, 1)):
+        with pytest.raises(Interrupted):
+            future.result(timeout=60)
+    assert scheduler.submit(lambda: log.append("saved"), kept=True).result(timeout=60) is None
+    assert log == ["saved"]
+
+
+def test_an_engine_that_is_left_by_an_error_gives_up_what_it_is_at():
+    started, scheduler = threading.Event(), Scheduler()
+    running = scheduler.submit(endless(started))
+    started.wait()
+    scheduler.close(finish=False)
+    with pytest.raises(Interrupted):
+        running.result(timeout=60)
+
+
+def test_whoever_waits_long_for_the_end_reads_for_what(capsys, monkeypatch):
+    monkeypatch.setattr("geospot.engine.local.scheduler.PATIENCE_S", 0.01)
+    scheduler, asked = Scheduler(), threading.Event()
+
+    def run():
+        checkpoint("loading a model")
+        asked.set()
+        until(lambda: "loading a model" in printed())
+
+    def printed():
+        lines.append(capsys.readouterr().err)
+        return "".join(lines)
+
+    lines: list[str] = []
+    scheduler.submit(run)
+    asked.wait()
+    scheduler.close(finish=False)
+    assert "Waiting for the engine: loading a model." in "".join(lines)

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from geospot.engine.local.linear import Linear, Part, Plain, Trained, WithLora
+from geospot.engine.local import products
+from geospot.engine.local.activity import checkpoint as may_stop
+from geospot.engine.local.linear import AsFiled, Linear, Part, Plain, Trained, WithLora
 from geospot.engine.local.ops import Rope, gated, rms_norm, rotate, split_rotate, turned
 from geospot.engine.local.packing import Packing
 
@@ -66,6 +68,14 @@ class Decoder:
         self.act = text_model.layers[0].mlp.act_fn
         self.is_silu = text_model.config.hidden_act in ("silu", "swish")
         self.three_axes = hasattr(text_model.rotary_emb, "mrope_section")
+        layers = [m for m in text_model.layers.modules() if isinstance(m, nn.Linear)]
+        weight = Part(attention.o_proj).base.weight
+        self.is_large = sum(m.weight.numel() for m in layers) >= products.LARGE
+        adapted = any("lora_" in name for name, _ in text_model.layers.named_parameters())
+        # Where an adapter can be merged; slow products hide what it costs to add it to the outputs instead.
+        self.merges = not products.is_slow(weight)
+        # A copy with everything merged is for adapters, and for small matrices, where a product fewer counts.
+        self.as_filed = not self.merges or (self.is_large and not adapted and weight.device.type == "cpu")
 
     @classmethod
     def of(cls, model: nn.Module) -> "Decoder | None":
@@ -78,7 +88,16 @@ class Decoder:
 
     @torch.no_grad()
     def _agrees(self) -> bool:
-        """Whether a few tokens come out as transformers has them, to rounding."""
+        """Whether a few tokens come out as transformers has them, to rounding; of a large model in two layers."""
+        if self.is_large:
+            every, self.text_model.layers = self.layers, self.layers[:2]
+            try:
+                return self._computes_the_same()
+            finally:
+                self.text_model.layers = every
+        return self._computes_the_same()
+
+    def _computes_the_same(self) -> bool:
         table = self.text_model.embed_tokens.weight
         ids = torch.arange(12, device=table.device) * 7919 % len(table)
         want = self.text_model(input_ids=ids[None], use_cache=False).last_hidden_state[0].float()
@@ -100,19 +119,25 @@ class Decoder:
         def linear(parts: list[Part], fold: torch.Tensor | None = None) -> Linear:
             if any(part.base.weight.requires_grad for part in parts):
                 return Trained(parts)
-            return (WithLora if any(part.lora for part in parts) else Plain)(parts, fold)
+            if any(part.lora for part in parts):
+                return WithLora(parts, fold)
+            return AsFiled(parts) if self.as_filed else Plain(parts, fold)
 
         # A norm can be folded into a matrix only where both stay as they are.
         return [
-            self._layer(layer, linear, fold=not any(p.requires_grad and "lora_" not in n for n, p in
-                        layer.named_parameters()))
+            self._layer(layer, linear, fold=not (self.as_filed or any(p.requires_grad and "lora_" not in n for n, p in
+                        layer.named_parameters())))
             for layer in self.layers
         ]  # fmt: skip
 
     @torch.no_grad()
     def sampling_weights(self) -> list[LayerWeights]:
-        """A copy with everything merged and folded, for passes without gradients."""
-        return [self._layer(layer, Plain, fold=True) for layer in self.layers]
+        """For passes without gradients: a copy with everything merged and folded, or the weights where they are."""
+        if not self.as_filed:
+            return [self._layer(layer, Plain, fold=True) for layer in self.layers]
+        if not self.merges:
+            return self.training_weights()
+        return [self._layer(layer, AsFiled, fold=False) for layer in self.layers]
 
     @property
     def layers(self) -> Any:
@@ -217,6 +242,7 @@ class Decoder:
             return x
 
         for i, w in enumerate(weights):
+            may_stop(f"{'a training' if torch.is_grad_enabled() else 'a forward'} pass, layer", i + 1, len(weights))
             x = checkpoint(layer, i, w, x, use_reentrant=False) if checkpointing else layer(i, w, x)
         return x
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from geospot.engine.local import passes
+from geospot.engine.local import passes, products
 from geospot.engine.local.caches import Caches, Group, Layout
 from geospot.engine.local.decoder import Angles, Decoder, LayerWeights
 from geospot.engine.local.inputs import Tokens
@@ -246,11 +246,14 @@ def _attention(
     alone, together = q.flatten(0, 2), q.flatten(2, 3).flatten(0, 1)
     before = _scores(together, cache.prefix_k, unseen, scale)
     after = _scores(alone, cache.own_k[:, :, :seen], late, scale)
-    probs = torch.cat([before.view(*alone.shape[:2], -1), after], -1).softmax(-1).to(q.dtype)
-    p = cache.prefix_v.shape[1]
-    out = torch.bmm(probs[..., p:], cache.own_v[:, :seen]).view(together.shape)
-    out.baddbmm_(probs[..., :p].view(*together.shape[:2], p), cache.prefix_v)
-    return out.view(q.shape).transpose(1, 2).flatten(2).flatten(0, 1)
+    probs = torch.cat([before.view(*alone.shape[:2], -1), after], -1).softmax(-1)
+    own_v, prefix_v, p = cache.own_v[:, :seen], cache.prefix_v, cache.prefix_v.shape[1]
+    if products.is_slow(q):
+        own_v, prefix_v = own_v.float(), prefix_v.float()
+    probs = probs.to(own_v.dtype)
+    out = torch.bmm(probs[..., p:], own_v).view(together.shape)
+    out.baddbmm_(probs[..., :p].view(*together.shape[:2], p), prefix_v)
+    return out.to(q.dtype).view(q.shape).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
 def _scores(q: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None, scale: float) -> torch.Tensor:

@@ -7,6 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from geospot.engine.local import products
+from geospot.engine.local.activity import checkpoint as may_stop
+
 # Logits held at once, in numbers: 64 MB of float32.
 CHUNK = 1 << 24
 # With a head in training, logits are computed again for the gradient rather than kept above this many numbers.
@@ -15,7 +18,13 @@ KEPT = 1 << 26
 
 def logits(head: nn.Module, hidden: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
     """(K, H) -> (K, V) float32; `banned` tokens cannot be sampled."""
-    return head(hidden).float().index_fill_(1, banned, -torch.inf)
+    return _wide(head, hidden).index_fill_(1, banned, -torch.inf)
+
+
+def _wide(head: Any, hidden: torch.Tensor) -> torch.Tensor:
+    if isinstance(head, nn.Linear) and products.is_slow(head.weight):
+        return products.product(hidden, [head.weight], head.bias, torch.float32)
+    return head(hidden).float()
 
 
 def logprobs_of(head: Any, hidden: torch.Tensor, targets: torch.Tensor, banned: torch.Tensor) -> torch.Tensor:
@@ -45,8 +54,15 @@ class _FrozenHead(torch.autograd.Function):
         out = torch.empty(len(hidden), device=hidden.device)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), rows):
+            may_stop("the vocabulary's scores, row", start, len(hidden))
             part = slice(start, start + rows)
-            scores = F.linear(hidden[part], weight).float().index_fill_(1, banned, -torch.inf)
+            slow = products.is_slow(weight)
+            scores = (
+                products.product(hidden[part], [weight], None, torch.float32)
+                if slow
+                else (F.linear(hidden[part], weight).float())
+            )
+            scores.index_fill_(1, banned, -torch.inf)
             target = targets[part, None]
             highest = scores.amax(-1, keepdim=True)
             chosen = scores.gather(1, target) - highest
@@ -54,7 +70,8 @@ class _FrozenHead(torch.autograd.Function):
             total = likely.sum(-1, keepdim=True)
             out[part] = (chosen - total.log())[:, 0]
             if slope is not None:
-                slope[part] = weight[targets[part]] - (likely.to(weight.dtype) @ weight) / total
+                mean = products.product_back(likely, [weight]) if slow else likely.to(weight.dtype) @ weight
+                slope[part] = weight[targets[part]] - mean / total
         ctx.save_for_backward(slope)
         return out
 

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geospot.engine.local import products
+
 
 class Part:
     """One `nn.Linear`, with its LoRA where peft put one, and the norm weight that its input is multiplied by."""
@@ -76,6 +78,16 @@ class Plain(Linear):
         return [self.matrix] if self.bias is None else [self.matrix, self.bias]
 
 
+class AsFiled(Linear):
+    """The layers' own weights, with no copy made of them: what a CPU does with frozen bfloat16 weights."""
+
+    def __init__(self, parts: Sequence[Part]):
+        self.weights, self.bias = [part.base.weight for part in parts], _bias(parts)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return products.frozen(x, self.weights, self.bias)
+
+
 class Trained(Linear):
     """Trained themselves (or not at all, but without LoRA): torch's own gradients."""
 
@@ -94,13 +106,16 @@ class WithLora(Linear):
 
     In float32 the adapter is merged: one matrix product forward, one backward, and thin ones for A and B. In lower
     precision the weights would swallow the adapter's small numbers, so it is added to the layer's output instead
-    (and `fold` is not allowed: it would round the weights once more).
+    (and `fold` is not allowed: it would round the weights once more); on a CPU that is done in float32, and the weights
+    are used where they are.
     """
 
     def __init__(self, parts: Sequence[Part], fold: torch.Tensor | None = None):
         self.fold = fold
         self.is_merged = parts[0].base.weight.dtype == torch.float32
-        self.weight = _cat([part.merged(fold) for part in parts]) if self.is_merged else side_by_side(parts)
+        self.as_filed = [part.base.weight for part in parts] if products.is_slow(parts[0].base.weight) else []
+        if not self.as_filed:
+            self.weight = _cat([part.merged(fold) for part in parts]) if self.is_merged else side_by_side(parts)
         self.bias = _bias(parts)
         self.sizes = [part.base.out_features for part in parts]
         self.adapted = {i: lora for i, part in enumerate(parts) if (lora := part.lora) is not None}
@@ -109,7 +124,15 @@ class WithLora(Linear):
         return _LoraLinear.apply(x, self, *(m for part in self.adapted.values() for m in part[:2]))
 
     def tensors(self) -> list[torch.Tensor]:
-        return [self.weight] if self.bias is None else [self.weight, self.bias]
+        return [*([] if self.as_filed else [self.weight]), *([] if self.bias is None else [self.bias])]
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """x W' + bias, without what is not merged."""
+        return products.product(x, self.as_filed, self.bias) if self.as_filed else F.linear(x, self.weight, self.bias)
+
+    def product_back(self, dy: torch.Tensor) -> torch.Tensor:
+        """dy W."""
+        return products.product_back(dy, self.as_filed) if self.as_filed else dy @ self.weight
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -119,10 +142,15 @@ class _LoraLinear(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, layer: WithLora, *matrices: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, *matrices)
         ctx.layer = layer
-        y = F.linear(x, layer.weight, layer.bias)
+        y = layer.product(x)
         if not layer.is_merged:
+            thin = x.float() if layer.as_filed else x
             for out, a, b, scale in _adapters(layer, matrices):
-                y[:, out].addmm_(x @ _cast(a, layer.fold, x).T, b.to(x.dtype).T, alpha=scale)
+                xa = thin @ _cast(a, layer.fold, thin).T
+                if layer.as_filed:
+                    y[:, out] += (scale * xa) @ b.T
+                else:
+                    y[:, out].addmm_(xa, b.to(x.dtype).T, alpha=scale)
         return y
 
     @staticmethod
@@ -130,7 +158,9 @@ class _LoraLinear(torch.autograd.Function):
         (dy,) = grads
         x, *matrices = ctx.saved_tensors
         layer = ctx.layer
-        dx = dy @ layer.weight if ctx.needs_input_grad[0] else None
+        dx, dtype = (layer.product_back(dy) if ctx.needs_input_grad[0] else None), x.dtype
+        if layer.as_filed:
+            x, dy = x.float(), dy.float()
         adapters = _adapters(layer, matrices)
         stacked = torch.cat([_cast(a, layer.fold, x) for _, a, _, _ in adapters])  # thin products, all at once
         xa = x @ stacked.T
@@ -145,7 +175,7 @@ class _LoraLinear(torch.autograd.Function):
             r = len(a)
             found += [da[row : row + r], (scale * (xa[:, row : row + r].T @ dy[:, out])).T.to(a.dtype)]
             row += r
-        return dx, None, *found
+        return None if dx is None else dx.to(dtype), None, *found
 
 
 def _adapters(

@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tinker import types
 
-from geospot.engine.local import head
+from geospot.engine.local import head, products
+from geospot.engine.local.activity import checkpoint
 from geospot.engine.local.decoder import Decoder, LayerWeights
 from geospot.engine.local.embedding import Embedded, embed
 from geospot.engine.local.fitting import TokenBudget
 from geospot.engine.local.inputs import Row, Tokens, to_tokens
-from geospot.engine.local.options import LORA_ALPHA, PARTS, REST, LocalOptions, NetworkSpec
+from geospot.engine.local.machine import resident_bytes
+from geospot.engine.local.options import (
+    LORA_ALPHA,
+    MOST_BATCH_TOKENS,
+    MOST_SAMPLE_TOKENS,
+    PARTS,
+    REST,
+    LocalOptions,
+    NetworkSpec,
+)
 from geospot.engine.local.parts import adaptable, part_of
 from geospot.engine.local.pictures import LruBytes, Pictures, preprocessing_of
-from geospot.engine.local.vision import use_batched_attention
+from geospot.engine.local.vision import use_batched_attention, use_checkpoints
 from geospot.errors import ModelError
 from geospot.models.loading import load_model, load_processing
 
@@ -23,15 +33,24 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 _PICTURES = 64  # that the vision tower takes at once
+LIBRARIES = 200 << 20  # bytes that are loaded with the first model and the first passes
+CUDA_CONTEXT = 600 << 20
 
 
 class Base:
     """One copy of a model's weights, as it was published, and what is the same for all `Network`s that use it."""
 
     def __init__(self, base_model: str, options: LocalOptions, *, dtype: str):
+        checkpoint(f"loading {base_model}")
         self.processing = load_processing(base_model)
+        # What is there before the weights are, and what the tokenizer and torch's workspaces add to it.
+        self.process_bytes = (resident_bytes() + LIBRARIES) if options.device == "cpu" else CUDA_CONTEXT
         self.model: Any = load_model(self.processing, dtype=dtype, device=options.device)
         use_batched_attention(self.model)
+        use_checkpoints(self.model)
+        if products.is_slow(next(self.model.parameters())):
+            products.settle(sum(p.numel() for p in self.model.parameters()))
+            products.use_in(self.model)
         self._prepare = preprocessing_of(self.model, self.processing)
         self._kept = LruBytes(options.picture_cache_bytes)  # of the frozen vision tower: one cache for all
         self.pictures = self.pictures_of(self.model, (), batch=1 if options.batch_invariant else _PICTURES)
@@ -72,8 +91,10 @@ class Network:
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
         self.banned = torch.tensor(self.processing.banned_token_ids, device=self.device)
         self.decoder = Decoder.of(self.model) if options.fused_decoder else None
-        self.budget = TokenBudget(options.max_batch_tokens)
-        self.max_sample_tokens = options.max_sample_tokens  # fewer once that has been too many for the memory
+        self.process_bytes = base.process_bytes
+        self.budget = TokenBudget(options.max_batch_tokens or MOST_BATCH_TOKENS)
+        # Fewer once that has been too many for the memory.
+        self.max_sample_tokens = options.max_sample_tokens or MOST_SAMPLE_TOKENS
         # Emptied, not only forgotten, before others are made: what sampled with them may not be collected yet.
         self.between: Callable[[], None] = lambda: None  # called between the parts of a long pass
         self._training_weights: list[LayerWeights] = []
@@ -201,11 +222,11 @@ class Network:
 
     def sampling_weights(self, key: int) -> list[LayerWeights]:
         """The decoder's layers for sampling with the active weights, merged once for each `key`; the last are kept."""
-        if not self.options.merge_lora:
+        assert self.decoder is not None
+        if not (self.options.merge_lora and self.decoder.merges):
             return self.training_weights
         if not self._sampling_weights or self._sampling_key != key:
             self._sampling_weights.clear()
-            assert self.decoder is not None
             self._sampling_weights += self.decoder.sampling_weights()
             self._sampling_key = key
         return self._sampling_weights

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geospot.engine.local.activity import checkpoint
+
 Rope = tuple[torch.Tensor, torch.Tensor]  # cos and sin of the rotary angles
 
 
@@ -22,6 +24,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        checkpoint("a training pass, the gradient's way back")
         (dy,), (y, inverse) = grads, ctx.saved_tensors
         along = (dy * y).mean(-1, keepdim=True)
         return torch.addcmul(dy, y, along, value=-1).mul_(inverse), None

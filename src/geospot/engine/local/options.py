@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from geospot.errors import EngineError, ModelError
 
 MAX_CONTEXT = 32_768  # tokens that a server takes of a prompt with its answer
+MOST_BATCH_TOKENS, MOST_SAMPLE_TOKENS = 16_384, 131_072  # that automatic limits are lowered from
 LORA_ALPHA = 32  # the service's choice: the learning rate means the same at every rank
 PARTS = ("attention", "mlp", "projector", "vision", "head")  # of a model, that may learn or stay as they are
 REST = "rest"  # embeddings and norms of the text decoder: only where all weights are trained
@@ -19,11 +20,12 @@ class LocalOptions:
     """Settings of `LocalServiceClient`."""
 
     checkpoint_dir: str = "checkpoints"  # where save_state and save_weights_for_sampler write
-    dtype: str = "float32"  # of the frozen base weights
+    dtype: str = "float32"  # of the frozen base weights; auto: see `memory.dtype_for`
     device: str = "cpu"
     threads: int | None = None  # of torch on a CPU; None leaves torch's choice
-    max_batch_tokens: int = 16_384  # padded tokens of one training pass; longer batches are split, with equal gradients
-    max_sample_tokens: int = 131_072  # positions in the key-value caches of one sampling batch
+    # 0: automatic (see `memory.fitted`), at most 16,384 and 131,072.
+    max_batch_tokens: int = 0  # padded tokens of one training pass; longer batches are split, with equal gradients
+    max_sample_tokens: int = 0  # positions in the key-value caches of one sampling batch
     picture_cache_bytes: int = 1 << 30  # features of pictures, kept while the vision tower is frozen
     gradient_checkpointing: bool = False  # compute a layer's inner values again for the gradient: less memory, slower
     merge_lora: bool = True  # sample with the adapter merged into a copy of the weights

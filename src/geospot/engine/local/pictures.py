@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -15,6 +15,8 @@ from geospot.engine.local.preprocessing import Preprocessing
 from geospot.engine.local.tower import FrozenTower, Seen
 from geospot.models.loading import Processing
 from geospot.pictures import image_size
+
+MOST_TOKENS = 4096  # of pictures that go through the vision tower at once
 
 
 class LruBytes(OrderedDict[Hashable, Any]):
@@ -119,8 +121,7 @@ class Pictures:
     def _encode(self, pictures: Sequence[bytes]) -> list[_Encoded]:
         """What the vision tower makes of each picture, with a projector in training of what was kept of the tower's."""
         out = []
-        for start in range(0, len(pictures), self.batch):
-            part = pictures[start : start + self.batch]
+        for part in self._parts(pictures):
             out += self._behind_tower(part) or self._through(self._preprocess(part))
         return out
 
@@ -161,6 +162,20 @@ class Pictures:
         every = [s for key in keys if (s := seen[key]) is not None]
         grids = {name: torch.cat([s.others[name] for s in every]) for name in every[0].others}
         return self._split(tower.features(every), grids)
+
+    def _parts(self, pictures: Sequence[bytes]) -> Iterator[list[bytes]]:
+        """At most `batch` pictures, and at most `MOST_TOKENS` of them, at a time."""
+        part: list[bytes] = []
+        held = 0
+        for data in pictures:
+            tokens = self.count_tokens(data)
+            if part and (len(part) == self.batch or held + tokens > MOST_TOKENS):
+                yield part
+                part, held = [], 0
+            part.append(data)
+            held += tokens
+        if part:
+            yield part
 
     def encode(self, pictures: Sequence[bytes]) -> dict[str, Any]:
         """The pictures in order, as the model's forward takes them."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tinker import types
 
+from geospot.engine.local.activity import checkpoint
 from geospot.engine.local.caches import Group, Layout
 from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
 from geospot.engine.local.inputs import Tokens
@@ -150,6 +151,7 @@ class Running:
             if self.is_idle:
                 return []
         network, rows = self.network, self.rows
+        checkpoint(f"sampling, step {self.n_steps + 1}, answers at once: {0 if rows is None else len(rows)}")
         logits = [] if rows is None else [network.logits(self.decoding.step(self.tokens))]
         if self.queue.waiting and self.decoding.can_join():
             joining = self.queue.take(self.decoding.groups, max_tokens)

@@ -1,5 +1,6 @@
 """One thread that carries out what clients ask, in the order of asking, sample requests asked together as one batch."""
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -9,10 +10,12 @@ from typing import Any, TypeVar
 import torch
 
 from geospot.engine.futures import LocalFuture
-from geospot.errors import EngineGone
+from geospot.engine.local.activity import Activity, attach
+from geospot.errors import EngineGone, Interrupted
 
 T = TypeVar("T")
 Payload = TypeVar("Payload")
+PATIENCE_S = 5.0  # of somebody who waits for the end, before a line says for what
 
 
 @dataclass(eq=False)
@@ -25,6 +28,7 @@ class Job:
     payload: Any = None
     demanded: bool = False
     open_batch: Callable[[], Any] | None = None  # of a sample request that others may join later (`turns.Batch`)
+    kept: bool = False  # done also after an interruption: what saves
 
 
 class Scheduler:
@@ -35,14 +39,15 @@ class Scheduler:
         self._jobs: deque[Job] = deque()
         self._by_future: dict[LocalFuture[Any], Job] = {}
         self._changed = threading.Condition()
-        self._closed = self._dropping = False
+        self._closed = self._dropping = self._interrupted = False
+        self.activity = Activity()
         self._thread = threading.Thread(target=self._work, args=(threads,), name="geospot-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, run: Callable[[], T]) -> LocalFuture[T]:
-        """Queue an operation."""
+    def submit(self, run: Callable[[], T], *, kept: bool = False) -> LocalFuture[T]:
+        """Queue an operation; one that is `kept` is done also after an interruption."""
         future = LocalFuture[T](self._demand)
-        self._add(Job(future, lambda _: [run()]))
+        self._add(Job(future, lambda _: [run()], kept=kept))
         return future
 
     def submit_sample(
@@ -61,13 +66,26 @@ class Scheduler:
         self._add(Job(future, run_batch, batch_key, payload, open_batch=open_batch))
         return future
 
+    def interrupt(self) -> None:
+        """Give up what runs, at its next checkpoint, and fail what is queued or asked for from now on: Interrupted.
+
+        What saves is done nevertheless. There is no way back: whoever interrupts is about to end.
+        """
+        with self._changed:
+            self._interrupted = self.activity.interrupted = True
+
     def close(self, *, finish: bool = True) -> None:
-        """Finish what is queued, then stop the thread; without `finish` wait for what is running and fail the rest."""
+        """Finish what is queued, then stop the thread; without `finish` give up what runs, as `interrupt` does, and
+        fail the rest. A line says what it waits for where that takes long."""
         with self._changed:
             self._closed = True
             self._dropping = not finish
+            self.activity.interrupted |= self._dropping
             self._changed.notify()
         if threading.current_thread() is not self._thread:
+            self._thread.join(PATIENCE_S)
+            if self._thread.is_alive() and (what := self.activity.text):
+                print(f"Waiting for the engine: {what}.", file=sys.stderr, flush=True)
             self._thread.join()
 
     def _add(self, job: Job) -> None:
@@ -95,6 +113,7 @@ class Scheduler:
         return samples if self._closed or any(job.demanded for job in samples) else []
 
     def _work(self, threads: int | None) -> None:
+        attach(self.activity)
         if threads:
             torch.set_num_threads(threads)  # OpenMP keeps this per thread
         while True:
@@ -116,8 +135,7 @@ class Scheduler:
             groups.setdefault(job.batch_key, []).append(job)
         for jobs in groups.values():
             try:
-                if self._dropping:
-                    raise EngineGone("the engine was closed before this was its turn")
+                self._begin(jobs[0])
                 results = jobs[0].run([job.payload for job in jobs])
             except BaseException as error:
                 for job in jobs:
@@ -128,3 +146,13 @@ class Scheduler:
                         job.future.fail(result)
                     else:
                         job.future.finish(result)
+            self.activity.begin()
+
+    def _begin(self, job: Job) -> None:
+        """Refuse a job that nobody wants any more; else what runs now is this one."""
+        with self._changed:
+            if self._dropping:
+                raise EngineGone("the engine was closed before this was its turn")
+            if self._interrupted and not job.kept:
+                raise Interrupted("the engine was interrupted before this was its turn")
+            self.activity.begin("saving" if job.kept else "")

@@ -23,6 +23,7 @@ from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.local.turns import Turns
 from geospot.engine.local.work import R, Work
 from geospot.engine.protocols import Status
+from geospot.engine.workload import Workload
 from geospot.errors import EngineError, RunError
 
 # Of weights, for whoever keeps something by them: one count for all engines of a process.
@@ -41,7 +42,8 @@ class LocalServiceClient:
         self._bases: dict[tuple[str, str], Base] = {}  # by model and precision
         self._networks: dict[NetworkSpec, Network] = {}
         self._base_snapshots: dict[str, Snapshot] = {}
-        self._reported: set[NetworkSpec] = set()
+        # What was said of its memory, where a server makes clients that do not say what they will ask for.
+        self.announces: set[NetworkSpec] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +56,24 @@ class LocalServiceClient:
     def close(self, status: Status = "success", detail: str | None = None) -> None:
         """Finish what was asked (after an error: only what is running) and stop the engine's thread."""
         self.scheduler.close(finish=status == "success")
+
+    def interrupt(self) -> None:
+        """Give up what runs, at its next layer, token or block of weights; only what saves is done from now on."""
+        self.scheduler.interrupt()
+
+    def expect(self, work: Workload | None = None) -> str:
+        """Settle the limits of the model in use for this work (None: unknown); returns what it will need of memory."""
+
+        return self.scheduler.submit(lambda: self._settled(list(self._networks)[-1], work)).result()
+
+    def _settled(self, spec: NetworkSpec, work: Workload | None) -> str:
+        network, own = self.network(spec), (spec.base_model, self._dtype(spec))
+        others = sum(base.n_bytes for key, base in self._bases.items() if key != own)
+        return memory.settle(network, work, dtype=own[1], beside=others)
+
+    def activity(self) -> str:
+        """What the engine's thread is at, in words; empty where that is nothing."""
+        return self.scheduler.activity.text
 
     def follow(self) -> None:
         """In a process that another leads (see `Team`): do shares of its work until it ends."""
@@ -94,7 +114,11 @@ class LocalServiceClient:
 
     def _dtype(self, spec: NetworkSpec) -> str:
         # Weights that are themselves trained stay in float32: most updates are too small for bfloat16.
-        return "float32" if spec.lora_rank == 0 and not spec.frozen else self.options.dtype
+        if spec.lora_rank == 0 and not spec.frozen:
+            return "float32"
+        if self.options.dtype != "auto":
+            return self.options.dtype
+        return memory.dtype_for(spec.base_model, self.options.device)
 
     def create_lora_training_client(
         self,
@@ -127,12 +151,9 @@ class LocalServiceClient:
         return self.scheduler.submit(create)
 
     def _trained(self, spec: NetworkSpec, weights: Mapping[str, torch.Tensor]) -> LocalTrainingClient:
-        """A training client; the first of a model is told what memory it will need."""
-        if spec not in self._reported:
-            self._reported.add(spec)
-            network, own = self.network(spec), (spec.base_model, self._dtype(spec))
-            others = sum(base.n_bytes for key, base in self._bases.items() if key != own)
-            print(memory.report(network, dtype=own[1], beside=others))
+        if self.announces is not None and spec not in self.announces:
+            self.announces.add(spec)
+            print(self._settled(spec, None), flush=True)
         return LocalTrainingClient(self, spec, weights)
 
     def create_training_client_from_state(

@@ -51,6 +51,11 @@ class LocalTrainingClient:
             model_name=spec.base_model,
         )
 
+    @property
+    def n_updates(self) -> int:
+        """How often the weights have changed."""
+        return self._n_steps
+
     def n_parameters(self) -> int:
         """How many numbers are trained."""
         return sum(w.numel() for w in self._weights.values())
@@ -133,7 +138,7 @@ class LocalTrainingClient:
             self._write(folder, {n: by_tensor[w] for n, w in self._weights.items() if w in by_tensor}, overwrite)
             return types.SaveWeightsResponse(path=str(folder))
 
-        return self._service.scheduler.submit(save)
+        return self._service.scheduler.submit(save, kept=True)
 
     def save_weights_for_sampler(
         self, name: str, ttl_seconds: int | None = None
@@ -145,7 +150,7 @@ class LocalTrainingClient:
             self._write(folder, None, overwrite=False)
             return types.SaveWeightsForSamplerResponse(path=str(folder))
 
-        return self._service.scheduler.submit(save)
+        return self._service.scheduler.submit(save, kept=True)
 
     def _folder(self, name: str) -> Path:
         if not name or Path(name).is_absolute() or ".." in Path(name).parts or Path(name) == Path("."):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.activity import attach
 from geospot.engine.local.scheduler import Job, Scheduler
 from geospot.errors import EngineError, EngineGone
 
@@ -83,6 +84,7 @@ class Turns(Scheduler):
             return {"operations": len(self._jobs) - samples, "samples": samples, "sampled": sampled}
 
     def _work(self, threads: int | None) -> None:
+        attach(self.activity)
         if threads:
             torch.set_num_threads(threads)  # OpenMP keeps this per thread
         while True:

@@ -1,5 +1,7 @@
-"""The vision tower's attention for all pictures of a batch at once, where transformers goes through them one by one."""
+"""What is changed in a loaded model: the vision tower's attention runs for all pictures of a batch at once, where
+transformers goes through them one by one; and every layer is a place where work may be given up."""
 
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geospot.engine.local.activity import checkpoint
 from geospot.engine.local.ops import Rope, rotate
 
 
@@ -21,6 +24,20 @@ def use_batched_attention(model: nn.Module) -> None:
             and {"qkv", "proj"} <= dict(module.named_children()).keys()
         ):
             module.forward = MethodType(_forward, module)
+
+
+def use_checkpoints(model: nn.Module) -> None:
+    """Let the model's own layers (the vision tower's, and a decoder's that transformers runs) be places where work may
+    be given up; in place."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) > 1:
+            kind = "the vision tower" if "visual" in name or "vision" in name else "a forward pass"
+            for number, layer in enumerate(module, start=1):
+                layer.register_forward_pre_hook(partial(_reached, f"{kind}, layer", number, len(module)))
+
+
+def _reached(what: str, at: int, of: int, *_: Any) -> None:
+    checkpoint(what, at, of)
 
 
 def _forward(

@@ -52,6 +52,7 @@ class TinkerTrainingClient:
 
     def __init__(self, sdk: Sdk, client: tinker.TrainingClient):
         self._sdk, self._client = sdk, client
+        self.n_updates = 0  # that were asked for
 
     def get_info(self) -> types.GetInfoResponse:
         """The model's name and the adapter's rank."""
@@ -81,6 +82,7 @@ class TinkerTrainingClient:
 
     def optim_step(self, adam_params: types.AdamParams) -> WatchedFuture[types.OptimStepResponse]:
         """One step of Adam on the gradients gathered so far."""
+        self.n_updates += 1
         return self._sdk.follow(self._client.optim_step(adam_params))
 
     def save_state(

@@ -21,6 +21,7 @@ from geospot.engine.protocols import Status
 from geospot.engine.tinker.checks import Server, check_lora_rank, check_parts, check_parts_of
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
+from geospot.engine.workload import Workload
 from geospot.errors import EngineError
 from geospot.files import atomic_folder
 from geospot.progress import Progress
@@ -75,6 +76,17 @@ class TinkerServiceClient:
         with suppress(Exception):
             self._sdk.service.close(status, detail).result(timeout=5)
         self._sdk.watch.close()
+
+    def interrupt(self) -> None:
+        """Nothing: what a service computes cannot be called back."""
+
+    def expect(self, work: Workload | None = None) -> str:
+        """Nothing: the memory is the service's."""
+        return ""
+
+    def activity(self) -> str:
+        """What the service is at, which it does not say."""
+        return "the service's answer"
 
     def create_lora_training_client(
         self,
