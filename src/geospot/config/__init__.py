@@ -30,6 +30,7 @@ from geospot.config.tools import (
     ReportConfig,
     RunsConfig,
     ServeConfig,
+    StudyConfig,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "ServeConfig",
     "SftConfig",
     "SourceConfig",
+    "StudyConfig",
     "TrainConfig",
     "default_log_path",
 ]
