@@ -386,7 +386,7 @@ def test_the_light_install_is_enough_for_help_and_refusals(tmp_path):
         "sft max_step=3", "train loss=sgd", "eval samples=x", "calibrate samples=0", "guess nowhere.jpg",
         "demo seed=-1", "compare a.csv b.csv", "eval predictions=nowhere.csv", "train checkpoint=nowhere",
         "sft data=nowhere/*.tar", "train eval_data=nowhere.csv", "sft model=./nowhere",
-        "data inspect nowhere", "data pack nowhere.csv out=x",
+        "data inspect nowhere", "data pack nowhere.csv out=x", "study nowhere.toml out=x",
         "serve port=-1", "export checkpoint=nowhere out=x", "eval checkpoint=nowhere", "calibrate data=csv:nowhere.csv",
     ]  # fmt: skip
     results = run_light([*help_lines, *bad, "--help", "--version", "doctor"], tmp_path)

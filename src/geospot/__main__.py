@@ -26,6 +26,8 @@ COMMANDS = {
                     "geospot.commands.demo:run"),
     "sft": Command("supervised warm start on true answers", "SftConfig", "geospot.sft:run"),
     "train": Command("GRPO with a reward that tightens", "TrainConfig", "geospot.train:run"),
+    "study": Command("compare variants of train over several seeds, with intervals", "StudyConfig",
+                     "geospot.commands.study:run", plain="plan"),
     "eval": Command("evaluate a model, or predictions made elsewhere, with 95 % intervals", "EvalConfig",
                     "geospot.commands.eval:run"),
     "compare": Command("compare models by their predictions, with paired intervals", "CompareConfig",
@@ -59,6 +61,7 @@ SYNONYMS = {
     "inspect": "data inspect", "pack": "data pack", "list": "runs", "ls": "runs", "status": "runs", "server": "serve",
     "upload": "export", "push": "export", "diff": "compare", "calibration": "calibrate", "data show": "data inspect",
     "check": "doctor", "diagnose": "doctor", "env": "doctor", "info": "doctor",
+    "sweep": "study", "ablation": "study", "experiment": "study",
 }  # fmt: skip
 
 

@@ -15,6 +15,11 @@ def run(name: str, config: Any) -> None:
     if name in ("sft", "train"):
         _loop(name, config)
         return
+    if name == "study":
+        from geospot.commands.study import check
+
+        check(config)
+        return
     fields = chz.chz_fields(type(config))
     given = {key: getattr(config, key) for key in fields}
     shown = [

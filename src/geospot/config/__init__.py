@@ -31,6 +31,7 @@ from geospot.config.tools import (
     ReportConfig,
     RunsConfig,
     ServeConfig,
+    StudyConfig,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "ServeConfig",
     "SftConfig",
     "SourceConfig",
+    "StudyConfig",
     "TrainConfig",
     "default_log_path",
 ]

@@ -13,7 +13,7 @@ from geospot.data.pack import PackSettings
 from geospot.models.loading import TINY, TINY_UNTRAINED
 
 _input, _model, _engine, _data = topic("Input"), topic("Model"), topic("Engine"), topic("Data")
-_reward, _optim, _output = topic("Reward"), topic("Optimisation"), topic("Output")
+_reward, _optim, _eval, _output = topic("Reward"), topic("Optimisation"), topic("Evaluation"), topic("Output")
 
 _SOURCE = f"bluemarble, or {SOURCES}; the key itself may be omitted"
 
@@ -82,6 +82,35 @@ class DemoConfig:
             coord_tau=self.coord_tau,
             **self.shared(),
         )
+
+
+@chz.chz
+class StudyConfig:
+    """Compare variants of `train` over several seeds: a plan of runs in, a table with intervals out.
+
+    geospot study studies/lab/curves.toml out=runs/curves jobs=2
+    """
+
+    plan: str = _input(
+        ...,
+        "TOML, YAML or JSON file with variants, starts, seeds and baseline, see docs/study.md; the key itself may be "
+        "omitted",
+    )
+    resamples: int = _eval(2000, "bootstrap resamples of the places, 100 or more")
+    seed: int = _eval(0, "seed of the resamples")
+    finished_only: bool = _output(False, "train nothing: report on the runs that are finished")
+    keep_weights: bool = _output(True, "false: delete a run's checkpoints once it is finished; its answers stay")
+    figures: bool = _output(False, "also write figure.png and figure.pdf for papers (extra figures)")
+    out: str = _output(..., "folder for the runs and the results; the same command resumes")
+    jobs: int = _engine(1, "runs side by side, each a process of its own if more than one")
+    threads: int = _engine(0, "CPU threads per run for torch; 0: the cores divided by jobs")
+
+    @chz.validate
+    def _check_study(self):
+        positive(self, "jobs")
+        not_negative(self, "threads", "seed")
+        if self.resamples < 100:
+            raise ValueError(f"resamples={self.resamples}: must be 100 or above; intervals need the tails")
 
 
 @chz.chz

@@ -31,10 +31,14 @@ STYLE = {"font.size": 8, "axes.linewidth": 0.6, "pdf.fonttype": 42, "svg.fonttyp
 def save_figure(folder: Path, models: Mapping[str, Predictions]) -> list[str]:
     """Write figure.png (300 dpi) and figure.pdf; the map is of the first model. Returns the file names."""
     with matplotlib.rc_context(STYLE):
-        figure = draw(models)
-        for name in (names := ["figure.png", "figure.pdf"]):
-            # No date in the PDF: the same evaluation gives the same file.
-            figure.savefig(folder / name, dpi=300, metadata={"CreationDate": None} if name.endswith("pdf") else None)
+        return save(folder, draw(models))
+
+
+def save(folder: Path, figure: Figure) -> list[str]:
+    """Write a figure as figure.png and figure.pdf; returns the names."""
+    for name in (names := ["figure.png", "figure.pdf"]):
+        # No date in the PDF: the same evaluation gives the same file.
+        figure.savefig(folder / name, dpi=300, metadata={"CreationDate": None} if name.endswith("pdf") else None)
     return names
 
 

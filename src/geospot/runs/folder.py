@@ -209,6 +209,21 @@ class RunFolder:
         return dataclasses.asdict(record) | {"path": path}
 
 
+def drop_weights(path: str | Path) -> None:
+    """Delete a finished run's local checkpoints; its metrics, answers and the lines of its checkpoints stay."""
+    path = Path(path).absolute()
+    if not (path / "checkpoints").is_dir():
+        return
+    lock = FolderLock(path)
+    try:
+        log = JsonLines(path / "checkpoints.jsonl")
+        log.rewrite(line | {"pruned": not is_remote(line["path"])} for line in log.read())
+        log.close()
+        remove_tree(path / "checkpoints")
+    finally:
+        lock.release()
+
+
 def read_metrics(path: str | Path) -> list[dict]:
     """The metrics of a run (its folder or metrics.jsonl), also while it is written."""
     path = Path(path)

@@ -89,13 +89,17 @@ def _cells(name: str, stage: str, row: Mapping[str, float | None]) -> dict[str, 
 
 def _difference(run: Path, name: str, before: int, last: int) -> dict[str, Difference]:
     """Of the answers in the run folder; empty where they are not to the same pictures."""
-    (keys, first), (keys_again, second) = _predictions(run, name, before), _predictions(run, name, last)
+    (keys, first), (keys_again, second) = (held_out_predictions(run, name, step) for step in (before, last))
     if before == last or not keys or keys != keys_again:
         return {}
     return paired_differences(second, first, keys=PAIRED)
 
 
-def _predictions(run: Path, name: str, step: int) -> tuple[list[str], Predictions]:
+def held_out_predictions(run: Path, name: str, step: int) -> tuple[list[str], Predictions]:
+    """The keys of a set's pictures and a run's answers to them before a step, from its folder; none where it has none.
+
+    Without labels: distances and what follows from them.
+    """
     rows = query_rollouts(
         run, "SELECT sample_key, true_lat, true_lon, lat, lon, error FROM rollouts WHERE split = ? AND step = ? "
         "ORDER BY group_index", [name, step],
