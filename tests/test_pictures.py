@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from geospot.errors import BadSample
 from geospot.pictures import (
     MAX_ASPECT,
+    carries_position,
     decode_image,
     fitted_size,
     image_size,
@@ -445,6 +446,14 @@ def test_a_strip_is_refused():
 def test_packed_files_in_pictures_places_are_named(data, says):
     with pytest.raises(BadSample, match=says):
         prepare_picture(data)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-16-le", "utf-32"])
+def test_xmp_in_each_encoding_that_its_standard_allows(encoding):
+    packet = '<?xpacket begin="\ufeff"?><x exif:GPSLatitude="33,51.402S" exif:GPSLongitude="151,12.918E"/>'
+    data = encoded(photo(80, 60), "JPEG", xmp=packet.encode(encoding))
+    assert read_position(data) == pytest.approx((-33.8567, 151.2153))
+    assert carries_position(data)
 
 
 def test_positions_that_only_drones_and_old_cameras_write():

@@ -12,11 +12,14 @@ from geospot.answer.coordinates import (
     CONTRADICTION,
     LATITUDE_RANGE,
     LONGITUDE_RANGE,
+    NOT_A_NUMBER,
     plain,
     read_coordinate,
+    read_pair,
     wrap_longitude,
 )
 from geospot.answer.languages import hemisphere, to_english
+from geospot.answer.links import ISO_6709, LINK, PLUS_CODE, WKT, read_link, read_standard
 from geospot.answer.spellings import coordinate_columns, find_column, near_columns
 
 MISSING = "no coordinates"
@@ -157,9 +160,11 @@ def _short(value: object) -> str:
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 # Folded as names of columns are, the best first: Mapillary's own position is the computed one.
-_NESTED = ("computedgeometry", "geometry", "location", "position", "coordinates", "coords", "latlng", "latlon", "gps",
-           "geo",   "point")  # fmt: skip
-_LAT_FIRST = ("latlng", "latlon")
+_LAT_FIRST, _LON_FIRST = ("latlng", "latlon", "latlong"), ("lnglat", "lonlat", "longlat")
+_NESTED = ("computedgeometry", "geometry", "location", "position", "coordinates", "coords", *_LAT_FIRST, *_LON_FIRST,
+           "gps", "gpsposition", "gpscoordinates", "geo", "geom", "wkt", "point", "pluscode")  # fmt: skip
+_STANDARD = re.compile(rf"(?:SRID=[0-9]{{1,6}};)?(?P<form>{WKT}|{ISO_6709})", re.IGNORECASE)
+_LINKED = re.compile(rf"{LINK}|{PLUS_CODE}")
 _PAIR_TEXT = re.compile(r"\s*[(\[]?\s*([^,;]{1,40})[,;]\s*([^,;]{1,40}?)\s*[)\]]?\s*")
 
 
@@ -186,12 +191,30 @@ def as_row(value: Any) -> Any:
 
 
 def _written_pair(value: object, name: str) -> dict[str, object] | None:
-    """lat and lon of "40.7, -74.0", and of [40.7, -74.0] where its key says the order; of others nobody knows it."""
-    if isinstance(value, str) and (found := _PAIR_TEXT.fullmatch(value)):
-        return {"lat": found[1], "lon": found[2]}
-    if name in _LAT_FIRST and isinstance(value, list) and _is_pair(value):
-        return {"lat": value[0], "lon": value[1]}
+    """lat and lon of a text that holds both, and of [40.7, -74.0] where its key says the order; of others nobody knows
+    it. A text is a pair ("40.7, -74.0", "40°42'N 74°W"), a WKT point, a geo: address, a map link or a Plus Code.
+    """
+    lon_first = name in _LON_FIRST
+    if isinstance(value, str):
+        return _of_text(value.strip(), lon_first)
+    if (lon_first or name in _LAT_FIRST) and isinstance(value, list) and _is_pair(value):
+        return {"lat": value[lon_first], "lon": value[not lon_first]}
     return None
+
+
+def _of_text(text: str, lon_first: bool) -> dict[str, object] | None:
+    pair: tuple[object, object] | None = None
+    if standard := _STANDARD.match(text):
+        pair = read_standard(standard["form"])
+    elif _LINKED.fullmatch(text):
+        pair = read_link(text)
+    elif found := _PAIR_TEXT.fullmatch(text):
+        pair = found.group(2, 1) if lon_first else found.group(1, 2)
+    else:
+        pair = read_pair(plain(text), lon_first)
+    if pair is None or CONTRADICTION in pair or NOT_A_NUMBER in pair:
+        return None
+    return {"lat": pair[0], "lon": pair[1]}
 
 
 def _has_place(row: Mapping) -> bool:

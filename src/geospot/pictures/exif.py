@@ -83,7 +83,18 @@ def _metadata(image: "PillowImage") -> tuple[Tags, str]:
         warnings.simplefilter("ignore")  # of damaged EXIF
         gps = dict(exif.get_ifd(_GPS_IFD))
         xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or exif.get(_XMP_TAG) or b""
-    return gps, bytes(xmp).decode("utf-8", "replace") if isinstance(xmp, bytes | tuple) else str(xmp)
+    return gps, _packet_text(bytes(xmp)) if isinstance(xmp, bytes | tuple) else str(xmp)
+
+
+def _packet_text(packet: bytes) -> str:
+    """An XMP packet as text: UTF-8, or UTF-16 or 32, which where its zeros lie before the first "<" says."""
+    at = packet.find(b"<")
+    for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        letter = "<".encode(encoding)
+        start = at - letter.index(b"<")
+        if start >= 0 and start % len(letter) == 0 and packet[start : start + len(letter)] == letter:
+            return packet.decode(encoding, "replace")
+    return packet.decode("utf-8", "replace")
 
 
 def position_of(gps: Tags) -> tuple[float, float]:

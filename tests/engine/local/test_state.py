@@ -135,7 +135,7 @@ def test_a_missing_checkpoint_is_named(service, tmp_path):
 def test_a_file_cut_short_is_named(service, saved, name):
     file = saved[1] / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(RunError, match=rf"{name}.safetensors cannot be read .*take an earlier checkpoint"):
+    with pytest.raises(RunError, match=rf"{name}.safetensors cannot be read .*name an earlier checkpoint"):
         service.create_training_client_from_state_with_optimizer(str(saved[1])).result()
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = 1
+_EARLIER = "name an earlier checkpoint, or remove this folder: its run then goes on from the checkpoint before it"
 Tensors = Mapping[str, "torch.Tensor"]
 
 
@@ -62,7 +63,7 @@ def read_spec(folder: str | Path) -> tuple[NetworkSpec, int]:
             raise RunError(f"{folder}: checkpoint format {meta['format']!r}; this version reads {FORMAT}")
         return _spec(meta["spec"]), int(meta["n_steps"])
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read ({error!r}); take an earlier checkpoint") from error
+        raise RunError(f"{path} cannot be read ({error!r}); {_EARLIER}") from error
 
 
 def _spec(saved: Mapping[str, Any]) -> NetworkSpec:
@@ -86,7 +87,7 @@ def read_tensors(folder: str | Path, name: str, device: str) -> "dict[str, torch
     try:
         return load_file(path, device=device)
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error}); take an earlier checkpoint") from error
+        raise RunError(f"{path} cannot be read ({error}); {_EARLIER}") from error
 
 
 def read_optimizer(folder: str | Path, device: str) -> "dict[str, dict[str, torch.Tensor]]":
