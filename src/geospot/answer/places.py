@@ -209,7 +209,7 @@ def _of_text(text: str, lon_first: bool) -> dict[str, object] | None:
     elif _LINKED.fullmatch(text):
         pair = read_link(text)
     elif found := _PAIR_TEXT.fullmatch(text):
-        pair = found.group(2, 1) if lon_first else found.group(1, 2)
+        pair = (found[2], found[1]) if lon_first else (found[1], found[2])
     else:
         pair = read_pair(plain(text), lon_first)
     if pair is None or CONTRADICTION in pair or NOT_A_NUMBER in pair:
