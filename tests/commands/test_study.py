@@ -6,11 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from geospot import __main__ as geospot
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import RunFolder, read_config
+from geospot.scoring.metrics import Predictions
+from geospot.training.outcomes import decimals_worth_km
 
 TABLE = Path(__file__).parents[1] / "data" / "study" / "table.json"
 
@@ -94,6 +97,18 @@ def test_a_study_leaves_ordinary_runs_a_table_a_page_and_a_figure(studied, capsy
     assert capsys.readouterr().out.count(" finished  ") == 5
 
 
+def test_decimals_that_know_the_place_are_worth_kilometres_and_noise_is_worth_none():
+    rng = np.random.default_rng(0)
+    lat, lon = rng.uniform(-60, 60, 400), rng.uniform(-170, 170, 400)
+    place, zeros = np.arange(400), np.zeros(400)
+    exact = Predictions(lat, lon, lat, lon, place=place)
+    assert decimals_worth_km(exact) == pytest.approx(45, abs=8)  # two different fractions of a degree
+    noise = np.trunc(lat) + np.copysign(rng.uniform(0, 1, 400), lat)
+    blind = Predictions(lat, zeros, noise, zeros, place=place)
+    assert decimals_worth_km(blind) == pytest.approx(0, abs=4)
+    assert np.isnan(decimals_worth_km(Predictions(lat, lon, zeros * np.nan, zeros * np.nan, place=place)))
+
+
 class Killed(BaseException):
     """As kill -9: nobody catches it."""
 
@@ -125,7 +140,7 @@ def test_a_study_killed_three_times_ends_in_the_same_table(smallest, studied, tm
     assert "wrote study.json" in capsys.readouterr().out
 
 
-def test_runs_side_by_side_end_in_the_same_table_and_can_lose_their_weights(smallest, studied, tmp_path):
+def test_runs_side_by_side_end_in_the_same_table_and_can_lose_their_weights(smallest, studied, tmp_path, capsys):
     shutil.copytree(studied / "good", tmp_path / "out/good")
     for name in ("tightening", "linear"):
         shutil.rmtree(tmp_path / f"out/good/{name}/seed-1")  # the two that are to be made again
@@ -133,6 +148,9 @@ def test_runs_side_by_side_end_in_the_same_table_and_can_lose_their_weights(smal
     assert found(tmp_path / "out") == found(studied)
     assert (tmp_path / "out/good/sft/checkpoints").is_dir()
     assert not list((tmp_path / "out/good").glob("*/seed-*/checkpoints"))
+    capsys.readouterr()
+    geospot.main(["runs", str(tmp_path / "out")])
+    assert capsys.readouterr().out.count(" finished  ") == 5
     study(smallest, tmp_path, "out", "finished_only=true")
     assert found(tmp_path / "out") == found(studied)
 

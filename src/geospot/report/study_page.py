@@ -22,7 +22,12 @@ COLUMNS = (
     ("acc_200km", "<200 km %", 100, 1),
     ("acc_750km", "<750 km %", 100, 1),
 )
-SIGNS = (("held_out_endings", "endings", 0), ("groups_without_signal", "no signal", 2), ("entropy", "entropy", 2))
+SIGNS = (
+    ("held_out_endings", "endings", 0),
+    ("decimals_worth_km", "decimals km", 1),
+    ("groups_without_signal", "no signal", 2),
+    ("entropy", "entropy", 2),
+)
 FIRST = "median_km"
 IN_ONE_CHART = 4  # series that a reader can tell apart
 NOTE = (

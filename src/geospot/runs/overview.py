@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geospot.errors import GeospotError
 from geospot.files import is_locked
-from geospot.runs.checkpoints import Checkpoint, last_checkpoint
+from geospot.runs.checkpoints import Checkpoint, last_checkpoint, read_checkpoints
 from geospot.runs.folder import read_document, read_metrics
 
 DEPTH = 3  # folders below the one that is searched
@@ -59,18 +59,20 @@ def describe(path: Path) -> RunInfo:
     try:
         config = read_document(path)["config"]
         rows = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
-        last = last_checkpoint(path) if (path / "checkpoints.jsonl").is_file() else None
+        taken = read_checkpoints(path) if (path / "checkpoints.jsonl").is_file() else []
     except GeospotError as error:
         return RunInfo(path, "", "", f"damaged: {error}", 0, None, None, size, None)
     max_steps = config.get("max_steps")
     trained = [row["step"] for row in rows if max_steps is None or row["step"] < max_steps]
-    state = "stopped" if rows or last else "not started"
-    ended = last is not None and last.final and last.loop_state.get("loop", {}).get("ended")
-    if ended or (last is not None and last.final and last.step >= (max_steps or 0)):
+    newest = taken[-1] if taken else None  # its weights may be gone since, as a study leaves them
+    last = last_checkpoint(path) if taken else None
+    state = "stopped" if rows or newest else "not started"
+    ended = newest is not None and newest.final and newest.loop_state.get("loop", {}).get("ended")
+    if ended or (newest is not None and newest.final and newest.step >= (max_steps or 0)):
         state = "finished"
     if is_locked(path):
         state = "running"
-    steps = max([last.step if last else 0, *(step + 1 for step in trained[-1:])])
+    steps = max([newest.step if newest else 0, *(step + 1 for step in trained[-1:])])
     model = str(config.get("model_name", "")).rstrip("/").rsplit("/", 1)[-1]
     return RunInfo(path, str(config.get("command", "")), model, state, steps, max_steps, _best(rows), size, last)
 

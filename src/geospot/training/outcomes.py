@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geospot.earth.distance import haversine_km
 from geospot.errors import RunError
 from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import Predictions
@@ -25,8 +26,9 @@ WINDOW = 10  # last steps of a run over which the signs of training are averaged
 class Outcome:
     """One variant from one start. `p_holm` by metric: of its difference, corrected for all of the study.
 
-    `signs` are means over seeds: decimal endings of the held-out answers (`held_out_endings`), and, over the last
-    steps, `groups_without_signal`, `decimal_endings` and `entropy`; see docs/metrics.md.
+    `signs` are means over seeds: of the held-out answers the decimal endings (`held_out_endings`) and what their
+    decimals are worth (`decimals_worth_km`); over the last steps `groups_without_signal`, `decimal_endings` and
+    `entropy`; see docs/study.md.
     """
 
     start: str
@@ -154,6 +156,7 @@ def _outcome(
         for key in ("groups_without_signal", "decimal_endings", "entropy")
     }
     signs["held_out_endings"] = _mean([_endings(one.last) for one in read])
+    signs["decimals_worth_km"] = _mean([decimals_worth_km(one.last) for one in read])
     return Outcome(
         start=start,
         variant=variant,
@@ -168,6 +171,25 @@ def _outcome(
 def _endings(predictions: Predictions) -> float:
     there = ~predictions.failed
     return float(decimal_endings(list(zip(predictions.lat[there], predictions.lon[there], strict=True))))
+
+
+def decimals_worth_km(predictions: Predictions, shuffles: int = 20) -> float:
+    """How much farther the median of the answers (km) is with the decimals of their coordinates swapped among them.
+
+    About 0: the decimals say nothing about the picture, however many different ones there are.
+    """
+    there = ~predictions.failed
+    if not there.any():
+        return float("nan")
+    guess = np.stack([predictions.lat[there], predictions.lon[there]], axis=1)
+    truth = predictions.truth_lat[there], predictions.truth_lon[there]
+    decimals, whole = np.modf(guess)
+    side = np.where(np.signbit(guess), -1.0, 1.0)
+    rng, found = np.random.default_rng(0), []
+    for _ in range(shuffles):
+        swapped = whole + side * np.abs(decimals)[rng.permutation(len(guess))]
+        found.append(np.median(haversine_km(*truth, np.clip(swapped[:, 0], -90, 90), swapped[:, 1])))
+    return float(np.mean(found) - np.median(haversine_km(*truth, *guess.T)))
 
 
 def _curve(start: str, variant: str, read: Sequence[_Read], seed: int) -> StudyCurve:
