@@ -17,11 +17,11 @@ import tinker
 import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
+from geospot.engine.names import use_model_names
 from geospot.engine.protocols import Status
 from geospot.engine.tinker.checks import Server, check_lora_rank
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
 from geospot.engine.tinker.watch import Watch, WatchedFuture
-from geospot.engine.weights import use_model_names
 from geospot.errors import EngineError
 from geospot.files import atomic_folder
 from geospot.progress import Progress
