@@ -16,7 +16,8 @@ import httpx
 import numpy as np
 import pytest
 import tinker
-from engine_reference import assert_same_draws, load_reference
+import torch
+from engine_reference import assert_same_draws, forward_inputs, load_reference
 from made import jpeg, until
 from servers.tinker import Fault, Serving
 from tinker import types
@@ -164,6 +165,43 @@ def test_what_cannot_be_done_is_refused_at_the_request_with_its_value(sdk, serve
             training.optim_step(types.AdamParams(**adam)).result(timeout=120)
 
 
+def test_the_likeliest_tokens_and_those_that_are_named_have_their_log_probabilities(
+    sdk, server, renderer, prompts, tiny_folder
+):
+    sampler = sdk.create_sampling_client(base_model=server.model_name).result()
+    reference, prompt = load_reference(tiny_folder), prompts[0]
+    n, targets = prompt.length, np.full((prompt.length - 1, 2), -1)
+    targets[-1] = [7, 400]
+    targets[-2, 1] = 11
+    asked = {
+        "topk_prompt_logprobs": 3, "topk_sample_logprobs": 2, "include_prompt_logprobs": True,
+        "prompt_logprobs_last_n": 2,
+    }  # fmt: skip
+    for pack in (types.TensorData.from_numpy, lambda a: types.TensorData.from_torch_sparse(torch.tensor(a), -1)):
+        answer = sampler.sample(prompt, 2, params(renderer), target_prompt_logprobs=pack(targets), **asked).result()
+        found = answer.target_prompt_logprobs.to_numpy()
+        assert not found[targets == -1].any()
+    full = types.ModelInput(chunks=[*prompt.chunks, types.EncodedTextChunk(tokens=answer.sequences[0].tokens)])
+    ids = forward_inputs(renderer.processing, prompt, answer.sequences[0].tokens)
+    logits = reference(**ids, use_cache=False).logits[0]
+    logits[:, list(renderer.processing.banned_token_ids)] = -torch.inf
+    want = logits.log_softmax(-1).detach()
+    assert full.length == len(want)
+    np.testing.assert_allclose(found[-1], want[n - 2, [7, 400]], atol=1e-4)
+    np.testing.assert_allclose(found[-2, 1], want[n - 3, 11], atol=1e-4)
+    topk = answer.topk_prompt_logprobs
+    assert len(topk) == n
+    assert topk[:-2] == [None] * (n - 2)
+    for i in (n - 2, n - 1):
+        values, tokens = want[i - 1].topk(3)
+        assert [t for t, _ in topk[i]] == tokens.tolist()
+        np.testing.assert_allclose([v for _, v in topk[i]], values, atol=1e-4)
+    for j, row in enumerate(answer.sequences[0].topk_logprobs):
+        values, tokens = want[n - 1 + j].topk(2)
+        assert [t for t, _ in row] == tokens.tolist()
+        np.testing.assert_allclose([v for _, v in row], values, atol=1e-4)
+
+
 def test_only_the_last_tokens_of_a_prompt_are_scored_where_that_is_asked(sdk, server, prompts):
     sampler = sdk.create_sampling_client(base_model=server.model_name).result()
     every, last = sampler.compute_logprobs(prompts[0]).result(), sampler.compute_logprobs(prompts[0], 3).result()
@@ -178,7 +216,8 @@ REFUSED = [
     (lambda t, s, d, p, r: t.forward_backward(d, "ppo", {"clip": 1.0}), "'clip' is not one of ppo's"),
     (lambda t, s, d, p, r: t.forward_backward(d, "ppo"), "takes the inputs"),
     (lambda t, s, d, p, r: s.sample(p, 1, params(r, top_p=0.0)), "top_p=0"),
-    (lambda t, s, d, p, r: s.sample(p, 1, params(r), topk_prompt_logprobs=3), "topk_prompt_logprobs is not served"),
+    (lambda t, s, d, p, r: s.sample(p, 1, params(r), topk_prompt_logprobs=999), "topk_prompt_logprobs=999: from 0 to"),
+    (lambda t, s, d, p, r: s.sample(p, 1, params(r), prompt_alt_tokens_k=2), "prompt_alt_tokens_k is not served"),
     (lambda t, s, d, p, r: t.save_state("../../etc/passwd"), "checkpoint name"),
     (lambda t, s, d, p, r: s.sample(types.ModelInput(chunks=[]), 1, params(r)), "an empty ModelInput"),
 ]

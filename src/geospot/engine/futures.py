@@ -55,6 +55,10 @@ class LocalFuture(EngineFuture[T]):
         """Whether there is an answer or an error; asking does not count as waiting."""
         return self._future.done()
 
+    def on_done(self, call: Callable[[], None]) -> None:
+        """Call this once there is an answer or an error; it does not count as waiting."""
+        self._future.add_done_callback(lambda _: call())
+
     def future(self) -> Future[T]:
         """The underlying future; asking for it counts as waiting."""
         self._demand(self)

@@ -3,8 +3,6 @@
 A PEFT adapter, or whole weights in the hub's format.
 """
 
-import json
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geospot.engine.local.options import LORA_ALPHA, NetworkSpec
 from geospot.engine.local.state import read_spec, read_tensors
+from geospot.engine.names import PEFT_PREFIX, service_name
 from geospot.errors import EngineError
-from geospot.files import atomic_folder, write_json_atomic
-from geospot.models.loading import load_processing, locate, module_names
+from geospot.files import atomic_folder
+from geospot.models.loading import load_processing, locate
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from tinker import types
 
 Names = Literal["model", "service"]
-_PEFT_PREFIX = "base_model.model."
 _ADAPTER_NAME = ".default."  # what peft puts into the names of a module's own adapter, and leaves out in files
 
 
@@ -54,7 +52,7 @@ def fetch_weights(path: str, out: str | Path, *, base_url: str | None = None, si
         from geospot.engine.tinker.checks import Server
         from geospot.engine.tinker.service import download
 
-        return download(Server.find(base_url), path, out, silent_s, use_model_names)
+        return download(Server.find(base_url), path, out, silent_s)
     return write_external(path, out)
 
 
@@ -88,34 +86,9 @@ def write_adapter(checkpoint: str | Path, out: str | Path, *, names: Names = "mo
         weights = {service_name(name): tensor for name, tensor in weights.items()}
     with atomic_folder(out) as temp:
         adapter_config(spec, weights).save_pretrained(str(temp))
-        renamed = {_PEFT_PREFIX + name.replace(_ADAPTER_NAME, "."): tensor for name, tensor in weights.items()}
+        renamed = {PEFT_PREFIX + name.replace(_ADAPTER_NAME, "."): tensor for name, tensor in weights.items()}
         save_file(renamed, temp / "adapter_model.safetensors", metadata={"format": "pt"})
     return Path(out)
-
-
-def service_name(name: str) -> str:
-    """A parameter's name as the service has it: no `language_model`, and the head is `unembed_tokens`."""
-    name = name.replace("model.language_model.", "model.", 1)
-    return re.sub(r"^lm_head\b", "model.unembed_tokens", name)
-
-
-def use_model_names(adapter: str | Path, base_model: str) -> None:
-    """Rename the modules of an adapter from the service, in place, as the model has them; PEFT would pass them over."""
-    from safetensors.torch import load_file, save_file
-
-    folder = Path(adapter)
-    weights, config_file = folder / "adapter_model.safetensors", folder / "adapter_config.json"
-    if not (weights.is_file() and config_file.is_file()):
-        return
-    of_service = {service_name(name): name for name in module_names(base_model)}
-    renamed: dict[str, torch.Tensor] = {}
-    for name, tensor in load_file(weights).items():
-        module, lora, rest = name.removeprefix(_PEFT_PREFIX).partition(".lora_")
-        renamed[_PEFT_PREFIX + of_service.get(module, module) + lora + rest] = tensor
-    save_file(renamed, weights, metadata={"format": "pt"})
-    modules = sorted({name.removeprefix(_PEFT_PREFIX).partition(".lora_")[0] for name in renamed})
-    config = json.loads(config_file.read_text())
-    write_json_atomic(config_file, {**config, "base_model_name_or_path": base_model, "target_modules": modules})
 
 
 def adapter_config(spec: NetworkSpec, names: Iterable[str]) -> "LoraConfig":

@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geospot.models.loading import Processing, chat_text
 from geospot.pictures import image_size, prepare_picture
@@ -32,10 +32,18 @@ class Renderer:
 
     def prompt(self, pictures: Sequence[bytes], question: str) -> "types.ModelInput":
         """The question about one or more encoded pictures, up to where the model's answer begins."""
+        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
+        return self.conversation([{"role": "user", "content": content}], pictures)
+
+    def conversation(self, messages: list[dict[str, Any]], pictures: Sequence[bytes]) -> "types.ModelInput":
+        """Turns as the chat template takes them, up to where the model's answer begins.
+
+        pictures: the encoded pictures of all turns in order, one for each {"type": "image"}. ValueError where the text
+        writes a picture's token itself.
+        """
         from tinker import types
 
-        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
-        text = chat_text(self.tokenizer, [{"role": "user", "content": content}], add_generation_prompt=True)
+        text = chat_text(self.tokenizer, messages, add_generation_prompt=True)
         marker = self.tokenizer.convert_ids_to_tokens(self.processing.image_token_id)
         pieces = text.split(marker)
         if len(pieces) != len(pictures) + 1:

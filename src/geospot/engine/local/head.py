@@ -42,6 +42,14 @@ def logprobs_of(head: Any, hidden: torch.Tensor, targets: torch.Tensor, banned: 
     return torch.cat([checkpoint(chunk, h, t, use_reentrant=False) if again else chunk(h, t) for h, t in pairs])
 
 
+@torch.no_grad()
+def likeliest(head: Any, hidden: torch.Tensor, k: int, banned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k likeliest tokens after hidden states (K, H), the likeliest first, and their log-probabilities, (K, k)."""
+    vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.base_layer.weight.shape[0]
+    parts = [logits(head, h, banned).log_softmax(-1).topk(k, -1) for h in hidden.split(max(1, CHUNK // vocabulary))]
+    return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
+
+
 class _FrozenHead(torch.autograd.Function):
     """A row's log-probability depends on its own hidden state alone, so that its gradient (K, H),
     W[target] - sum_v p_v W[v], is made with the value, while the logits are there, and only scaled in the backward.

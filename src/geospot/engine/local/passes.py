@@ -34,6 +34,15 @@ def logprobs(network: Network, rows: Sequence[Row]) -> tuple[torch.Tensor, torch
         return counted, of(also, batch.also.targets)[torch.from_numpy(batch.also_at).to(network.device)]
 
 
+@torch.no_grad()
+def likeliest(network: Network, rows: Sequence[Row], k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k likeliest tokens at the scored positions of `rows` and their log-probabilities, (K, k), row after row."""
+    batch = ScoringBatch.of(rows)
+    decoder = network.decoder
+    hidden, _ = transformers(network, batch) if decoder is None else fused(network, decoder, batch)
+    return head.likeliest(network.model.lm_head, hidden, k, network.banned)
+
+
 def fused(network: Network, decoder: Decoder, batch: ScoringBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states (K, H) of what counts and of what is reported, through `Decoder`: tokens packed, no padding
     outside attention."""

@@ -1,10 +1,12 @@
 """The sampling client of the local engine: answers of one snapshot of the weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tinker import types
+from tinker.types.topk_logprobs import MASK_LOGPROB
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
@@ -12,7 +14,7 @@ from geospot.engine.local.batch import SampleBatch, Snapshot
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network
 from geospot.engine.local.requests import SampleRequest, check_params
-from geospot.engine.local.work import Host, Sampling, Scoring
+from geospot.engine.local.work import Host, Likeliest, R, Sampling, Scoring, Work
 
 
 class LocalSamplingClient:
@@ -91,6 +93,70 @@ class LocalSamplingClient:
             for where in np.flatnonzero(row.scored):
                 answers[i][where + 1] = float(values[where])
         return answers
+
+    def target_logprobs(self, prompt: types.ModelInput, targets: np.ndarray) -> LocalFuture[np.ndarray]:
+        """Log-probabilities of given tokens after a prompt's positions: row i those of candidates for token i + 1.
+
+        targets: (len(prompt) - 1, K) int64, -1 where nothing is asked; answers float32 of that shape, 0 there.
+        """
+
+        def score() -> np.ndarray:
+            network = self._service.network(self._snapshot.spec)
+            tokens = network.tokens(prompt)
+            if targets.shape[:1] != (len(tokens) - 1,) or targets.ndim != 2:
+                raise ValueError(f"target_prompt_logprobs has shape {targets.shape}: ({len(tokens) - 1}, K) is needed")
+            asked = targets != -1
+            wrong = targets[asked & ((targets < 0) | (targets >= network.vocabulary))]
+            if len(wrong):
+                raise ValueError(f"target_prompt_logprobs holds {wrong[0]}, outside the vocabulary")
+            banned = np.isin(targets, network.processing.banned_token_ids)
+            none = np.zeros((1, targets.shape[1]), dtype=np.int64)
+            scored = np.concatenate([asked & ~banned, none.astype(bool)])
+            row = Row(tokens, np.concatenate([targets.astype(np.int64), none]), scored)
+            found = self._score(Scoring([row])).logprobs[0][:-1]
+            return np.where(asked & banned, -np.inf, found).astype(np.float32)
+
+        return self._service.scheduler.submit(score)
+
+    def topk_logprobs(
+        self, prompt: types.ModelInput, k: int, answers: Sequence[Sequence[int]] = (), last_n: int | None = None
+    ) -> LocalFuture[list[tuple[np.ndarray, np.ndarray]]]:
+        """The k likeliest tokens and their log-probabilities, (N, k): of the prompt, then of each answer to it.
+
+        The rows of the prompt are its tokens', those of an answer the answer's; a row that is not asked for, or has
+        nothing before it, is 0 and -99999.
+        """
+
+        def find() -> list[tuple[np.ndarray, np.ndarray]]:
+            network = self._service.network(self._snapshot.spec)
+            if not 1 <= k <= network.vocabulary - len(network.processing.banned_token_ids):
+                raise ValueError(f"k={k}: from 1 to the vocabulary")
+            whole = [types.ModelInput(chunks=[*prompt.chunks, *_text(answer[:-1])]) for answer in answers]
+            tokens = [network.tokens(prompt), *(network.tokens(one) for one in whole)]
+            n = len(tokens[0])
+            spans = [(max(0, n - 1 - last_n) if last_n else 0, n - 1), *((n - 1, len(t)) for t in tokens[1:])]
+            lengths = [n, *map(len, answers)]
+            out = [(np.zeros((m, k), np.int32), np.full((m, k), MASK_LOGPROB, np.float32)) for m in lengths]
+            asked = [i for i, (a, b) in enumerate(spans) if b > a and lengths[i]]
+            rows = [_span(tokens[i], *spans[i]) for i in asked]
+            for i, (ids, logprobs) in zip(asked, self._score(Likeliest(rows, k)), strict=True):
+                out[i][0][-len(ids) :], out[i][1][-len(ids) :] = ids, logprobs
+            return out
+
+        return self._service.scheduler.submit(find)
+
+    def _score(self, work: Work[R]) -> R:
+        return self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, work)
+
+
+def _text(tokens: Sequence[int]) -> list[types.EncodedTextChunk]:
+    return [types.EncodedTextChunk(tokens=[int(t) for t in tokens])] if len(tokens) else []
+
+
+def _span(tokens: Tokens, start: int, end: int) -> Row:
+    scored = np.zeros(len(tokens), dtype=bool)
+    scored[start:end] = True
+    return Row(tokens, np.zeros(len(tokens), dtype=np.int64), scored)
 
 
 def _tokens_or_error(network: Network, prompt: types.ModelInput) -> Tokens | ValueError:

@@ -117,6 +117,43 @@ class Scoring:
 
 
 @dataclass(frozen=True)
+class Likeliest:
+    """The k likeliest tokens at the scored positions of rows."""
+
+    rows: Sequence[Row]
+    k: int
+
+    def run(self, network: Network) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each row the tokens, int32, and their log-probabilities, (scored, k)."""
+        found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, self.k)),) * 2 for _ in self.rows]
+
+        def run(batch: list[int]) -> None:
+            rows = [self.rows[i] for i in batch]
+            tokens, logprobs = (t.cpu().numpy() for t in passes.likeliest(network, rows, self.k))
+            ends = np.cumsum([row.scored.sum() for row in rows])[:-1]
+            parts = zip(np.split(tokens.astype(np.int32), ends), np.split(logprobs, ends), strict=True)
+            for i, part in zip(batch, parts, strict=True):
+                found[i] = part
+
+        network.in_batches(self.rows, run)
+        return found
+
+    def shares(self, n: int) -> tuple[list[Self], list[list[int]]]:
+        """One for each of n processes, and which rows each has."""
+        where = balanced(list(range(len(self.rows))), [len(row.tokens) for row in self.rows], n)
+        return [replace(self, rows=[self.rows[i] for i in part]) for part in where], where
+
+    @staticmethod
+    def joined(
+        results: Sequence[list[tuple[np.ndarray, np.ndarray]]],
+        where: Sequence[Sequence[int]],
+        gradients: dict[str, torch.Tensor],
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The shares' answers in the order of the rows."""
+        return in_order(results, where)
+
+
+@dataclass(frozen=True)
 class Sampling:
     """Answers to requests; `key` stands for the weights."""
 

@@ -16,9 +16,9 @@ from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.turns import Cancelled
+from geospot.engine.serve.chat import ChatRoutes
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
 from geospot.engine.serve.models import TrainingRoutes
-from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.rest import REFUSED, RestRoutes, refusing
 from geospot.engine.serve.sampling import SamplingRoutes
 from geospot.engine.serve.weights import WeightsRoutes
@@ -93,7 +93,7 @@ class SessionRoutes:
             raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
         try:
             with self.core.sessions.waits(pending.session_id) as session:
-                answer = await self._result(request, pending)
+                answer = await self.core.result_or_gone(request, pending, LONG_POLL_S)
                 if answer is None and session is not None:
                     session.broken_at = time.monotonic()
         except TimeoutError:
@@ -111,17 +111,6 @@ class SessionRoutes:
             return Response(answer, media_type="application/x-protobuf")
         return JSONResponse(answer)
 
-    async def _result(self, request: Request, pending: Pending) -> bytes | dict | None:
-        """The answer; None where the client's connection breaks first; TimeoutError after `LONG_POLL_S`."""
-        result = asyncio.ensure_future(pending.result(LONG_POLL_S))
-        broken = asyncio.ensure_future(_disconnected(request))
-        try:
-            await asyncio.wait([result, broken], return_when=asyncio.FIRST_COMPLETED)
-            return await result if result.done() else None
-        finally:
-            result.cancel()
-            broken.cancel()
-
     async def cancel_future(self, request: Request) -> Response:
         """A client waits for it no longer."""
         request_id = read_text(await read_body(request), "request_id")
@@ -130,15 +119,10 @@ class SessionRoutes:
         return JSONResponse({})
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 async def unknown(request: Request, error: Exception) -> Response:
     """The answer at a path that is none."""
     status = getattr(error, "status_code", 404)
-    words = f"{request.method} {request.url.path} is no endpoint of the Tinker SDK 0.38"
+    words = f"{request.method} {request.url.path} is no endpoint of this server (Tinker SDK 0.38, /v1/chat/completions)"
     return JSONResponse({"detail": words}, status_code=status)
 
 
@@ -157,11 +141,13 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
     """The ASGI application."""
     core = Core(service, options)
     session, training = SessionRoutes(core), TrainingRoutes(core)
+    chat = ChatRoutes(core)
     weights, sampling, rest = WeightsRoutes(core), SamplingRoutes(core), RestRoutes(core)
 
     def guarded(handler: Handler, open_to_all: bool = False) -> Handler:
         async def handle(request: Request) -> Response:
-            given = request.headers.get("x-api-key", "")
+            bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+            given = request.headers.get("x-api-key", bearer)
             if (
                 options.api_key
                 and not open_to_all
@@ -237,6 +223,8 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             post("sessions/search", rest.search),
             get("sessions/{session_id}", rest.session),
             post("copy_weights", rest.copy_weights),
+            Route("/v1/models", guarded(chat.models), methods=["GET"]),
+            Route("/v1/chat/completions", guarded(chat.complete), methods=["POST"]),
             *(route(method, path, refusing(words)) for (method, path), words in REFUSED.items()),
         ],
         lifespan=lifespan,

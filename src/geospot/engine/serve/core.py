@@ -105,6 +105,19 @@ class Core:
             asked = f" with max_tokens={max_tokens}" if max_tokens else ""
             raise Refused(422, f"{known} tokens{asked}: this server's context has {self.options.max_context}")
 
+    async def result_or_gone(
+        self, request: Request, pending: Pending, timeout_s: float | None
+    ) -> bytes | dict[str, Any] | None:
+        """The answer; None where the client's connection breaks first; TimeoutError after `timeout_s`."""
+        result = asyncio.ensure_future(pending.result(timeout_s))
+        broken = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait([result, broken], return_when=asyncio.FIRST_COMPLETED)
+            return await result if result.done() else None
+        finally:
+            result.cancel()
+            broken.cancel()
+
     def accept_step(
         self,
         wanted: Step,
@@ -144,6 +157,11 @@ class Core:
             )
             self.pending.add(key, known).start()
         return promise(known)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _length(chunk: types.ModelInputChunk) -> int:

@@ -56,7 +56,7 @@ class Pending:
         for future in self.futures:
             future.future().add_done_callback(done)
 
-    async def result(self, timeout_s: float) -> bytes | dict[str, Any]:
+    async def result(self, timeout_s: float | None) -> bytes | dict[str, Any]:
         """The packed answer; TimeoutError while it is not ready; raises what the engine raised."""
         async with asyncio.timeout(timeout_s):
             await self.finished.wait()

@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from starlette.requests import Request
@@ -14,16 +16,11 @@ from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import LONG_POLL_S, Core, in_thread, promise, read_body, submitted
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.samplers import Sampler
-from geospot.engine.serve.wire import Refused, pack_sample, read_model
+from geospot.engine.serve.wire import Beside, Refused, dense_targets, pack_sample, read_model
 
 # What no model here does: asked for, it is refused rather than left out of the answer.
-_NOT_SERVED = (
-    "record_stability_info",
-    "topk_prompt_logprobs",
-    "topk_sample_logprobs",
-    "target_prompt_logprobs",
-    "prompt_alt_tokens_k",
-)
+_NOT_SERVED = ("record_stability_info", "prompt_alt_tokens_k")
+MOST_LIKELIEST = 128  # tokens for each position
 
 
 class SamplingRoutes:
@@ -42,6 +39,9 @@ class SamplingRoutes:
         for name in ("base_model", "model_path"):
             if (value := getattr(wanted, name)) is not None:
                 raise Refused(422, f"{name}={value!r}: the sampling session says it; leave it out")
+        for name in ("topk_prompt_logprobs", "topk_sample_logprobs"):
+            if not 0 <= (k := getattr(wanted, name)) <= MOST_LIKELIEST:
+                raise Refused(422, f"{name}={k}: from 0 to {MOST_LIKELIEST}")
         last = wanted.prompt_logprobs_last_n
         if last is not None and not wanted.prompt_logprobs:
             raise Refused(422, f"prompt_logprobs_last_n={last}: set prompt_logprobs")
@@ -96,18 +96,79 @@ class SamplingRoutes:
         if (known := self.core.pending.known(key)) is not None:  # it was sent again meanwhile
             return promise(known)
         self.core.pending.check_room(len(body))
-        futures: list[LocalFuture[Any]] = [
-            submitted(lambda: client.sample(wanted.prompt, wanted.num_samples, wanted.sampling_params))
-        ]
-        if wanted.prompt_logprobs:
-            futures.append(submitted(lambda: client.compute_logprobs(wanted.prompt, wanted.prompt_logprobs_last_n)))
+        drawn = submitted(lambda: client.sample(wanted.prompt, wanted.num_samples, wanted.sampling_params))
+        asked = self._beside(client, wanted, drawn)
         pending = Pending(
             session_id=session_id,
             kind="sample",
-            futures=futures,
-            pack=lambda answers: pack_sample(answers[0].sequences, answers[1] if len(answers) > 1 else None),
+            futures=[drawn, *asked.values()],
+            pack=lambda answers: _packed(wanted, answers[0].sequences, dict(zip(asked, answers[1:], strict=True))),
             n_bytes=len(body),
             extra={"sample_sequence_ids": [uuid.uuid4().hex for _ in range(wanted.num_samples)]},
         )
         self.core.gatherer.add(self.core.pending.add(key, pending))
         return promise(pending)
+
+    def _beside(
+        self,
+        client: LocalSamplingClient,
+        wanted: types.SampleRequest,
+        drawn: LocalFuture[types.SampleResponse],
+    ) -> dict[str, LocalFuture[Any]]:
+        """What is asked for beside the answers, by the request's own names."""
+        futures: dict[str, LocalFuture[Any]] = {}
+        last_n, prompt = wanted.prompt_logprobs_last_n, wanted.prompt
+        if wanted.prompt_logprobs:
+            futures["prompt_logprobs"] = submitted(lambda: client.compute_logprobs(prompt, last_n))
+        if (k := wanted.topk_prompt_logprobs) > 0:
+            futures["topk_prompt_logprobs"] = submitted(lambda: client.topk_logprobs(prompt, k, last_n=last_n))
+        if (k := wanted.topk_sample_logprobs) > 0:
+            futures["topk_sample_logprobs"] = LocalFuture[Any](lambda _: None)
+            drawn.on_done(lambda: self._likeliest(client, prompt, k, drawn, futures["topk_sample_logprobs"]))
+        if wanted.target_prompt_logprobs is not None:
+            targets = dense_targets(_tensor_data(wanted.target_prompt_logprobs))
+            futures["target_prompt_logprobs"] = submitted(lambda: client.target_logprobs(prompt, targets))
+        return futures
+
+    @staticmethod
+    def _likeliest(
+        client: LocalSamplingClient,
+        prompt: types.ModelInput,
+        k: int,
+        drawn: LocalFuture[types.SampleResponse],
+        into: LocalFuture[Any],
+    ) -> None:
+        """Once the answers are there: what else could have stood at each of their tokens."""
+        try:
+            answers = [list(sequence.tokens) for sequence in drawn.future().result().sequences]
+            found = client.topk_logprobs(prompt, k, answers).future()
+        except BaseException as error:
+            into.fail(error)
+            return
+
+        def done(_: Future[Any]) -> None:
+            error = found.exception()
+            into.fail(error) if error is not None else into.finish(found.result())
+
+        found.add_done_callback(done)
+
+
+def _packed(wanted: types.SampleRequest, sequences: Sequence[types.SampledSequence], found: dict[str, Any]) -> bytes:
+    topk_prompt, topk_sample = found.get("topk_prompt_logprobs"), found.get("topk_sample_logprobs")
+    targets = wanted.target_prompt_logprobs
+    return pack_sample(
+        sequences,
+        Beside(
+            prompt=found.get("prompt_logprobs"),
+            topk_prompt=None if topk_prompt is None else topk_prompt[0],
+            topk_sample=None if topk_sample is None else topk_sample[1:],
+            targets=found.get("target_prompt_logprobs"),
+            asked=None if targets is None else _tensor_data(targets),
+        ),
+    )
+
+
+def _tensor_data(given: Any) -> types.TensorData:
+    """The JSON form of a tensor as the SDK's own."""
+    sparse = {name: getattr(given, name) for name in ("sparse_crow_indices", "sparse_col_indices")}
+    return types.TensorData(data=list(given.data), dtype=given.dtype, shape=given.shape, **sparse)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -13,7 +14,9 @@ from tinker import types
 from tinker.proto import tinker_public_pb2 as pb
 
 M = TypeVar("M", bound=BaseModel)
+Topk = tuple[np.ndarray, np.ndarray]  # token ids and log-probabilities, (N, k)
 
+_MOST_TARGETS = 1 << 24
 MAX_BODY_BYTES = 256 << 20  # of a request after decompression
 _DTYPES: dict[int, tuple[Literal["float32", "int64"], type]] = {
     pb.DTYPE_FLOAT32: ("float32", np.float32),
@@ -151,19 +154,76 @@ def pack_forward_backward(output: types.ForwardBackwardOutput) -> bytes:
     return message.SerializeToString()
 
 
-def pack_sample(
-    sequences: Sequence[types.SampledSequence], prompt_logprobs: Sequence[float | None] | None = None
-) -> bytes:
-    """Sequences, and the prompt's log-probabilities where they were asked for, as the message the SDK reads."""
+@dataclass
+class Beside:
+    """What a sample request may ask for beside its sequences, None where it did not."""
+
+    prompt: Sequence[float | None] | None = None  # log-probabilities of the prompt's tokens
+    topk_prompt: Topk | None = None
+    topk_sample: Sequence[Topk] | None = None
+    targets: np.ndarray | None = None  # of `target_prompt_logprobs`, dense
+    asked: types.TensorData | None = None  # what named those
+
+
+def pack_sample(sequences: Sequence[types.SampledSequence], beside: Beside) -> bytes:
+    """Sequences, and what was asked for beside them, as the message the SDK reads."""
     message = pb.SampleResponse()
-    for sequence in sequences:
-        message.sequences.add(
+    for i, sequence in enumerate(sequences):
+        made = message.sequences.add(
             stop_reason=_STOP_REASONS[sequence.stop_reason],
             tokens=np.asarray(sequence.tokens_np, dtype=np.int32).tobytes(),
             logprobs=np.asarray(sequence.logprobs_np, dtype=np.float32).tobytes(),
         )
-    if prompt_logprobs is not None:
-        message.prompt_logprobs = np.array(
-            [np.nan if value is None else value for value in prompt_logprobs], dtype=np.float32
-        ).tobytes()
+        if beside.topk_sample is not None:
+            made.topk_sampled_logprobs.CopyFrom(_topk(beside.topk_sample[i]))
+    if beside.prompt is not None:
+        known = [np.nan if value is None else value for value in beside.prompt]
+        message.prompt_logprobs = np.array(known, dtype=np.float32).tobytes()
+    if beside.topk_prompt is not None:
+        message.topk_prompt_logprobs.CopyFrom(_topk(beside.topk_prompt))
+    if beside.targets is not None and beside.asked is not None:
+        message.target_prompt_logprobs.CopyFrom(_like(beside.targets, beside.asked))
     return message.SerializeToString()
+
+
+def _topk(found: Topk) -> pb.TopkLogprobs:
+    tokens, logprobs = found
+    length, k = tokens.shape
+    rows = tokens.astype(np.int32).tobytes(), logprobs.astype(np.float32).tobytes()
+    return pb.TopkLogprobs(token_ids=rows[0], logprobs=rows[1], k=k, length=length)
+
+
+def _like(values: np.ndarray, asked: types.TensorData) -> pb.Tensor:
+    """float32 values in the layout of what named them, dense or sparse."""
+    message = pb.Tensor(dtype=pb.DTYPE_FLOAT32, shape=values.shape)
+    crow, column = asked.sparse_crow_indices, asked.sparse_col_indices
+    if crow is None or column is None:
+        message.dense = values.astype(np.float32).tobytes()
+        return message
+    row = np.repeat(np.arange(len(crow) - 1), np.diff(crow))
+    message.sparse_csr.values = values[row, np.asarray(column, dtype=np.int64)].astype(np.float32).tobytes()
+    message.sparse_csr.crow_indices = np.asarray(crow, dtype=np.int64).tobytes()
+    message.sparse_csr.col_indices = np.asarray(column, dtype=np.int64).tobytes()
+    return message
+
+
+def dense_targets(asked: types.TensorData) -> np.ndarray:
+    """Token ids (N, K) of `target_prompt_logprobs`, -1 where nothing is asked; Refused for other tensors."""
+    shape = asked.shape or []
+    if asked.dtype != "int64" or len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] > _MOST_TARGETS:
+        raise Refused(422, f"target_prompt_logprobs: {asked.dtype} {shape}; int64 of (tokens - 1, K) is needed")
+    values = np.asarray(asked.data, dtype=np.int64)
+    crow, column = asked.sparse_crow_indices, asked.sparse_col_indices
+    if crow is None or column is None:
+        if values.size != shape[0] * shape[1]:
+            raise Refused(422, f"target_prompt_logprobs: {values.size} values for the shape {shape}")
+        return values.reshape(shape)
+    counts = np.diff(np.asarray(crow))
+    inside = all(0 <= c < shape[1] for c in column)
+    if len(crow) != shape[0] + 1 or (counts < 0).any() or counts.sum() != len(column) or len(column) != values.size:
+        raise Refused(422, "target_prompt_logprobs: its sparse indices do not fit its shape")
+    if not inside:
+        raise Refused(422, "target_prompt_logprobs: a column index is outside its shape")
+    out = np.full(shape, -1, dtype=np.int64)
+    out[np.repeat(np.arange(shape[0]), counts), np.asarray(column, dtype=np.int64)] = values
+    return out

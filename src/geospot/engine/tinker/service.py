@@ -17,6 +17,7 @@ import tinker
 import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
+from geospot.engine.names import use_model_names
 from geospot.engine.protocols import Status
 from geospot.engine.tinker.checks import Server, check_lora_rank, check_parts, check_parts_of
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
@@ -204,17 +205,8 @@ def compressing_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, timeout=DEFAULT_TIMEOUT)
 
 
-def download(
-    server: Server,
-    path: str,
-    out: str | Path,
-    silent_s: float = 45.0,
-    finish: Callable[[Path, str], None] = lambda folder, base_model: None,
-) -> Path:
-    """Fetch the checkpoint at a tinker:// path into the folder `out`, whole or not at all; EngineError says why not.
-
-    finish: what is done with the folder and the name of the base model before it stands at `out`.
-    """
+def download(server: Server, path: str, out: str | Path, silent_s: float = 45.0) -> Path:
+    """Fetch the checkpoint at a tinker:// path into the folder `out`, whole or not at all; EngineError says why not."""
     with TinkerServiceClient(TinkerOptions(server, silent_s=silent_s)) as service:
         training = service.create_training_client_from_state(path).result()
         name = f"geospot-export-{uuid.uuid4().hex[:8]}"
@@ -228,7 +220,7 @@ def download(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _fetch(url, target)
                 bar.advance()
-            finish(temp, training.get_info().model_name or "")
+            use_model_names(temp, training.get_info().model_name or "")
     return Path(out)
 
 

@@ -1,0 +1,236 @@
+"""The chat endpoint of OpenAI's API over one `Core`: the base model and every checkpoint, with pictures."""
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from tinker import types
+
+from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
+from geospot.engine.local.sampling import LocalSamplingClient
+from geospot.engine.serve.core import Core, in_thread, read_body, submitted
+from geospot.engine.serve.pending import Pending
+from geospot.engine.serve.samplers import Sampler
+from geospot.engine.serve.wire import Refused, Topk, read_model
+from geospot.models.loading import load_processing
+from geospot.models.prompt import Renderer
+
+OWNER = "chat"  # whose the samplers and requests of this endpoint are, where others have a session
+
+
+class Url(BaseModel):
+    """Where a picture is."""
+
+    url: str
+    detail: str | None = None
+
+
+class Part(BaseModel):
+    """Text or a picture."""
+
+    type: Literal["text", "image_url"]
+    text: str = ""
+    image_url: Url | None = None
+
+
+class Message(BaseModel):
+    """One turn."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+
+class Completion(BaseModel):
+    """A request; what would change the answer and is not done is refused, the rest is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    n: int = 1
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    stream: bool = False
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[str, float] | None = None
+    tools: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+    def check(self) -> None:
+        """Refused for what is not done."""
+        for name in ("frequency_penalty", "presence_penalty", "logit_bias", "tools"):
+            if getattr(self, name):
+                raise Refused(422, f"{name} is not served here; leave it out")
+        if self.response_format is not None and self.response_format.get("type") != "text":
+            raise Refused(422, "response_format: only text is served here")
+
+
+class ChatRoutes:
+    """Handlers over one `Core`."""
+
+    def __init__(self, core: Core):
+        self.core = core
+        self._renderer: Renderer | None = None
+
+    async def models(self, request: Request) -> Response:
+        """The base model, and every checkpoint by its path."""
+        saved = await asyncio.to_thread(self.core.checkpoints.everything)
+        names = [self.core.options.model_name]
+        names += [c["tinker_path"] for c in saved if c["checkpoint_type"] != "external"]
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "geospot"} for name in names]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def complete(self, request: Request) -> Response:
+        """Answers to a conversation."""
+        body = await read_body(request)
+        wanted = await in_thread(len(body), read_model, Completion, body)
+        wanted.check()
+        client = await self._client(wanted.model)
+        prompt = await asyncio.to_thread(self._prompt, wanted)
+        params = self._params(wanted)
+        check_params(params, wanted.n)
+        self.core.check_context(prompt, params.max_tokens or DEFAULT_MAX_TOKENS)
+        self.core.pending.check_room(len(body))
+        drawn = submitted(lambda: client.sample(prompt, wanted.n, params))
+        pending = Pending(OWNER, "chat", [drawn], lambda results: {"answer": results[0]}, n_bytes=len(body))
+        self.core.gatherer.add(self.core.pending.add(None, pending))
+        result = await self.core.result_or_gone(request, pending, None)
+        if not isinstance(result, dict):
+            self.core.pending.give_up(pending)
+            return Response(status_code=499)  # to nobody
+        sequences = result["answer"].sequences
+        likeliest: list[Topk] = []
+        if wanted.logprobs and wanted.top_logprobs:
+            tokens = [list(sequence.tokens) for sequence in sequences]
+            found = client.topk_logprobs(prompt, wanted.top_logprobs, tokens)
+            likeliest = (await asyncio.wrap_future(found.future()))[1:]
+        choices = [
+            self._choice(i, sequence, wanted, likeliest[i] if likeliest else None)
+            for i, sequence in enumerate(sequences)
+        ]
+        n_out = sum(len(sequence.tokens) for sequence in sequences)
+        usage = {"prompt_tokens": prompt.length, "completion_tokens": n_out, "total_tokens": prompt.length + n_out}
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": wanted.model}
+        if wanted.stream:
+            return StreamingResponse(_stream(head, choices), media_type="text/event-stream")
+        return JSONResponse({**head, "object": "chat.completion", "choices": choices, "usage": usage})
+
+    async def _client(self, model: str) -> LocalSamplingClient:
+        """Samples with the model of this name, loaded if need be."""
+        sampler_id = f"{OWNER}:sample:{model}"
+        try:
+            self.core.samplers.get(sampler_id)
+        except Refused:
+            if model == self.core.options.model_name:
+                client = self.core.service.create_sampling_client(base_model=model)
+                self.core.samplers.add(Sampler(sampler_id, model, None, client, is_base=True))
+            elif model.startswith("tinker://"):
+                base_model = self.core.checkpoints.spec(model).base_model
+                self.core.check_model(base_model)
+                folder = str(self.core.checkpoints.find(model))
+
+                def load() -> Any:
+                    return self.core.service.create_sampling_client(model_path=folder)
+
+                self.core.samplers.add(Sampler(sampler_id, base_model, model, load(), load))
+            else:
+                raise Refused(404, f"model {model!r} is not served here: see /v1/models") from None
+        return await self.core.samplers.client(sampler_id)
+
+    def _prompt(self, wanted: Completion) -> types.ModelInput:
+        if self._renderer is None:
+            self._renderer = Renderer(load_processing(self.core.options.model_name))
+        pictures: list[bytes] = []
+        messages = []
+        for message in wanted.messages:
+            content: Any = message.content
+            if not isinstance(content, str):
+                pictures += [_picture(part) for part in content if part.type == "image_url"]
+                content = [
+                    {"type": "image"} if part.type == "image_url" else {"type": "text", "text": part.text}
+                    for part in content
+                ]
+            messages.append({"role": "system" if message.role == "developer" else message.role, "content": content})
+        return self._renderer.conversation(messages, pictures)
+
+    def _params(self, wanted: Completion) -> types.SamplingParams:
+        assert self._renderer is not None
+        strings = [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []
+        if any(not string for string in strings):
+            raise Refused(422, "stop: an empty string ends every answer")
+        stop: Any = [*self._renderer.stop_token_ids, *strings]  # the SDK's type takes either; the engine takes both
+        return types.SamplingParams.model_construct(
+            max_tokens=wanted.max_completion_tokens or wanted.max_tokens,
+            seed=wanted.seed,
+            stop=stop,
+            temperature=wanted.temperature,
+            top_k=-1,
+            top_p=wanted.top_p,
+        )
+
+    def _choice(
+        self, index: int, sequence: types.SampledSequence, wanted: Completion, likeliest: Topk | None
+    ) -> dict[str, Any]:
+        assert self._renderer is not None
+        text = self._renderer.decode(sequence.tokens)
+        for string in [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []:
+            text = text.partition(string)[0]
+        choice: dict[str, Any] = {
+            "index": index,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": sequence.stop_reason,
+            "logprobs": None,
+        }
+        if wanted.logprobs:
+            pairs = zip(sequence.tokens, sequence.logprobs or (), strict=True)
+            content = [self._token(token, logprob) | {"top_logprobs": []} for token, logprob in pairs]
+            if likeliest is not None:
+                for entry, tokens, values in zip(content, *likeliest, strict=True):
+                    entry["top_logprobs"] = [self._token(t, v) for t, v in zip(tokens, values, strict=True)]
+            choice["logprobs"] = {"content": content}
+        return choice
+
+    def _token(self, token: int, logprob: float) -> dict[str, Any]:
+        assert self._renderer is not None
+        text = self._renderer.tokenizer.decode([int(token)])
+        return {"token": text, "logprob": max(float(logprob), -9999.0), "bytes": list(text.encode())}
+
+
+def _picture(part: Part) -> bytes:
+    url = part.image_url.url if part.image_url is not None else ""
+    head, _, data = url.partition(",")
+    if not (head.startswith("data:image/") and head.endswith(";base64")):
+        shown = url[:60]
+        raise Refused(422, f"image_url {shown!r}: only data:image/...;base64 is read; nothing is fetched from here")
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused(422, f"image_url: not base64 ({error})") from None
+
+
+async def _stream(head: dict[str, Any], choices: list[dict[str, Any]]) -> AsyncGenerator[str]:
+    """The answers as server-sent events; each comes whole, when it is done."""
+
+    def event(choice: dict[str, Any]) -> str:
+        return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+
+    for choice in choices:
+        start = {"index": choice["index"], "finish_reason": None}
+        yield event({**start, "delta": choice["message"], "logprobs": choice["logprobs"]})
+        yield event({"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]})
+    yield "data: [DONE]\n\n"

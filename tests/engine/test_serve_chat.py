@@ -1,0 +1,111 @@
+"""The chat endpoint of OpenAI's API: eval harnesses and chat pages on the base model and on any checkpoint."""
+
+import base64
+import json
+
+import httpx
+import pytest
+import tinker
+from made import jpeg
+from servers.tinker import Serving
+from tinker import types
+
+from geospot.training.datums import supervised_datum
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder, tmp_path_factory):
+    with Serving(tiny_folder, tmp_path_factory.mktemp("served"), api_key="tml-right") as server:
+        yield server
+
+
+def ask(server, path: str = "chat/completions", key: str = "tml-right", **body) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key}"}
+    if not body:
+        return httpx.get(f"{server.url}/v1/{path}", headers=headers, timeout=120)
+    return httpx.post(f"{server.url}/v1/{path}", headers=headers, json=body, timeout=120)
+
+
+def question(picture: bytes, text: str = "Where?") -> list[dict]:
+    url = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}},
+                                         {"type": "text", "text": text}]}]  # fmt: skip
+
+
+def test_answers_are_those_of_the_sdk_for_the_base_model_and_a_checkpoint(server, renderer):
+    picture = jpeg(0)
+    prompt = renderer.prompt([picture], "Where?")
+    params = types.SamplingParams(max_tokens=8, seed=3, stop=renderer.stop_token_ids)
+    with tinker.ServiceClient(base_url=server.url, api_key="tml-right") as sdk:
+        training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
+        data = [supervised_datum(prompt, renderer.answer_tokens("City: Lyon"))]
+        training.forward_backward(data, "cross_entropy").result()
+        training.optim_step(types.AdamParams(learning_rate=3e-2)).result()
+        path = training.save_weights_for_sampler("one").result().path
+        listed = [model["id"] for model in ask(server, "models").json()["data"]]
+        assert {server.model_name, path} <= set(listed)
+        told = {"messages": question(picture), "n": 2, "seed": 3, "max_tokens": 8, "logprobs": True, "top_logprobs": 2}
+        seen = []
+        for name, source in ((server.model_name, {"base_model": server.model_name}), (path, {"model_path": path})):
+            sampler = sdk.create_sampling_client(**source).result()
+            want = sampler.sample(prompt, 2, params).result().sequences
+            answer = ask(server, model=name, **told).json()
+            assert answer["usage"]["prompt_tokens"] == prompt.length
+            for choice, sequence in zip(answer["choices"], want, strict=True):
+                assert choice["message"]["content"] == renderer.decode(sequence.tokens)
+                assert choice["finish_reason"] == sequence.stop_reason
+                content = choice["logprobs"]["content"]
+                assert [c["logprob"] for c in content] == pytest.approx(sequence.logprobs, abs=1e-4)
+                assert all(len(c["top_logprobs"]) == 2 for c in content)
+            seen.append([c["message"]["content"] for c in answer["choices"]])
+        assert seen[0] != seen[1]
+
+
+def test_a_stream_says_the_same_and_ends(server):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "seed": 1, "max_tokens": 5}
+    whole = ask(server, **told).json()["choices"][0]
+    streamed = ask(server, **told, stream=True)
+    events = [line.removeprefix("data: ") for line in streamed.text.splitlines() if line]
+    assert events[-1] == "[DONE]"
+    chunks = [json.loads(event)["choices"][0] for event in events[:-1]]
+    assert "".join(c["delta"].get("content", "") for c in chunks) == whole["message"]["content"]
+    assert chunks[-1]["finish_reason"] == whole["finish_reason"]
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(server):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "seed": 1, "max_tokens": 40}
+    text = ask(server, **told).json()["choices"][0]["message"]["content"]
+    stop = text[len(text) // 2 : len(text) // 2 + 3]
+    cut = ask(server, **told, stop=[stop]).json()["choices"][0]
+    assert cut["message"]["content"] == text.partition(stop)[0]
+    assert cut["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "says"),
+    [
+        ({"model": "gpt-9"}, 404, "is not served here"),
+        ({"model": "tinker://no/weights/x"}, 404, "no checkpoint"),
+        ({"n": 10**7}, 422, "num_samples=10000000"),
+        ({"temperature": -1}, 422, "temperature=-1"),
+        ({"max_tokens": 10**6}, 422, "max_tokens=1000000"),
+        ({"tools": [{}]}, 422, "tools is not served"),
+        ({"response_format": {"type": "json_object"}}, 422, "only text"),
+        ({"messages": []}, 422, "messages"),
+        ({"messages": [{"role": "user", "content": "<|image_pad|>"}]}, 422, "image tokens for 0 pictures"),
+        ({"messages": question(b"no picture")}, 422, ""),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {
+            "url": "http://127.0.0.1:1/x.jpg"}}]}]}, 422, "nothing is fetched"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {
+            "url": "data:image/png;base64,%%%"}}]}]}, 422, "not base64"),
+    ],
+)  # fmt: skip
+def test_what_is_not_served_is_refused_in_words(server, changes, status, says):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "max_tokens": 2}
+    answer = ask(server, **told | changes)
+    assert answer.status_code == status, answer.text
+    assert says in answer.json()["detail"]
+
+
+def test_the_key_is_wanted_here_too(server):
+    assert ask(server, "models", key="wrong").status_code == 401
