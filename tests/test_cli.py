@@ -495,12 +495,15 @@ def test_the_guesser_is_a_few_lines(sft_run, tiny_folder, tmp_path):
     from geospot import Guesser, score
 
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    said = []
     with Guesser(checkpoint=str(sft_run[0]), threads=1, max_tokens=16, device="cpu") as guesser:
+        guesser.say = said.append
         guess = guesser(tmp_path / "a.jpg")
         again = guesser((tmp_path / "a.jpg").read_bytes(), samples=2)
         with pytest.raises(ValueError, match="unreadable image"):
             guesser(b"nothing")
     assert (guess.country, len(again.texts)) == ("France", 2)
+    assert [text[:12] for text in said] == ["memory, GiB:"]  # once, when it opens
     assert score(guess, (guess.lat, guess.lon)).summary["geoguessr_score"] == 5000
 
 

@@ -286,7 +286,9 @@ def test_an_evaluation_that_is_killed_goes_on_where_it_was(shards, tiny_folder, 
     log.write_bytes(kept + b'{"set": "eval", "i"')  # a line torn by the kill
     with pytest.warns(RuntimeWarning, match="cut off"):
         run_cli(*words)
-    assert "are not asked for again" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "are not asked for again" in out
+    assert out.count("memory, GiB:") == 1
     assert log.read_bytes().startswith(kept)
     rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     run_cli(*(word.replace("/out", "/whole") for word in words))

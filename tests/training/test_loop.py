@@ -183,6 +183,7 @@ def test_a_stop_in_the_middle_of_long_work_gives_it_up_and_saves_what_was_done(
         run(config(**settings, log_path="broken"))
     out, err = capfd.readouterr()
     assert "Stopping after" in err
+    assert out.count("memory, GiB:") == 2  # before each of the two
     assert f"stopped within step {step}, which was given up" in out
     assert [c.step for c in read_checkpoints("broken")] == ([step] if step else [])
     run(config(**settings, log_path="broken"))

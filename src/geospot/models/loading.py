@@ -229,8 +229,12 @@ def count_features(processing: Processing, width: int, height: int) -> int:
 
 
 def count_parameters(model_name: str) -> int:
-    """How many numbers a model's weights are, by its configuration alone."""
-    return sum(p.numel() for p in _shapes_only(locate(model_name)).parameters())
+    """How many numbers a model's weights are, by its configuration alone; ModelError where that cannot be read."""
+    from transformers import AutoConfig
+
+    source = locate(model_name)
+    _check_takes_pictures(_from_pretrained(AutoConfig, source, model_name, "config").to_dict(), model_name)
+    return sum(p.numel() for p in _shapes_only(source).parameters())
 
 
 @cache

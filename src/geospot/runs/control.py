@@ -8,7 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 GRACE_S = 2.0  # that a step has to come to its end by itself once a stop is asked for
-PATIENCE_S = 5.0  # after which a line says what is waited for, and again as long after
+PATIENCE_S = 5.0  # after which a line says what is waited for, and again and again
+
+_LEFT = b"\0"
+_STOPS = (bytes([signal.SIGINT]), bytes([signal.SIGTERM]), _LEFT)
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,7 +38,9 @@ class StopRequest:
         self.waiting_for: Callable[[], str] = lambda: "the end of the step"
         self._line = line
         self._before: dict[int, Any] = {}
-        self._asked, self._left = threading.Event(), threading.Event()
+        self._left = threading.Event()
+        self._pipe: tuple[int, int] | None = None  # the signals' numbers, for the thread that watches
+        self._fd_before = -1
 
     @property
     def requested(self) -> bool:
@@ -52,7 +57,12 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
-            threading.Thread(target=self._watch, name="geospot-stop", daemon=True).start()
+            # Written to where the signal arrives: a main thread that was about to wait for the engine would only run
+            # its handler once the engine has answered.
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
+            self._fd_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=self._pipe[:1], name="geospot-stop", daemon=True).start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -62,7 +72,12 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
         self._left.set()
-        self._asked.set()
+        if self._pipe is not None:
+            signal.set_wakeup_fd(self._fd_before)
+            with suppress(OSError):  # the thread has gone, after a stop
+                os.write(self._pipe[1], _LEFT)
+            os.close(self._pipe[1])
+            self._pipe = None
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self.requested:
@@ -71,15 +86,16 @@ class StopRequest:
             return
         self.number = number
         _say(self._line)
-        self._asked.set()
 
-    def _watch(self) -> None:
+    def _watch(self, read: int) -> None:
         """In a thread of its own: what happens while the loop does not come to look."""
-        self._asked.wait()
+        while os.read(read, 1) not in _STOPS:
+            pass  # another signal
         if not self._left.wait(GRACE_S):
             self.give_up()
         while not self._left.wait(PATIENCE_S - GRACE_S):
             _say(f"Still waiting for {self.waiting_for()}.")
+        os.close(read)
 
 
 def _say(line: str) -> None:

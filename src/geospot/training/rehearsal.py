@@ -48,6 +48,7 @@ def dry_run(
             print(estimate(loop, chz.replace(alone, max_steps=max(1, config.max_steps - done))))
             if config.engine == "local":
                 print(time_text(loop, config, config.max_steps - done))
+        loop.stop.obey()
     print("dry run: nothing was written")
 
 
