@@ -103,6 +103,22 @@ def test_the_sdks_command_line_works(server, rest, saved, tmp_path):
     assert not [c for c in rest.list_user_checkpoints().result().checkpoints if c.checkpoint_type == "external"]
 
 
+def test_a_client_goes_on_after_a_restart(server, saved, renderer, pictures):
+    """Its session and its samplers do; a model in training is gone, and the error says what to do."""
+    prompt, params = renderer.prompt(pictures[:1], "Where?"), tinker.SamplingParams(max_tokens=4, seed=0)
+    with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
+        named = sdk.create_sampling_client(model_path=saved["sampler"]).result()
+        base = sdk.create_sampling_client(base_model=server.model_name).result()
+        training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+        before = [s.sample(prompt, 1, params).result().sequences[0].tokens for s in (named, base)]
+        server.restart()
+        after = [s.sample(prompt, 1, params).result(timeout=120).sequences[0].tokens for s in (named, base)]
+        assert before == after
+        with pytest.raises(tinker.NotFoundError, match="go on from its last checkpoint"):
+            training.optim_step(tinker.AdamParams()).result(timeout=120)
+        assert sdk.create_training_client_from_state_with_optimizer(saved["state"]).result()
+
+
 def test_a_checkpoint_is_copied_and_deleted(server, rest, saved):
     with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
         body = {"session_id": sdk.holder.get_session_id(), "model_seq_id": 7, "source_path": saved["state"]}

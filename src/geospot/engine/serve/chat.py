@@ -18,7 +18,6 @@ from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import Core, in_thread, read_body, submitted
 from geospot.engine.serve.pending import Pending
-from geospot.engine.serve.samplers import Sampler
 from geospot.engine.serve.wire import Refused, Topk, read_model
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -133,23 +132,11 @@ class ChatRoutes:
     async def _client(self, model: str) -> LocalSamplingClient:
         """Samples with the model of this name, loaded if need be."""
         sampler_id = f"{OWNER}:sample:{model}"
-        try:
-            self.core.samplers.get(sampler_id)
-        except Refused:
-            if model == self.core.options.model_name:
-                client = self.core.service.create_sampling_client(base_model=model)
-                self.core.samplers.add(Sampler(sampler_id, model, None, client, is_base=True))
-            elif model.startswith("tinker://"):
-                base_model = self.core.checkpoints.spec(model).base_model
-                self.core.check_model(base_model)
-                folder = str(self.core.checkpoints.find(model))
-
-                def load() -> Any:
-                    return self.core.service.create_sampling_client(model_path=folder)
-
-                self.core.samplers.add(Sampler(sampler_id, base_model, model, load(), load))
-            else:
-                raise Refused(404, f"model {model!r} is not served here: see /v1/models") from None
+        if sampler_id not in self.core.samplers:
+            is_path = model.startswith("tinker://")
+            if not (is_path or model == self.core.options.model_name):
+                raise Refused(404, f"model {model!r} is not served here: see /v1/models")
+            self.core.add_sampler(sampler_id, None if is_path else model, model if is_path else None)
         return await self.core.samplers.client(sampler_id)
 
     def _prompt(self, wanted: Completion) -> types.ModelInput:

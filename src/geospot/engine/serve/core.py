@@ -11,12 +11,13 @@ from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.options import MAX_CONTEXT
+from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import Checkpoints
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
 from geospot.engine.serve.records import Records
-from geospot.engine.serve.samplers import Samplers
+from geospot.engine.serve.samplers import Sampler, Samplers
 from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
 
@@ -60,13 +61,43 @@ class Core:
         self.service, self.options = service, options
         self.pending, self.gatherer = PendingStore(self._cancel), Gatherer()
         self.samplers = Samplers(service)
-        self.sessions = Sessions(on_drop=self._drop)
+        self.sessions = Sessions(on_drop=self._drop, was_open=self._was_open)
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
         self.records = Records(service.options.checkpoint_dir)
 
     def _cancel(self, future: LocalFuture[Any]) -> None:
         if self.service.turns is not None:
             self.service.turns.cancel(future)
+
+    def _was_open(self, session_id: str) -> bool:
+        return (self.records.session(session_id) or {}).get("status") == "active"
+
+    def sampler(self, sampler_id: str) -> Sampler:
+        """The sampler; one on a checkpoint or on the model as it is also outlives a restart of the server."""
+        session_id = sampler_id.partition(":")[0]
+        if sampler_id not in self.samplers:
+            known = (self.records.session(session_id) or {}).get("samplers", {}).get(sampler_id)
+            if known is not None and self._was_open(session_id):
+                self.add_sampler(sampler_id, known["base_model"], known["model_path"])
+        return self.samplers.get(sampler_id)
+
+    def add_sampler(self, sampler_id: str, base_model: str | None, model_path: str | None) -> None:
+        """A sampler on a checkpoint's weights or on the model as it is; Refused where it is not served."""
+        if model_path is not None:
+            base_model = self.checkpoints.spec(model_path).base_model
+            self.check_model(base_model)
+            folder = str(self.checkpoints.find(model_path))
+
+            def load() -> LocalFuture[LocalSamplingClient]:
+                return self.service.create_sampling_client(model_path=folder)
+
+            self.samplers.add(Sampler(sampler_id, base_model, model_path, load(), load))
+        elif base_model is not None:
+            self.check_model(base_model)
+            client = self.service.create_sampling_client(base_model=base_model)
+            self.samplers.add(Sampler(sampler_id, base_model, None, client, is_base=True))
+        else:
+            raise Refused(422, "give base_model or model_path")
 
     def _drop(self, session_id: str) -> None:
         """What is held and done for a session ends with it."""

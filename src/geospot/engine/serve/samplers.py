@@ -48,6 +48,9 @@ class Samplers:
     def __len__(self) -> int:
         return len(self._samplers)
 
+    def __contains__(self, sampler_id: str) -> bool:
+        return sampler_id in self._samplers
+
     def __iter__(self):
         return iter(list(self._samplers.values()))
 

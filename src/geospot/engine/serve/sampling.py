@@ -15,7 +15,6 @@ from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import LONG_POLL_S, Core, in_thread, promise, read_body, submitted
 from geospot.engine.serve.pending import Pending
-from geospot.engine.serve.samplers import Sampler
 from geospot.engine.serve.wire import Beside, Refused, dense_targets, pack_sample, read_model
 
 # What no model here does: asked for, it is refused rather than left out of the answer.
@@ -51,28 +50,17 @@ class SamplingRoutes:
         wanted = read_model(types.CreateSamplingSessionRequest, await read_body(request))
         self.core.sessions.get(wanted.session_id)
         sampler_id = f"{wanted.session_id}:sample:client-{wanted.sampling_session_seq_id}"
-        if wanted.model_path is not None:
-            base_model = self.core.checkpoints.spec(wanted.model_path).base_model
-            self.core.check_model(base_model)
-            folder = str(self.core.checkpoints.find(wanted.model_path))
-
-            def load() -> LocalFuture[LocalSamplingClient]:
-                return self.core.service.create_sampling_client(model_path=folder)
-
-            sampler = Sampler(sampler_id, base_model, wanted.model_path, load(), load)
-        elif wanted.base_model is not None:
-            self.core.check_model(wanted.base_model)
-            client = self.core.service.create_sampling_client(base_model=wanted.base_model)
-            sampler = Sampler(sampler_id, wanted.base_model, None, client, is_base=True)
-        else:
-            raise Refused(422, "give base_model or model_path")
-        self.core.samplers.add(sampler)
+        self.core.add_sampler(sampler_id, wanted.base_model, wanted.model_path)
+        record = self.core.records.session(wanted.session_id) or {}
+        known = {"base_model": wanted.base_model, "model_path": wanted.model_path}
+        samplers = {**record.get("samplers", {}), sampler_id: known}
+        self.core.records.write_session(wanted.session_id, samplers=samplers)
         return JSONResponse({"type": "create_sampling_session", "sampling_session_id": sampler_id})
 
     async def get_sampler(self, request: Request) -> Response:
         """What a sampler is."""
         sampler_id = request.path_params["sampler_id"]
-        sampler = self.core.samplers.get(sampler_id)
+        sampler = self.core.sampler(sampler_id)
         shown = {"base_model": sampler.base_model, "model_path": sampler.model_path}
         return JSONResponse({"sampler_id": sampler_id, **shown})
 
@@ -88,6 +76,7 @@ class SamplingRoutes:
             return promise(known)
         session_id = wanted.sampling_session_id.partition(":")[0]
         self.core.sessions.get(session_id)
+        self.core.sampler(wanted.sampling_session_id)
         try:
             async with asyncio.timeout(LONG_POLL_S):
                 client = await self.core.samplers.client(wanted.sampling_session_id)

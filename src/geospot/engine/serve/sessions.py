@@ -35,10 +35,13 @@ class Session:
 class Sessions:
     """The sessions by id; those whose client is gone are dropped with all that they hold."""
 
-    def __init__(self, on_drop: Callable[[str], None]) -> None:
-        """on_drop: called with the id of each session that ends, for what others hold for it."""
+    def __init__(self, on_drop: Callable[[str], None], was_open: Callable[[str], bool]) -> None:
+        """on_drop: called with the id of each session that ends, for what others hold for it.
+
+        was_open: whether a session was open when an earlier server ended.
+        """
         self._sessions: dict[str, Session] = {}
-        self._on_drop = on_drop
+        self._on_drop, self._was_open = on_drop, was_open
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -55,8 +58,10 @@ class Sessions:
     def get(self, session_id: str | None) -> Session:
         """The session, marked as alive; Refused where there is none."""
         session = self._sessions.get(session_id or "")
+        if session is None and session_id and len(self._sessions) < MOST_SESSIONS and self._was_open(session_id):
+            session = self._sessions[session_id] = Session()
         if session is None:
-            raise Refused(404, f"session {session_id!r} is not known here: it ended, or the server was restarted")
+            raise Refused(404, f"session {session_id!r} is not known here: it has ended")
         session.seen_at, session.broken_at = time.monotonic(), None
         return session
 
@@ -88,7 +93,11 @@ class Sessions:
         """The future of a model's training client."""
         session = self.get(model_id.partition(":")[0])
         if model_id not in session.models:
-            raise Refused(404, f"model {model_id!r} is not known here")
+            raise Refused(
+                404,
+                f"model {model_id!r} is not known here: what was in training when a server ended is gone; "
+                "go on from its last checkpoint",
+            )
         return session.models[model_id]
 
     def drop_silent(self) -> None:
