@@ -90,6 +90,9 @@ def models(gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
     available = max((gpu["memory"] for gpu in gpus), default=None) or available_bytes("cpu")
     if available is None:
         return []
+    fitting = (
+        capacities(available, ["bfloat16"]) if gpus else capacities(available, ["float32", "bfloat16"], device="cpu")
+    )
     return [
         {
             "model": c.model.name,
@@ -101,7 +104,7 @@ def models(gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 for task, fit in c.fits.items()
             },
         }
-        for c in capacities(available, ("bfloat16",) if gpus else ("float32", "bfloat16"))
+        for c in fitting
     ]
 
 

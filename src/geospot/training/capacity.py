@@ -2,7 +2,7 @@
 estimate of what each needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from geospot.engine.local.memory import Shape, needs
@@ -16,6 +16,7 @@ BATCHES = (128, 64, 32, 16, 8, 4, 2, 1)  # pictures per step
 RANK, GROUP = 32, 16
 PROMPT, ANSWER = 384, 64  # tokens: a picture of 512 x 512 pixels with its question; the longest answer
 LEAST_SAMPLED = 4096  # tokens in the caches of a sampling batch, where more do not fit
+PROCESS = 1 << 30  # bytes that Python and the libraries take before the model does
 _EVALUATED = 128  # prompts that an evaluation has in flight
 _PICTURES = 64  # different ones whose features are kept
 
@@ -44,35 +45,43 @@ class Capacity:
         return all(self.fits[task].batch for task in ("sft", "train"))
 
 
-def capacities(available: int, dtypes: Sequence[str], models: Sequence[KnownModel] = KNOWN) -> list[Capacity]:
-    """For each model the first of the precisions in which most tasks fit into `available` bytes."""
+def capacities(
+    available: int, dtypes: Sequence[str], models: Sequence[KnownModel] = KNOWN, device: str = "cuda"
+) -> list[Capacity]:
+    """For each model the first of the precisions in which most tasks fit into `available` bytes of a device."""
     found = []
     for model in models:
-        each = [Capacity(model, dtype, {t: _largest(model, t, dtype, available) for t in TASKS}) for dtype in dtypes]
+        each = [
+            Capacity(model, dtype, {t: _largest(model, t, dtype, device, available) for t in TASKS}) for dtype in dtypes
+        ]
         most = max(sum(fit.batch > 0 for fit in capacity.fits.values()) for capacity in each)
         fitting = [c for c in each if sum(fit.batch > 0 for fit in c.fits.values()) == most]
         found.append(fitting[0] if most else fitting[-1])
     return found
 
 
-def _largest(model: KnownModel, task: Task, dtype: str, available: int) -> Fit:
+def _largest(model: KnownModel, task: Task, dtype: str, device: str, available: int) -> Fit:
     least = 0
     for batch in BATCHES if task in ("sft", "train") else (1,):
         for settings, most in (((), None), ((f"max_sample_tokens={LEAST_SAMPLED}",), LEAST_SAMPLED)):
-            least = peak(model, task, batch, dtype, most)
+            least = peak(model, task, batch, dtype, device, most)
             if least <= available:
                 return Fit(batch, least, settings)
     return Fit(0, least)
 
 
-def peak(model: KnownModel, task: Task, batch: int, dtype: str, max_sample_tokens: int | None = None) -> int:
+def peak(
+    model: KnownModel, task: Task, batch: int, dtype: str, device: str = "cuda", max_sample_tokens: int | None = None
+) -> int:
     """Bytes at once of a task with an adapter of rank 32 (the tiny model: all weights); training evaluates, too."""
     options = LocalOptions(max_sample_tokens=max_sample_tokens or 0)
     trains = task in ("sft", "train")
     full = model.name.startswith("geospot/")
     trained = (model.parameters if full else model.adapter(RANK)) if trains else 0
-    shape = _shape(model, trained, full and trains)
-    return needs(shape, options, _work(task, batch), dtype="float32" if full else dtype).peak
+    dtype = "float32" if full else dtype
+    as_filed = dtype == "bfloat16" and device == "cpu"
+    shape = replace(_shape(model, trained, full and trains), as_filed=as_filed, copies=not as_filed)
+    return needs(shape, options, _work(task, batch), dtype=dtype, process=PROCESS).peak
 
 
 def _work(task: Task, batch: int) -> Workload:
