@@ -86,7 +86,10 @@ def test_a_tar_cut_anywhere_gives_whole_groups_and_says_that_it_was_cut(cut, n):
     # The last member's bytes may be there and only its padding be cut. A group cut between two members is given
     # without the second, which read_sample refuses ("no json").
     assert [r.key for r in records if r.fields] == [r.key for r in whole if r.end - PADDING <= at]
-    assert [s.reason for s in skips] == ["truncated shard"]
+    [skip] = skips
+    assert skip.reason == "truncated shard" or (
+        0 < at < 512 and skip.reason == "no shard"
+    )  # a few bytes may be anything
 
 
 @given(byte=st.integers(0, 10**9), n=st.integers(2, 6))

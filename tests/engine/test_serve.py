@@ -389,13 +389,23 @@ def test_a_cancelled_sample_and_a_closed_session_free_the_engine(server, rendere
     until(lambda: turns.depth["sampled"] == 0)
 
 
-def test_the_work_of_a_client_that_is_gone_is_given_up(server, sdk, renderer, prompts, monkeypatch):
+def test_the_work_of_a_client_that_is_gone_is_given_up(server, sdk, monkeypatch):
+    """Asked for without the SDK, which would wait for the answer."""
     sampler = sdk.create_sampling_client(base_model=server.model_name).result()
-    sampler.sample(prompts[0], 4, params(renderer, max_tokens=30_000, stop=[]))
+    asked = post(
+        server,
+        "asample",
+        json={
+            "sampling_session_id": sampler._sampling_session_id,
+            "seq_id": 77,
+            "prompt": {"chunks": [{"type": "encoded_text", "tokens": [5]}]},
+            "sampling_params": {"max_tokens": 30_000, "stop": []},
+            "num_samples": 4,
+        },
+    )
+    assert asked.status_code == 200
     until(lambda: server.service.turns.depth["sampled"] == 1)
-    session = server.app.app.state.core.sessions.get(sampler._sampling_session_id.partition(":")[0])
     monkeypatch.setattr("geospot.engine.serve.sessions.SILENT_S", -1.0)
-    session.n_waiting = 0
     until(lambda: server.service.turns.depth["sampled"] == 0)
 
 

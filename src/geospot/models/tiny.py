@@ -73,7 +73,7 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     for word in words():
         spelled = byte_level.pre_tokenize_str(word)[0][0]
         vocab.append((spelled, -0.9 if word.startswith(".") else -1.0))
-    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=0))
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=None))
     tokenizer.pre_tokenizer = byte_level
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
