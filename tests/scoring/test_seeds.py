@@ -92,3 +92,16 @@ def test_a_variant_is_compared_with_the_baseline_on_the_seeds_that_both_have():
     assert found["narrow"].differences["geoguessr_score"].low > 0
     again = compare_variants(variants, "wide", ["median_km", "geoguessr_score"], n_resamples=200)
     assert again == found
+
+
+def test_no_interval_reaches_beyond_what_a_metric_or_a_difference_can_be():
+    """Two seeds that disagree about everything: Student's t with one degree of freedom is wider than the scale."""
+    rng, truth = np.random.default_rng(0), np.linspace(0, 40, 60)
+    near, far = predictions(rng, truth, 0.01), predictions(rng, truth, 30.0)
+    keys = ["acc_25km", "median_km", "geoguessr_score"]
+    found = compare_variants({"a": {1: near, 2: far}, "b": {1: far, 2: near}}, "a", keys, n_resamples=200)["b"]
+    for key, most in zip(keys, (1.0, 20_015.12, 5000.0), strict=True):
+        difference, level = found.differences[key], found.metrics[key]
+        assert -most <= difference.low <= difference.value <= difference.high <= most, key
+        assert 0.0 <= level.low <= level.value <= level.high <= most, key
+    assert (found.differences["acc_25km"].low, found.differences["acc_25km"].high) == (-1.0, 1.0)

@@ -97,11 +97,11 @@ class VariantEstimates:
     paired_seeds: tuple[int, ...]  # that the differences are over
 
 
-def _possible(key: str, level: Estimate) -> Estimate:
-    """With few seeds an interval may reach beyond what a metric can be: below 0 km, above 100 %."""
+def _possible(key: str, found: Estimate, difference: bool = False) -> Estimate:
+    """With few seeds an interval may reach beyond what a metric, or a difference of two, can be: 0 km, 100 %."""
     most = MAX_DISTANCE_KM if key.endswith("_km") else MAX_SCORE if key == "geoguessr_score" else 1.0
-    low, high = (float(np.clip(end, 0.0, most)) for end in (level.low, level.high))
-    return replace(level, low=low, high=high)
+    low, high = (float(np.clip(end, -most if difference else 0.0, most)) for end in (found.low, found.high))
+    return replace(found, low=low, high=high)
 
 
 def compare_variants(
@@ -132,7 +132,7 @@ def compare_variants(
             if name != baseline and pairs:
                 values = [whole[a][key] - whole[b][key] for a, b in pairs]
                 moved = [drawn[a][key] - drawn[b][key] for a, b in pairs]
-                differences[key] = across_seeds(values, moved, n_places)
+                differences[key] = _possible(key, across_seeds(values, moved, n_places), difference=True)
         found[name] = VariantEstimates(
             seeds=tuple(number for _, number in own),
             by_seed={key: [whole[run][key] for run in own] for key in keys},
