@@ -165,6 +165,20 @@ def test_runs_made_by_hand_are_compared_too(smallest, studied, tmp_path, capsys)
     assert found(tmp_path / "few")["places"] == 2
 
 
+def test_further_pairs_are_compared_and_counted_in_the_correction(smallest, studied, tmp_path, capsys):
+    shutil.copytree(studied, tmp_path / "out")
+    study(smallest | {"pairs": [["tightening", "linear"]]}, tmp_path, "out", "finished_only=true")
+    assert "tightening less linear" in capsys.readouterr().out
+    assert "tightening less linear" in (tmp_path / "out/report.html").read_text()
+    whole = json.loads((tmp_path / "out/study.json").read_text())
+    (pair,) = whole["pairs"]
+    other = next(row["differences"] for row in whole["table"] if row["variant"] == "linear")
+    assert (pair["start"], pair["variant"], pair["against"]) == ("good", "tightening", "linear")
+    for key, found_ in pair["differences"].items():
+        assert found_["value"] == pytest.approx(-other[key]["value"])
+        assert found_["p_holm"] == pytest.approx(min(1.0, 2 * found_["p"]))
+
+
 def test_a_plan_with_more_seeds_goes_on_and_one_with_other_keys_is_refused(smallest, studied, tmp_path, capsys):
     shutil.copytree(studied, tmp_path / "out")
     more = smallest | {"seeds": [0, 1, 2]}
@@ -198,6 +212,10 @@ def test_a_plan_with_more_seeds_goes_on_and_one_with_other_keys_is_refused(small
         ({"sft": {"group_size": 4}}, "sft: there is no key group_size"),
         ({"shared": {"group_size": 4}}, "shared: there is no key group_size"),
         ({"starts": {}}, "starts: must name one or more"),
+        ({"pairs": ["linear"]}, "pairs=linear: must be a list such as"),
+        ({"pairs": [["linear", "liner"]]}, "liner must be tightening or linear. Did you mean linear?"),
+        ({"pairs": [["linear", "linear"]]}, "a variant does not differ from itself"),
+        ({"pairs": [["linear", "tightening"]]}, "this comparison is made already"),
         ({"starts": {"good": "nowhere"}}, "starts.good=nowhere: no such run folder or checkpoint"),
         ({"places": [3, 1]}, "places=3,1: must be two whole numbers"),
     ],

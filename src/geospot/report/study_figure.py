@@ -1,5 +1,6 @@
-"""A study's curves as one figure for papers, PNG and PDF. Needs the extra `figures` (matplotlib)."""
+"""A study's curves and differences as one figure for papers, PNG and PDF. Needs the extra `figures` (matplotlib)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,33 +10,56 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from geospot.report.figures import STYLE, save
-from geospot.training.outcomes import Results, StudyCurve
+from geospot.training.outcomes import Outcome, Results, StudyCurve
 from geospot.training.plan import Plan
+
+METRIC, WHAT = "median_km", "median distance, km"
 
 
 def save_study_figure(folder: Path, plan: Plan, results: Results) -> list[str]:
-    """Write figure.png (300 dpi) and figure.pdf: a row per start, median distance by steps and by answers."""
+    """Write figure.png (300 dpi) and figure.pdf, a row per start: median distance by steps and by answers, and each
+    variant's difference to the baseline."""
     with matplotlib.rc_context(STYLE):
         return save(folder, draw(plan, results))
 
 
 def draw(plan: Plan, results: Results) -> Figure:
-    """A row of two panels per start, one curve with a band per variant."""
-    figure = Figure(figsize=(7.0, 2.6 * len(plan.starts) + 0.4), layout="constrained")
+    """A row of three panels per start: one curve with a band per variant, by steps and by answers; the differences."""
+    height = max(2.2, 0.19 * len(plan.variants) + 0.6)
+    figure = Figure(figsize=(9.5, height * len(plan.starts) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(plan.starts), 2, sharey="row", squeeze=False)
+    panels = figure.subplots(len(plan.starts), 3, squeeze=False, width_ratios=(1, 1, 1.3))
     scale = matplotlib.colormaps["tab10" if len(plan.variants) <= 10 else "tab20"]
+    colours = {name: scale(number % scale.N) for number, name in enumerate(plan.variants)}
     for row, start in zip(panels, plan.starts, strict=True):
-        for number, name in enumerate(plan.variants):
-            for curve in results.curves:
-                if (curve.start, curve.variant) == (start, name):
-                    width = 1.8 if name == plan.baseline else 1.0
-                    _draw(row[0], curve, curve.steps, scale(number % scale.N), width)
-                    _draw(row[1], curve, curve.answers, scale(number % scale.N), width)
-        row[0].set(ylabel=f"{start}: median distance, km", xlabel="steps")
+        for curve in results.curves:
+            if curve.start == start:
+                width = 1.8 if curve.variant == plan.baseline else 1.0
+                _draw(row[0], curve, curve.steps, colours[curve.variant], width)
+                _draw(row[1], curve, curve.answers, colours[curve.variant], width)
+        row[0].set(ylabel=f"{start}: {WHAT}", xlabel="steps")
         row[1].set(xlabel="answers asked")
-    panels[0][0].legend(fontsize=6, frameon=False)
+        _draw_differences(row[2], plan, [o for o in results.outcomes if o.start == start], colours)
     return figure
+
+
+def _draw_differences(axes: Axes, plan: Plan, outcomes: Sequence[Outcome], colours: Mapping[str, tuple]) -> None:
+    """A point with its interval per variant, in the plan's order; the baseline is the line at 0. The legend too."""
+    names = [o.variant for o in outcomes]
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    for at, one in enumerate(outcomes):
+        found = one.estimates.differences.get(METRIC)
+        colour = colours[one.variant]
+        if found is None:
+            axes.plot([0], [at], "o", color=colour, markersize=4)
+            continue
+        axes.plot([found.low, found.high], [at, at], color=colour, linewidth=1.6)
+        clear = one.p_holm[METRIC] < 0.05
+        axes.plot([found.value], [at], "o", color=colour, markersize=4, markerfacecolor=colour if clear else "white")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"median less {plan.baseline}'s, km (95 %; filled: p < 0.05)")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw(axes: Axes, curve: StudyCurve, x: list, colour: tuple, width: float) -> None:

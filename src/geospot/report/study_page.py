@@ -11,7 +11,7 @@ from geospot.report.document import write_report
 from geospot.report.metric_tables import plain_table
 from geospot.report.page import MISSING, command_line
 from geospot.scoring.metrics.seeds import Estimate
-from geospot.training.outcomes import Outcome, Results, StudyCurve
+from geospot.training.outcomes import Outcome, Pair, Results, StudyCurve
 from geospot.training.plan import Plan
 
 # Metric, its heading, factor, digits.
@@ -31,8 +31,8 @@ SIGNS = (
 FIRST = "median_km"
 IN_ONE_CHART = 4  # series that a reader can tell apart
 NOTE = (
-    "95 % intervals over seeds and places together. Differences: variant less baseline, paired by seed and place; p is "
-    "corrected by Holm for all variants and starts of the study, and * marks p < 0.05."
+    "95 % intervals over seeds and places together. Differences are paired by seed and place; p is corrected by Holm "
+    "for all comparisons of the study, and * marks p < 0.05."
 )
 
 
@@ -42,8 +42,11 @@ def study_text(plan: Plan, results: Results) -> str:
     for start in plan.starts:
         rows = [one for one in results.outcomes if one.start == start]
         parts.append(f"\n{start}\n" + table([_means(one) for one in rows]))
-        if others := [_differences(one, plan.baseline) for one in rows if one.estimates.differences]:
-            parts.append(table(others))
+        if others := [o for o in rows if o.estimates.differences]:
+            head = f"less {plan.baseline}"
+            parts.append(table([_differences(head, o.variant, o.estimates.differences, o.p_holm) for o in others]))
+        if pairs := [pair for pair in results.pairs if pair.start == start]:
+            parts.append(table([_differences("also", _named(p), p.differences, p.p_holm) for p in pairs]))
         parts.append(table([_signs(one) for one in rows]))
     return "\n\n".join(parts)
 
@@ -53,12 +56,18 @@ def _means(one: Outcome) -> dict[str, str]:
     return cells | {head: _cell(one.estimates.metrics[key], factor, digits) for key, head, factor, digits in COLUMNS}
 
 
-def _differences(one: Outcome, baseline: str) -> dict[str, str]:
-    cells = {f"less {baseline}": one.variant}
+def _differences(
+    what: str, name: str, differences: Mapping[str, Estimate], p_holm: Mapping[str, float]
+) -> dict[str, str]:
+    cells = {what: name}
     for key, head, factor, digits in COLUMNS:
-        star = "*" if one.p_holm[key] < 0.05 else ""
-        cells[head] = _cell(one.estimates.differences[key], factor, digits, "+") + star
-    return cells | {"p (median)": _p(one.p_holm[FIRST])}
+        star = "*" if p_holm[key] < 0.05 else ""
+        cells[head] = _cell(differences[key], factor, digits, "+") + star
+    return cells | {"p (median)": _p(p_holm[FIRST])}
+
+
+def _named(pair: Pair) -> str:
+    return f"{pair.variant} less {pair.against}"
 
 
 def _signs(one: Outcome) -> dict[str, str]:
@@ -114,8 +123,7 @@ def write_study_page(
     path: Path, plan: Plan, results: Results, configuration: Mapping[str, object], notes: Sequence[str]
 ) -> Path:
     """Write the page; returns its path."""
-    sections = [(f"From {start}", _tables_html(plan, [o for o in results.outcomes if o.start == start]))
-                for start in plan.starts]  # fmt: skip
+    sections = [(f"From {start}", _tables_html(plan, results, start)) for start in plan.starts]
     return write_report(
         path,
         title=f"geospot study: {path.parent.name}",
@@ -130,21 +138,32 @@ def write_study_page(
     )
 
 
-def _tables_html(plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def _tables_html(plan: Plan, results: Results, start: str) -> str:
+    outcomes = [o for o in results.outcomes if o.start == start]
+    pairs = [pair for pair in results.pairs if pair.start == start]
     heads = [head for _, head, *_ in COLUMNS]
     means = [[o.variant, str(len(o.estimates.seeds)), *(_html(o.estimates.metrics[k], f, d) for k, _, f, d in COLUMNS)]
              for o in outcomes]  # fmt: skip
     parts = [plain_table(["Variant", "Seeds", *heads], means)]
     others = [
-        [o.variant, *(_html(o.estimates.differences[k], f, d, "+") for k, _, f, d in COLUMNS), _p(o.p_holm[FIRST])]
-        for o in outcomes if o.estimates.differences
-    ]  # fmt: skip
-    if others:
-        parts.append(plain_table([f"Less {plan.baseline}", *heads, "p (median)"], others))
+        _differences_html(o.variant, o.estimates.differences, o.p_holm) for o in outcomes if o.estimates.differences
+    ]
+    for head, rows in (
+        (f"Less {plan.baseline}", others),
+        ("Also", [_differences_html(_named(pair), pair.differences, pair.p_holm) for pair in pairs]),
+    ):
+        if rows:
+            parts.append(plain_table([head, *heads, "p (median)"], rows))
     signs = [[o.variant, f"{o.steps:,.0f}", f"{o.answers:,.0f}", *(_number(o.signs[k], d) for k, _, d in SIGNS)]
              for o in outcomes]  # fmt: skip
     parts.append(plain_table(["Training", "Steps", "Answers", *(head for _, head, _ in SIGNS)], signs))
     return "".join(parts)
+
+
+def _differences_html(
+    name: str, differences: Mapping[str, Estimate], p_holm: Mapping[str, float]
+) -> list[str | tuple[str, str]]:
+    return [name, *(_html(differences[k], f, d, "+") for k, _, f, d in COLUMNS), _p(p_holm[FIRST])]
 
 
 def _html(estimate: Estimate, factor: float, digits: int, sign: str = "") -> tuple[str, str]:

@@ -41,6 +41,17 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A further comparison that the plan names: `variant` less `against`, paired by seed and place, from one start."""
+
+    start: str
+    variant: str
+    against: str
+    differences: dict[str, Estimate]
+    p_holm: dict[str, float]
+
+
+@dataclass(frozen=True)
 class StudyCurve:
     """The median distance of one variant from one start over its steps and its answers."""
 
@@ -58,6 +69,7 @@ class Results:
     held_out: str
     n_places: int
     outcomes: list[Outcome]
+    pairs: list[Pair]
     curves: list[StudyCurve]
 
 
@@ -88,20 +100,45 @@ def results(plan: Plan, n_resamples: int, seed: int) -> Results:
         start: compare_variants(_by_variant(read, start), plan.baseline, METRICS, n_resamples, seed)
         for start in plan.starts
     }
-    pairs = [(s, v) for s, variants in found.items() for v, estimates in variants.items() if estimates.differences]
-    corrected = {
-        key: dict(zip(pairs, holm([found[s][v].differences[key].p for s, v in pairs]), strict=True)) for key in METRICS
-    }
+    differences = {
+        (start, variant, plan.baseline): estimates.differences
+        for start, variants in found.items() for variant, estimates in variants.items() if estimates.differences
+    } | _named_pairs(plan, read, n_resamples, seed)  # fmt: skip
+    corrected = _corrected(differences)
+    pairs = [Pair(*key, differences[key], corrected[key]) for key in differences if key[1:] in plan.pairs]
     outcomes = [
         _outcome(start, variant, estimates, [r for r in read if (r.run.start, r.run.variant) == (start, variant)],
-                 {key: by_pair[start, variant] for key, by_pair in corrected.items() if (start, variant) in by_pair})
+                 corrected.get((start, variant, plan.baseline), {}))
         for start, variants in found.items() for variant, estimates in variants.items()
     ]  # fmt: skip
     curves = [
         _curve(start, variant, [r for r in read if (r.run.start, r.run.variant) == (start, variant)], seed)
         for start, variants in found.items() for variant in variants
     ]  # fmt: skip
-    return Results(held_out, read[0].last.n_places, outcomes, curves)
+    return Results(held_out, read[0].last.n_places, outcomes, pairs, curves)
+
+
+Compared = tuple[str, str, str]  # start, variant, what it is compared with
+
+
+def _named_pairs(plan: Plan, read: Sequence[_Read], n_resamples: int, seed: int) -> dict[Compared, dict[str, Estimate]]:
+    """The differences of the plan's `pairs` of which both have finished runs of the same seeds."""
+    found = {}
+    for start in plan.starts:
+        variants = _by_variant(read, start)
+        for first, second in plan.pairs:
+            if first in variants and second in variants:
+                both = {name: variants[name] for name in (first, second)}
+                differences = compare_variants(both, second, METRICS, n_resamples, seed)[first].differences
+                if differences:
+                    found[start, first, second] = differences
+    return found
+
+
+def _corrected(differences: Mapping[Compared, Mapping[str, Estimate]]) -> dict[Compared, dict[str, float]]:
+    """p-values by metric, each corrected for all comparisons of the study."""
+    by_metric = {key: holm([found[key].p for found in differences.values()]) for key in METRICS}
+    return {which: {key: by_metric[key][i] for key in METRICS} for i, which in enumerate(differences)}
 
 
 def _first_set(run: PlannedRun) -> str:
@@ -212,9 +249,6 @@ def _mean(values: Sequence[float]) -> float:
 def results_json(plan: Plan, found: Results) -> dict:
     """Everything, as plain values: the same runs give the same text."""
 
-    def cells(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
-        return {key: {"value": e.value, "low": e.low, "high": e.high} for key, e in estimates.items()}
-
     table = [
         {
             "start": one.start,
@@ -222,24 +256,35 @@ def results_json(plan: Plan, found: Results) -> dict:
             "seeds": list(one.estimates.seeds),
             "steps": one.steps,
             "answers": one.answers,
-            "metrics": cells(one.estimates.metrics),
+            "metrics": _cells(one.estimates.metrics),
             "by_seed": one.estimates.by_seed,
             "paired_seeds": list(one.estimates.paired_seeds),
-            "differences": {
-                key: cell | {"p": one.estimates.differences[key].p, "p_holm": one.p_holm[key]}
-                for key, cell in cells(one.estimates.differences).items()
-            },
+            "differences": _tested(one.estimates.differences, one.p_holm),
             "training": one.signs,
         }
         for one in found.outcomes
     ]
+    pairs = [
+        {"start": p.start, "variant": p.variant, "against": p.against,
+         "differences": _tested(p.differences, p.p_holm)}
+        for p in found.pairs
+    ]  # fmt: skip
     curves = [
         {"start": c.start, "variant": c.variant, "steps": c.steps, "answers": c.answers,
          CURVE: [p.value for p in c.points], "low": [p.low for p in c.points], "high": [p.high for p in c.points]}
         for c in found.curves
     ]  # fmt: skip
     return {"plan": plan.document, "held_out": found.held_out, "places": found.n_places, "baseline": plan.baseline,
-            "table": table, "curves": curves}  # fmt: skip
+            "table": table, "pairs": pairs, "curves": curves}  # fmt: skip
+
+
+def _cells(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    return {key: {"value": e.value, "low": e.low, "high": e.high} for key, e in estimates.items()}
+
+
+def _tested(differences: Mapping[str, Estimate], p_holm: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Differences with their p-values, as they are and corrected."""
+    return {key: cell | {"p": differences[key].p, "p_holm": p_holm[key]} for key, cell in _cells(differences).items()}
 
 
 def left_over(plan: Plan) -> str:

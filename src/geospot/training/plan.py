@@ -2,6 +2,7 @@
 
 seeds = [0, 1, 2]
 baseline = "fixed"                      # the variant that the others are compared with
+pairs = [["mine", "tightening"]]        # further comparisons: the first less the second
 
 [shared]                                # keys of sft and train, for every run
 train_places = 2048
@@ -39,7 +40,7 @@ from geospot.training.resume import has_begun
 
 AnyConfig = TypeVar("AnyConfig", bound=LoopConfig)
 
-KEYS = ("seeds", "baseline", "held_out", "places", "shared", "sft", "train", "starts", "variants")
+KEYS = ("seeds", "baseline", "pairs", "held_out", "places", "shared", "sft", "train", "starts", "variants")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 # What the study itself decides of each run, and what says it.
 _OWN = {"log_path": "the folder out", "resume": "the study, which always goes on", "branch_from": "starts",
@@ -93,6 +94,7 @@ class Plan:
     runs: list[PlannedRun] = field(default_factory=list)
     held_out: str | None = None
     places: tuple[int, int] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()  # compared beside those with the baseline: the first less the second
 
 
 def read_plan(path: str, out: Path, threads: int) -> Plan:
@@ -132,6 +134,7 @@ def _plan(path: str, document: dict[str, Any], out: Path, threads: int) -> Plan:
         starts=tuple(starts) or (BY_HAND,),
         held_out=document.get("held_out"),
         places=_places(path, document.get("places")),
+        pairs=_pairs(path, document.get("pairs", []), variants, baseline),
     )
     if by_hand:
         plan.runs.extend(_made_by_hand(path, by_hand))
@@ -178,6 +181,26 @@ def _places(path: str, places: object) -> tuple[int, int] | None:
             "held-out place, counted from 0, to before which"
         )
     return places[0], places[1]
+
+
+def _pairs(path: str, pairs: object, variants: Collection[str], baseline: str) -> tuple[tuple[str, str], ...]:
+    """Comparisons of the plan's own; each is there once."""
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ValueError(
+            f"plan={path}: pairs={as_text(pairs)}: must be a list such as [[first, second]]: first less second"
+        )
+    found: list[tuple[str, str]] = []
+    for pair in pairs:
+        where, (first, second) = f"plan={path}: pairs: {as_text(pair)}", map(str, pair)
+        for name in (first, second):
+            if name not in variants:
+                raise ValueError(f"{where}: {name} must be {listed(variants)}{did_you_mean(name, variants)}")
+        if first == second:
+            raise ValueError(f"{where}: a variant does not differ from itself")
+        if second == baseline or (first, second) in found:
+            raise ValueError(f"{where}: this comparison is made already")
+        found.append((first, second))
+    return tuple(found)
 
 
 def _planned(path: str, plan: Plan, variants: Mapping[str, Mapping[str, Any]], out: Path, threads: int) -> None:
