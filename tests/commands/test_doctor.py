@@ -1,8 +1,10 @@
 """`geospot doctor`: what it says of a machine, with and without network, key, torch and room."""
 
 import json
+import re
 import socket
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,12 @@ def test_the_command_prints_json(capsys, monkeypatch, found):
 def test_every_extra_is_explained():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert doctor.EXTRAS.keys() == project["optional-dependencies"].keys()
+    owners = packages_distributions()
+    for extra, requirements in project["optional-dependencies"].items():
+        modules = [module.partition(".")[0] for module in doctor.EXTRAS[extra][1].split()]
+        found = {name.lower().replace("_", "-") for module in modules for name in [module, *owners.get(module, ())]}
+        wanted = {re.split(r"[<>=\[ ]", requirement)[0].lower() for requirement in requirements}
+        assert wanted <= found, f"a package of {extra} of which the doctor knows no module"
 
 
 # -- network ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ EXTRAS = {
     ),
     "parquet": ("predictions and truths in Parquet", "pyarrow"),
     "heic": ("photos in HEIC, as phones take them", "pillow_heif"),
-    "serve": ("geospot serve", "starlette uvicorn"),
+    "serve": ("geospot serve", "starlette uvicorn pyrage prometheus_client"),
     "figures": ("maps and curves as PNG and PDF", "matplotlib"),
     "wandb": ("log_to=wandb", "wandb"),
     "tensorboard": ("log_to=tensorboard", "tensorboard"),

@@ -26,14 +26,19 @@ def run(config: ServeConfig) -> None:
     from geospot.engine.serve.app import ServeOptions, make_app
     from geospot.engine.serve.core import LOOPBACK as NAMES
     from geospot.engine.serve.listening import listener
+    from geospot.engine.serve.request_log import RequestLog
 
+    request_log = RequestLog(config.request_log)
     service = local_engine(config, checkpoint_dir=config.checkpoint_dir, for_clients=True)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
     service.announces = set()
     # Without a key a web page could reach the port under a name of its own (DNS rebinding).
     hosts = NAMES if key is None else None
-    app = make_app(service, ServeOptions(config.model_name, api_key=key, max_rank=config.max_rank, hosts=hosts))
+    options = ServeOptions(
+        config.model_name, api_key=key, max_rank=config.max_rank, hosts=hosts, request_log=request_log
+    )
+    app = make_app(service, options)
     server = listener(app, config.host, config.port)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -75,6 +80,7 @@ def startup_text(config: ServeConfig, port: int, *, keyed: bool) -> str:
             f"serving {config.model_name} at {url} (protocol of the Tinker SDK 0.38)",
             f"  key          {who}",
             f"  checkpoints  {config.checkpoint_dir}",
+            f"  status       {url}/ for people, {url}/metrics for Prometheus",
             f"  a client     geospot train engine=tinker base_url={url} model_name={config.model_name}",
             "  Ctrl-C stops it.",
         ]

@@ -230,6 +230,7 @@ class ServeConfig(EngineConfig):
     host: str = _output("127.0.0.1", "address to listen on; other than loopback it needs TINKER_API_KEY")
     port: int = _output(8321, "port to listen on; 0: any free one")
     checkpoint_dir: str = _output("runs/serve", "folder for checkpoints; they survive a restart")
+    request_log: str | None = _output(None, "file for a line of JSON per request, without keys; `-`: standard output")
 
     @chz.validate
     def _check_serve(self):

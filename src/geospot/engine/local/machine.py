@@ -17,6 +17,13 @@ def available_bytes(device: str) -> int | None:
     return (free if limited is None else min(free, limited)) + _status("RssAnon")
 
 
+def held_bytes(device: str) -> dict[str, int]:
+    """What torch holds of a GPU's memory: allocated to tensors, and reserved in all. Empty for a CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    return {"allocated": torch.cuda.memory_allocated(device), "reserved": torch.cuda.memory_reserved(device)}
+
+
 def total_bytes(device: str) -> int | None:
     """Memory of the device, whoever has it now."""
     if device.startswith("cuda"):

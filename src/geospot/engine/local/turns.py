@@ -46,6 +46,7 @@ class Turns(Scheduler):
         self._open: dict[Hashable, _Open] = {}  # the one whose turn is next first
         self._cancelled: set[LocalFuture[Any]] = set()
         self._running: list[Job] = []  # the operation that is carried out
+        self.ran = {"operations": 0, "batches": 0, "samples": 0}  # since the start
         super().__init__(threads)
 
     def cancel(self, future: LocalFuture[Any]) -> None:
@@ -101,6 +102,7 @@ class Turns(Scheduler):
             if operations:
                 self._running = operations
                 self._run(operations)
+                self.ran["operations"] += len(operations)
                 self._running = []
                 self._cancelled.difference_update(job.future for job in operations)
             self._slice()
@@ -142,8 +144,10 @@ class Turns(Scheduler):
             try:
                 if job.batch_key not in self._open:
                     self._open[job.batch_key] = _Open(job.open_batch())
+                    self.ran["batches"] += 1
                 into = self._open[job.batch_key]
                 into.jobs[into.batch.add(job.payload)] = job
+                self.ran["samples"] += 1
             except BaseException as error:
                 job.future.fail(error)
             if (found := self._open.get(job.batch_key)) and found.batch.is_idle:

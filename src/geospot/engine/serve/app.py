@@ -1,11 +1,9 @@
 """The routes of the Tinker API that SDK 0.38 calls, over one local engine."""
 
 import asyncio
-import hmac
 import logging
-import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -15,18 +13,18 @@ from starlette.routing import Route
 from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
-from geospot.engine.local.turns import Cancelled
 from geospot.engine.serve.chat import ChatRoutes
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
+from geospot.engine.serve.gate import Gate, Handler
+from geospot.engine.serve.metrics import is_users
 from geospot.engine.serve.models import TrainingRoutes
 from geospot.engine.serve.rest import REFUSED, RestRoutes, refusing
 from geospot.engine.serve.sampling import SamplingRoutes
+from geospot.engine.serve.status import StatusRoutes
 from geospot.engine.serve.weights import WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_model, read_text
-from geospot.errors import ModelError, RunError
 
 log = logging.getLogger(__name__)
-Handler = Callable[[Request], Awaitable[Response]]
 PREFIX = "/api/v1"
 
 __all__ = ["ServeOptions", "make_app"]
@@ -91,6 +89,7 @@ class SessionRoutes:
         pending = self.core.pending.get(request_id)
         if pending is None:
             raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
+        request.state.pending = pending
         try:
             with self.core.sessions.waits(pending.session_id) as session:
                 answer = await self.core.result_or_gone(request, pending, LONG_POLL_S)
@@ -100,10 +99,9 @@ class SessionRoutes:
             again = {"type": "try_again", "request_id": request_id, "queue_state": "active"}
             return JSONResponse(again, status_code=408)
         except Exception as error:
-            user = isinstance(error, ValueError | FileExistsError | FileNotFoundError | Cancelled)
-            if not user:
+            category = "user" if is_users(error) else "server"
+            if category == "server":
                 log.error("a request failed", exc_info=error)
-            category = "user" if user else "server"
             return JSONResponse({"error": f"{type(error).__name__}: {error}", "category": category})
         if answer is None:
             return Response(status_code=408)  # to nobody
@@ -119,64 +117,25 @@ class SessionRoutes:
         return JSONResponse({})
 
 
-async def unknown(request: Request, error: Exception) -> Response:
-    """The answer at a path that is none."""
-    status = getattr(error, "status_code", 404)
-    words = f"{request.method} {request.url.path} is no endpoint of this server (Tinker SDK 0.38, /v1/chat/completions)"
-    return JSONResponse({"detail": words}, status_code=status)
-
-
-def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
-    """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
-    host = request.headers.get("host", "")
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    if hosts is not None and name.lower() not in hosts:
-        return JSONResponse({"detail": f"Host {host!r}: this server is {' or '.join(hosts)}"}, status_code=403)
-    if request.headers.get("origin", f"http://{host}").partition("://")[2] != host:  # no client of the SDK sends it
-        return JSONResponse({"detail": "pages of other servers are not served"}, status_code=403)
-    return None
-
-
 def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
     """The ASGI application."""
     core = Core(service, options)
+    gate, status = Gate(core), StatusRoutes(core)
     session, training = SessionRoutes(core), TrainingRoutes(core)
     chat = ChatRoutes(core)
     weights, sampling, rest = WeightsRoutes(core), SamplingRoutes(core), RestRoutes(core)
 
-    def guarded(handler: Handler, open_to_all: bool = False) -> Handler:
-        async def handle(request: Request) -> Response:
-            bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-            given = request.headers.get("x-api-key", bearer)
-            if (
-                options.api_key
-                and not open_to_all
-                and not hmac.compare_digest(given.encode(), options.api_key.encode())
-            ):
-                return JSONResponse({"detail": "this server wants another API key (TINKER_API_KEY)"}, status_code=401)
-            if (refusal := check_page(request, options.hosts)) is not None:
-                return refusal
-            started = time.monotonic()
-            try:
-                response = await handler(request)
-            except Refused as error:
-                response = JSONResponse({"detail": str(error)}, status_code=error.status, headers=error.headers)
-            except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
-                response = JSONResponse({"detail": str(error)}, status_code=422)
-            took_ms = 1000 * (time.monotonic() - started)
-            log.debug("%s %s %d %.0f ms", request.method, request.url.path, response.status_code, took_ms)
-            return response
-
-        return handle
+    def at(method: str, path: str, handler: Handler, *, name: str | None = None, **how: bool) -> Route:
+        return Route(path, gate.guarded(handler, path, **how), methods=[method], name=name)
 
     def route(method: str, path: str, handler: Handler) -> Route:
-        return Route(f"{PREFIX}/{path}", guarded(handler), methods=[method])
+        return at(method, f"{PREFIX}/{path}", handler)
 
     def post(path: str, handler: Handler) -> Route:
         return route("POST", path, handler)
 
     def get(path: str, handler: Handler, *, name: str | None = None, open_to_all: bool = False) -> Route:
-        return Route(f"{PREFIX}/{path}", guarded(handler, open_to_all), methods=["GET"], name=name)
+        return at("GET", f"{PREFIX}/{path}", handler, name=name, open_to_all=open_to_all)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -223,12 +182,14 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             post("sessions/search", rest.search),
             get("sessions/{session_id}", rest.session),
             post("copy_weights", rest.copy_weights),
-            Route("/v1/models", guarded(chat.models), methods=["GET"]),
-            Route("/v1/chat/completions", guarded(chat.complete), methods=["POST"]),
+            at("GET", "/v1/models", chat.models),
+            at("POST", "/v1/chat/completions", chat.complete),
+            at("GET", "/metrics", status.metrics, for_people=True),
+            at("GET", "/", status.page, for_people=True),
             *(route(method, path, refusing(words)) for (method, path), words in REFUSED.items()),
         ],
         lifespan=lifespan,
-        exception_handlers={404: unknown, 405: unknown},
+        exception_handlers={404: gate.unknown, 405: gate.unknown},
     )
     app.state.core = core
     return app

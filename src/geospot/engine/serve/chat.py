@@ -107,6 +107,8 @@ class ChatRoutes:
         self.core.pending.check_room(len(body))
         drawn = submitted(lambda: client.sample(prompt, wanted.n, params))
         pending = Pending(OWNER, "chat", [drawn], lambda results: {"answer": results[0]}, n_bytes=len(body))
+        pending.tokens = {"prompt": prompt.length}
+        request.state.pending = pending
         self.core.gatherer.add(self.core.pending.add(None, pending))
         result = await self.core.result_or_gone(request, pending, None)
         if not isinstance(result, dict):

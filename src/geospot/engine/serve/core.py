@@ -1,6 +1,7 @@
 """What the routes share: the engine, what is held for clients, and how a request is accepted once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -9,14 +10,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from tinker import types
 
+from geospot._version import __version__
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.machine import held_bytes
 from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import Checkpoints
+from geospot.engine.serve.metrics import Metrics, Moment
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
 from geospot.engine.serve.records import Records
+from geospot.engine.serve.request_log import RequestLog
 from geospot.engine.serve.samplers import Sampler, Samplers
 from geospot.engine.serve.sessions import Sessions
 from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
@@ -43,6 +48,7 @@ class ServeOptions:
     max_context: int = MAX_CONTEXT  # tokens; what get_server_capabilities says
     hosts: tuple[str, ...] | None = LOOPBACK  # names in a request's Host header; None: any
     client_config: dict = field(default_factory=dict)  # feature flags for the SDK beside the server's own
+    request_log: RequestLog = field(default_factory=RequestLog)  # none by default
 
 
 class Step(Protocol):
@@ -59,11 +65,28 @@ class Core:
 
     def __init__(self, service: LocalServiceClient, options: ServeOptions):
         self.service, self.options = service, options
-        self.pending, self.gatherer = PendingStore(self._cancel), Gatherer()
+        self.metrics = Metrics(self.moment)
+        self.pending, self.gatherer = PendingStore(self._cancel, self.metrics.count), Gatherer()
         self.samplers = Samplers(service)
         self.sessions = Sessions(on_drop=self._drop, was_open=self._was_open)
         self.checkpoints = Checkpoints(service.options.checkpoint_dir)
         self.records = Records(service.options.checkpoint_dir)
+
+    def moment(self) -> Moment:
+        """What the server is at, for whoever watches it."""
+        waiting, turns = self.pending.waiting, self.service.turns
+        options = self.service.options
+        return Moment(
+            about={"model": self.options.model_name, "device": options.device, "version": __version__},
+            sessions=len(self.sessions),
+            models=self.sessions.n_models,
+            samplers=len(self.samplers),
+            held_bytes=sum(pending.n_bytes for pending in waiting),
+            waiting=Counter(pending.kind for pending in waiting),
+            queue={} if turns is None else turns.depth,
+            ran={} if turns is None else turns.ran,
+            device_bytes=held_bytes(options.device),
+        )
 
     def _cancel(self, future: LocalFuture[Any]) -> None:
         if self.service.turns is not None:
@@ -131,7 +154,7 @@ class Core:
 
     def check_context(self, model_input: types.ModelInput, max_tokens: int = 0) -> None:
         """Refused for more tokens than are announced; a picture that does not say how many it takes counts as one."""
-        known = sum(_length(chunk) for chunk in model_input.chunks)
+        known = n_tokens(model_input)
         if known + max_tokens > self.options.max_context:
             asked = f" with max_tokens={max_tokens}" if max_tokens else ""
             raise Refused(422, f"{known} tokens{asked}: this server's context has {self.options.max_context}")
@@ -157,12 +180,13 @@ class Core:
         pack: Callable[[T], bytes | dict[str, Any]],
         *,
         n_bytes: int = 0,
+        tokens: dict[str, int] | None = None,
     ) -> Response:
         """Accept a request on a model in training; sent again, because its answer was lost, it is not done again."""
         if not wanted.seq_id:
             raise Refused(422, "seq_id is needed: the order of a model's requests")
         key = ("step", wanted.model_id, wanted.seq_id)
-        return self.accept(key, kind, start, pack, model_id=wanted.model_id, n_bytes=n_bytes)
+        return self.accept(key, kind, start, pack, model_id=wanted.model_id, n_bytes=n_bytes, tokens=tokens)
 
     def accept(
         self,
@@ -173,6 +197,7 @@ class Core:
         *,
         model_id: str,
         n_bytes: int = 0,
+        tokens: dict[str, int] | None = None,
     ) -> Response:
         """Start what is asked, unless a request with this key came before; answers the promise."""
         known = self.pending.known(key)
@@ -184,10 +209,11 @@ class Core:
                 futures=[submitted(start)],
                 pack=lambda results: pack(results[0]),
                 n_bytes=n_bytes,
+                tokens=tokens or {},
                 extra={"model_id": model_id},
             )
             self.pending.add(key, known).start()
-        return promise(known)
+        return Promise(known)
 
 
 async def _disconnected(request: Request) -> None:
@@ -199,9 +225,17 @@ def _length(chunk: types.ModelInputChunk) -> int:
     return (chunk.expected_tokens or 1) if isinstance(chunk, types.ImageChunk) else chunk.length
 
 
-def promise(pending: Pending) -> Response:
+class Promise(JSONResponse):
     """What a client fetches the answer with."""
-    return JSONResponse({"request_id": pending.request_id, **pending.extra})
+
+    def __init__(self, pending: Pending):
+        self.pending = pending
+        super().__init__({"request_id": pending.request_id, **pending.extra})
+
+
+def n_tokens(model_input: types.ModelInput) -> int:
+    """How many tokens an input has; a picture that does not say how many it takes counts as one."""
+    return sum(_length(chunk) for chunk in model_input.chunks)
 
 
 def submitted(ask: Callable[[], LocalFuture[T]]) -> LocalFuture[T]:
@@ -235,6 +269,7 @@ async def read_body(request: Request) -> bytes:
         if held > MAX_BODY_BYTES:
             raise Refused(413, _TOO_LARGE, headers=closing)
         parts.append(part)
+    request.state.body_bytes = held
     return await in_thread(held, decompress, b"".join(parts), request.headers.get("content-encoding", ""))
 
 

@@ -6,7 +6,7 @@ from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.core import Core, in_thread, read_body
+from geospot.engine.serve.core import Core, in_thread, n_tokens, read_body
 from geospot.engine.serve.wire import Refused, pack_forward_backward, read_forward_backward, read_model
 
 
@@ -77,6 +77,7 @@ class TrainingRoutes:
             lambda: method(data, message.loss_fn, config),
             pack_forward_backward,
             n_bytes=len(body),
+            tokens={"scored": sum(n_tokens(datum.model_input) for datum in data)},
         )
 
     async def optim_step(self, request: Request) -> Response:

@@ -27,9 +27,12 @@ class Pending:
     futures: Sequence[LocalFuture[Any]]
     pack: Callable[[list[Any]], bytes | dict[str, Any]]  # their results as bytes (protobuf) or a JSON object
     n_bytes: int = 0  # that it holds while it waits
+    tokens: dict[str, int] = field(default_factory=dict)  # that it brings, by what they are for
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     asked_at: float = field(default_factory=time.monotonic)
+    done_at: float | None = None
+    on_done: Callable[["Pending"], None] | None = None  # called once there is an answer or an error
     sent_at: float | None = None
     extra: dict = field(default_factory=dict)  # what goes into the promise beside the id
 
@@ -37,6 +40,14 @@ class Pending:
     def is_done(self) -> bool:
         """Whether there is an answer or an error."""
         return all(future.is_done for future in self.futures)
+
+    def waited_s(self) -> float:
+        """From its acceptance to its answer, or until now."""
+        return (self.done_at or time.monotonic()) - self.asked_at
+
+    def error(self) -> BaseException | None:
+        """What went wrong, of one that is done."""
+        return next((error for future in self.futures if (error := future.future().exception()) is not None), None)
 
     def is_old(self, now: float) -> bool:
         """Whether nobody will ask for it any more; work in progress is never old."""
@@ -51,10 +62,18 @@ class Pending:
         def done(_: Future[Any]) -> None:
             if self.is_done:
                 with suppress(RuntimeError):  # the server has ended
-                    loop.call_soon_threadsafe(self.finished.set)
+                    loop.call_soon_threadsafe(self._finish, time.monotonic())
 
         for future in self.futures:
             future.future().add_done_callback(done)
+
+    def _finish(self, at: float) -> None:
+        if self.finished.is_set():  # two of its futures ended at once
+            return
+        self.done_at = at
+        self.finished.set()
+        if self.on_done is not None:
+            self.on_done(self)
 
     async def result(self, timeout_s: float | None) -> bytes | dict[str, Any]:
         """The packed answer; TimeoutError while it is not ready; raises what the engine raised."""
@@ -67,14 +86,16 @@ class Pending:
 class PendingStore:
     """All requests of a server by id, and by what makes two messages the same request."""
 
-    def __init__(self, cancel: Callable[[LocalFuture[Any]], None]) -> None:
-        """cancel: how the engine is asked to give up a future."""
+    def __init__(
+        self, cancel: Callable[[LocalFuture[Any]], None], on_done: Callable[[Pending], None] | None = None
+    ) -> None:
+        """cancel: how the engine is asked to give up a future; on_done: called with each request that is done."""
         self._by_id: dict[str, Pending] = {}
         self._swept_at = time.monotonic()
         self._by_key: dict[Hashable, Pending] = {}
         self._key_of: dict[str, Hashable] = {}
         self._waiting: dict[str, Pending] = {}
-        self._cancel = cancel
+        self._cancel, self._on_done = cancel, on_done
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -102,6 +123,7 @@ class PendingStore:
     def add(self, key: Hashable, pending: Pending) -> Pending:
         """Remember a request; `key` is None for one that cannot be told from another."""
         self._forget_old()
+        pending.on_done = self._on_done
         self._by_id[pending.request_id] = self._waiting[pending.request_id] = pending
         if key is not None:
             self._by_key[key] = pending

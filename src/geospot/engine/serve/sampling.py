@@ -13,7 +13,7 @@ from tinker import types
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
-from geospot.engine.serve.core import LONG_POLL_S, Core, in_thread, promise, read_body, submitted
+from geospot.engine.serve.core import LONG_POLL_S, Core, Promise, in_thread, n_tokens, read_body, submitted
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.wire import Beside, Refused, dense_targets, pack_sample, read_model
 
@@ -73,7 +73,7 @@ class SamplingRoutes:
         self._check(wanted)
         key = ("sample", wanted.sampling_session_id, wanted.seq_id)
         if (known := self.core.pending.known(key)) is not None:
-            return promise(known)
+            return Promise(known)
         session_id = wanted.sampling_session_id.partition(":")[0]
         self.core.sessions.get(session_id)
         self.core.sampler(wanted.sampling_session_id)
@@ -83,7 +83,7 @@ class SamplingRoutes:
         except TimeoutError:  # a large model is on its way from the disk: the SDK asks again after 429
             raise Refused(429, "the weights are still being loaded") from None
         if (known := self.core.pending.known(key)) is not None:  # it was sent again meanwhile
-            return promise(known)
+            return Promise(known)
         self.core.pending.check_room(len(body))
         drawn = submitted(lambda: client.sample(wanted.prompt, wanted.num_samples, wanted.sampling_params))
         asked = self._beside(client, wanted, drawn)
@@ -93,10 +93,11 @@ class SamplingRoutes:
             futures=[drawn, *asked.values()],
             pack=lambda answers: _packed(wanted, answers[0].sequences, dict(zip(asked, answers[1:], strict=True))),
             n_bytes=len(body),
+            tokens={"prompt": n_tokens(wanted.prompt)},
             extra={"sample_sequence_ids": [uuid.uuid4().hex for _ in range(wanted.num_samples)]},
         )
         self.core.gatherer.add(self.core.pending.add(key, pending))
-        return promise(pending)
+        return Promise(pending)
 
     def _beside(
         self,

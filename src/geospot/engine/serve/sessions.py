@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -45,6 +45,14 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def __iter__(self) -> Iterator[tuple[str, Session]]:
+        return iter(list(self._sessions.items()))
+
+    @property
+    def n_models(self) -> int:
+        """How many models are in training."""
+        return sum(len(session.models) for session in self._sessions.values())
 
     def create(self) -> str:
         """A new session's id."""

@@ -1,0 +1,121 @@
+"""In front of every route: who may ask, what is refused in which words, and what is counted and logged of each."""
+
+import base64
+import binascii
+import hmac
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from geospot.engine.serve.core import Core, Promise
+from geospot.engine.serve.metrics import outcome
+from geospot.engine.serve.pending import Pending
+from geospot.engine.serve.wire import Refused
+from geospot.errors import ModelError, RunError
+
+Handler = Callable[[Request], Awaitable[Response]]
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+
+
+class Gate:
+    """Wraps the handlers of one `Core`."""
+
+    def __init__(self, core: Core):
+        self.core = core
+        self.log = core.options.request_log
+
+    def guarded(
+        self, handler: Handler, endpoint: str, *, open_to_all: bool = False, for_people: bool = False
+    ) -> Handler:
+        """The handler behind the key (unless it is `open_to_all`), its refusals as answers.
+
+        for_people: a browser or Prometheus asks, which may send the key as a password (HTTP Basic).
+        """
+
+        async def handle(request: Request) -> Response:
+            started = time.monotonic()
+            status = 500
+            response: Response | None = None
+            try:
+                response = self._refusal(request, open_to_all, for_people) or await self._answer(handler, request)
+                status = response.status_code
+                return response
+            finally:
+                self._note(request, endpoint, status, response, time.monotonic() - started)
+
+        return handle
+
+    async def unknown(self, request: Request, error: Exception) -> Response:
+        """The answer at a path that is none."""
+        status = getattr(error, "status_code", 404)
+        words = f"{request.method} {request.url.path} is no endpoint of this server (Tinker SDK 0.38, OpenAI's chat)"
+        response = JSONResponse({"detail": words}, status_code=status)
+        self._note(request, "unknown", status, response, 0.0)
+        return response
+
+    def _refusal(self, request: Request, open_to_all: bool, for_people: bool) -> Response | None:
+        wanted = self.core.options.api_key
+        given = _given_key(request, with_password=for_people)
+        if wanted and not open_to_all and not hmac.compare_digest(given.encode(), wanted.encode()):
+            asks = {"WWW-Authenticate": 'Basic realm="geospot serve: the key as password"'} if for_people else None
+            words = "this server wants another API key (TINKER_API_KEY)"
+            return JSONResponse({"detail": words}, status_code=401, headers=asks)
+        return check_page(request, self.core.options.hosts)
+
+    @staticmethod
+    async def _answer(handler: Handler, request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refused as error:
+            return JSONResponse({"detail": str(error)}, status_code=error.status, headers=error.headers)
+        except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
+            return JSONResponse({"detail": str(error)}, status_code=422)
+
+    def _note(self, request: Request, endpoint: str, status: int, response: Response | None, took_s: float) -> None:
+        """Nothing that a client wrote goes into a label or a line: neither its path nor its query nor a header."""
+        method = request.method if request.method in _METHODS else "other"
+        self.core.metrics.http.labels(endpoint, method, status).inc()
+        promised = response.pending if isinstance(response, Promise) else getattr(request.state, "pending", None)
+        self.log.write(
+            method=method,
+            endpoint=endpoint,
+            status=status,
+            ms=round(1000 * took_s, 1),
+            client=request.client.host if request.client else None,
+            body_bytes=getattr(request.state, "body_bytes", None),
+            **_said_of(promised),
+        )
+
+
+def _said_of(pending: Pending | None) -> dict[str, object]:
+    if pending is None:
+        return {}
+    said = {"session": pending.session_id, "kind": pending.kind, "request_id": pending.request_id}
+    became = outcome(pending)
+    waited = {} if became == "waiting" else {"waited_ms": round(1000 * pending.waited_s(), 1)}
+    return {**said, "outcome": became, **waited}
+
+
+def _given_key(request: Request, *, with_password: bool) -> str:
+    """The key that a request shows, or ""."""
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    if with_password and scheme.lower() == "basic":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return ""
+    return request.headers.get("x-api-key", rest if scheme == "Bearer" else "")
+
+
+def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
+    """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
+    host = request.headers.get("host", "")
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    if hosts is not None and name.lower() not in hosts:
+        return JSONResponse({"detail": f"Host {host!r}: this server is {' or '.join(hosts)}"}, status_code=403)
+    if request.headers.get("origin", f"http://{host}").partition("://")[2] != host:  # no client of the SDK sends it
+        return JSONResponse({"detail": "pages of other servers are not served"}, status_code=403)
+    return None
