@@ -30,7 +30,11 @@ COMMON_DOCS = {
 HELP = ("-h", "--help")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _KEY = re.compile(r"([A-Za-z_][\w-]*)=(.*)", re.DOTALL)
-_PACKAGES = {"PIL": "pillow", "mpl_toolkits": "basemap-data"}  # modules that are not called as their package
+_PACKAGES = {
+    "PIL": "pillow",
+    "mpl_toolkits": "basemap-data",
+    "google": "google-genai",
+}  # modules that are not called as their package
 
 
 def run_command(

@@ -11,8 +11,10 @@ import pytest
 from made import jpeg
 
 from geospot import __main__ as geospot
+from geospot.answer import Reply
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.requests import Question
+from geospot.asking.respondents import EngineRespondent
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.errors import RunError
@@ -214,9 +216,11 @@ def test_answers_are_asked_for_once_and_do_not_depend_on_where_one_stopped(tiny_
     with LocalServiceClient(LocalOptions(checkpoint_dir=str(tmp_path), threads=1)) as service:
         client = service.create_sampling_client(base_model=tiny_folder).result()
 
+        respondent = EngineRespondent(lambda: client, renderer)
+
         def ask(folder: str, given: list[Sample], batch: int) -> tuple[list, int]:
             with AnswerLog(tmp_path / folder, {"a": 1}) as log:
-                parts = list(ask_set(lambda: client, renderer, "eval", given, question, log, batch_size=batch))
+                parts = list(ask_set(lambda: respondent, "eval", given, question, log, batch_size=batch))
             return [draws.texts for _, found, _ in parts for draws in found], sum(new for *_, new in parts)
 
         whole, asked = ask("whole", samples(7), 4)
@@ -251,11 +255,11 @@ def test_an_answer_is_parsed_once(shards, tiny_folder, tmp_path, monkeypatch):
 
 def test_answers_to_other_questions_do_not_mix(tmp_path):
     with AnswerLog(tmp_path, {"model": "a", "data": "x"}) as log:
-        log.add("eval", [(0, "k", ["lone \ud800 surrogate"])])
+        log.add("eval", [(0, "k", {0: Reply("lone \ud800 surrogate")})])
     with pytest.raises(RunError, match=r"model=a, and this is model=b.*resume=never"):
         AnswerLog(tmp_path, {"model": "b", "data": "x"})
     with AnswerLog(tmp_path, {"model": "a", "data": "x"}) as log:
-        assert log.get("eval", 0, "k") == ["lone ? surrogate"]
+        assert log.get("eval", 0, "k") == {0: Reply("lone ? surrogate")}
     with AnswerLog(tmp_path, {"model": "b", "data": "x"}, fresh=True) as log:
         assert len(log) == 0
 

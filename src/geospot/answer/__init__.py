@@ -17,11 +17,13 @@ from geospot.answer.parse import (
     read_answer,
 )
 from geospot.answer.prompt import FIELDS, MAX_CHARS, format_answer, in_form, prompt_text
+from geospot.answer.reply import FAILURES, Reply, read_reply
 
 __all__ = [
     "CONTRADICTION",
     "EMPTY",
     "ERRORS",
+    "FAILURES",
     "FIELDS",
     "LATITUDE_RANGE",
     "LONGITUDE_RANGE",
@@ -33,9 +35,11 @@ __all__ = [
     "ONLY_THINKING",
     "TOO_LONG",
     "Answer",
+    "Reply",
     "format_answer",
     "in_form",
     "parse_answer",
     "prompt_text",
     "read_answer",
+    "read_reply",
 ]

@@ -1,25 +1,27 @@
 """Ask a model about a set of pictures, batch by batch; every answer is kept at once and asked for only once."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from geospot.answer import Reply
 from geospot.asking.cluster import Draws, read_draws
-from geospot.asking.requests import Question, ask_texts
+from geospot.asking.requests import Question
+from geospot.asking.respondents import Inquiry, Respondent
 from geospot.data.samples import Sample
 from geospot.errors import RunError
 from geospot.files import FolderLock, JsonLines, write_json_atomic
-from geospot.models.prompt import Renderer
 from geospot.runs.config import typed
-
-if TYPE_CHECKING:
-    from geospot.engine.protocols import SamplingClient
 
 
 class AnswerLog:
-    """The answers of an evaluation in a folder, a picture a line in `answers.jsonl`, whatever stops the program.
+    """The answers of an evaluation in a folder, in the lines of `answers.jsonl`, whatever stops the program.
+
+    A line has the texts of answers to one picture; `members` says which they are where they are not all, and `about`
+    how each ended, thoughts, tokens and the server's name of the model, where there is more to say than the text.
 
     `settings` say what was asked of what. A folder with the answers to other settings is refused: they must not mix.
     """
@@ -31,7 +33,9 @@ class AnswerLog:
         try:
             self._check(settings, fresh)
             self._lines = JsonLines(self.folder / "answers.jsonl")
-            self._answers = {(row["set"], row["i"]): (row["key"], row["texts"]) for row in self._lines.read()}
+            self._answers: dict[tuple[str, int], tuple[str, dict[int, Reply]]] = {}
+            for row in self._lines.read():
+                self._answers.setdefault((row["set"], row["i"]), (row["key"], {}))[1].update(_read_row(row))
         except BaseException:
             self._lock.release()
             raise
@@ -58,13 +62,18 @@ class AnswerLog:
         self._lock.release()
 
     def __len__(self) -> int:
-        return len(self._answers)
+        """Pictures with an answer."""
+        return sum(1 for _, replies in self._answers.values() if replies)
 
-    def get(self, set_name: str, i: int, key: str) -> list[str] | None:
-        """The answers to picture i of a set; RunError where another picture stood there."""
+    def count(self, set_name: str) -> int:
+        """Pictures of a set with an answer."""
+        return sum(1 for (name, _), (_, replies) in self._answers.items() if name == set_name and replies)
+
+    def get(self, set_name: str, i: int, key: str) -> dict[int, Reply]:
+        """Member -> reply to picture i of a set; RunError where another picture stood there."""
         found = self._answers.get((set_name, i))
         if found is None:
-            return None
+            return {}
         if found[0] != key:
             raise RunError(
                 f"out={self.folder}: picture {i} of {set_name} was {found[0]!r} and is {key!r} now: the data has "
@@ -72,39 +81,69 @@ class AnswerLog:
             )
         return found[1]
 
-    def add(self, set_name: str, rows: Iterable[tuple[int, str, list[str]]]) -> None:
-        """Keep the answers (texts) to pictures (i, key) and wait until the disk has them."""
-        for i, key, texts in rows:
-            texts = [text.encode("utf-8", "replace").decode() for text in texts]  # a lone surrogate is no UTF-8
-            self._lines.append({"set": set_name, "i": i, "key": key, "texts": texts})
-            self._answers[set_name, i] = key, texts
+    def replies(self) -> Iterator[Reply]:
+        """Every reply that it holds."""
+        return (reply for _, replies in self._answers.values() for reply in replies.values())
+
+    def add(self, set_name: str, rows: Iterable[tuple[int, str, Mapping[int, Reply]]]) -> None:
+        """Keep replies (by member) to pictures (i, key) and wait until the disk has them."""
+        for i, key, replies in rows:
+            found = {m: replace(r, text=_utf8(r.text), thoughts=_utf8(r.thoughts)) for m, r in replies.items()}
+            row: dict[str, Any] = {"set": set_name, "i": i, "key": key, "texts": [r.text for r in found.values()]}
+            if list(found) != list(range(len(found))):
+                row["members"] = list(found)
+            if any(about := [reply.about() for reply in found.values()]):
+                row["about"] = about
+            self._lines.append(row)
+            self._answers.setdefault((set_name, i), (key, {}))[1].update(found)
         self._lines.sync()
 
 
+def _read_row(row: dict) -> dict[int, Reply]:
+    """Member -> reply of a line; a request that failed is none: it is sent again."""
+    texts = row["texts"]
+    about = row.get("about") or [{}] * len(texts)
+    replies = zip(row.get("members") or range(len(texts)), map(Reply.read, texts, about), strict=True)
+    return {member: reply for member, reply in replies if reply.finish != "error"}
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # a lone surrogate is no UTF-8
+
+
 def ask_set(
-    sampler: "Callable[[], SamplingClient]",
-    renderer: Renderer,
+    respondent: Callable[[], Respondent],
     name: str,
     samples: Iterable[Sample],
     question: Question,
     log: AnswerLog,
     *,
     batch_size: int = 256,
+    advance: Callable[[int], object] = lambda n: None,
 ) -> Iterator[tuple[list[Sample], list[Draws], int]]:
-    """Batches of samples with what the answers to each say, and how many were asked for now, not found in the log.
+    """Batches of samples with what the answers to each say, and of how many pictures an answer was asked for now.
 
-    `sampler()` gives the sampling client; it is called once, and only if something has to be asked.
+    `respondent()` gives who answers; it is called once, and only if something has to be asked. `advance(n)` is called
+    with each n pictures whose answers are complete.
     """
-    client = None
+    asked = None
+    members = range(question.num_samples)
     for start, part in _batches(samples, batch_size):
-        answers = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
-        todo = [i for i, found in enumerate(answers) if found is None]
+        known = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
+        missing = [tuple(m for m in members if m not in found) for found in known]
+        todo = [Inquiry(start + i, part[i], wanted) for i, wanted in enumerate(missing) if wanted]
+        advance(len(part) - len(todo))
         if todo:
-            client = client or sampler()
-            texts = ask_texts(client, renderer, [part[i] for i in todo], question, [start + i for i in todo])
-            log.add(name, [(start + i, part[i].key, found) for i, found in zip(todo, texts, strict=True)])
-            answers = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
-        yield part, [read_draws(texts or ()) for texts in answers], len(todo)
+            asked = asked or respondent()
+            for arrived in asked.ask(todo, question):
+                log.add(name, [(todo[p].number, todo[p].sample.key, replies) for p, replies in arrived.items()])
+                advance(sum(_complete(log, name, todo[p], members) for p in arrived))
+        found = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
+        yield part, [read_draws([replies[m] for m in members if m in replies]) for replies in found], len(todo)
+
+
+def _complete(log: AnswerLog, name: str, inquiry: Inquiry, members: range) -> bool:
+    return all(m in log.get(name, inquiry.number, inquiry.sample.key) for m in members)
 
 
 def _batches(samples: Iterable[Sample], size: int) -> Iterator[tuple[int, list[Sample]]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geospot.answer import Answer, parse_answer
+from geospot.answer import Answer, Reply, read_reply
 from geospot.earth.agreement import answer_point
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
 from geospot.earth.spot import Spot, said_text
@@ -53,9 +53,10 @@ class Draws:
     texts: tuple[str, ...] = ()
 
 
-def read_draws(texts: Sequence[str]) -> Draws:
+def read_draws(replies: Sequence[str | Reply]) -> Draws:
     """What the answers to one picture say together; each is parsed here, and nowhere else."""
-    return replace(gather([parse_answer(text) for text in texts]), texts=tuple(texts))
+    found = [Reply.of(reply) for reply in replies]
+    return replace(gather([read_reply(reply) for reply in found]), texts=tuple(reply.text for reply in found))
 
 
 def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM) -> Draws:

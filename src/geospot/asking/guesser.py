@@ -2,18 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from geospot.answer import Answer, parse_answer, prompt_text
+from geospot.answer import Answer, Reply, read_reply
 from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.cluster import Candidate, gather
 from geospot.asking.likeness import picture_features
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
-from geospot.asking.requests import Question, ask_texts, workload
+from geospot.asking.requests import Question
+from geospot.asking.respondents import Inquiry, Respondent, open_respondent
 from geospot.asking.subject import Subject
 from geospot.config import GuesserConfig
 from geospot.data.samples import Sample
@@ -21,10 +23,8 @@ from geospot.earth.agreement import answer_point
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.spot import Spot, name_points
-from geospot.engine.open import open_engine
+from geospot.engine.api.names import is_api_model
 from geospot.errors import install_extra
-from geospot.models.loading import load_processing
-from geospot.models.prompt import Renderer
 
 BATCH = 16  # photos asked about at once
 
@@ -98,7 +98,7 @@ class Guess:
 
 def make_guess(
     name: str,
-    texts: Sequence[str],
+    replies: Sequence[str | Reply],
     *,
     calibration: Calibration | None = None,
     probability: float = 0.9,
@@ -110,21 +110,23 @@ def make_guess(
 
     A calibration gives a radius only where the `picture`, if there is one, is like those that it was made on.
     """
-    answers = [parse_answer(text) for text in texts]
+    found = [Reply.of(reply) for reply in replies]
+    texts = tuple(reply.text for reply in found)
+    answers = [read_reply(reply) for reply in found]
     if coarse:
         failures = tuple(a.error for a in answers if a.error is not None and not a.country)
         return Guess(name, _countries(answers), failures=failures, coarse=True, warning=warning)
     draws = gather(answers)
     candidates = tuple(_named(draws.candidates))
     if not candidates:
-        return Guess(name, texts=tuple(texts), failures=draws.failures, warning=warning)
+        return Guess(name, texts=texts, failures=draws.failures, warning=warning)
     radius, unlike = None, ""
     if calibration is not None:
         if calibration.likeness is not None and picture is not None:
             unlike = calibration.likeness.unlike(picture_features([picture]), draws.spread_km)
         radius = None if unlike else float(calibration.radius_km(draws.spread_km, probability))
     return Guess(
-        name, candidates, radius, None if radius is None else probability, draws.spread_km, tuple(texts),
+        name, candidates, radius, None if radius is None else probability, draws.spread_km, texts,
         draws.failures, warning=warning, calibrated_on=None if calibration is None else calibration.made_on,
         unlike=unlike,
     )  # fmt: skip
@@ -155,7 +157,7 @@ def _countries(answers: Sequence[Answer]) -> tuple[Candidate, ...]:
     )
 
 
-def _require(*modules: str) -> None:
+def _require(*modules: str, extra: str = "train") -> None:
     """ModuleNotFoundError that names the extra, where one of these packages is not installed."""
     for name in modules:
         try:
@@ -164,7 +166,7 @@ def _require(*modules: str) -> None:
             found = None
         if found is None:
             raise ModuleNotFoundError(
-                f"Guesser needs {name}: install the extra train with {install_extra('train')}", name=name
+                f"Guesser needs {name}: install the extra {extra} with {install_extra(extra)}", name=name
             )
 
 
@@ -180,9 +182,13 @@ class Guesser:
     ):
         model = engine.pop("model_name", model)
         self.config = GuesserConfig(model_name=model, checkpoint=checkpoint, region=region, **engine)
-        _require("PIL", "transformers", "tinker", *(() if self.config.engine == "tinker" else ("torch",)))
+        if is_api_model(model, self.config.engine):
+            _require("PIL", "openai", extra="api")
+        else:
+            _require("PIL", "transformers", "tinker", *(() if self.config.engine == "tinker" else ("torch",)))
         self.subject = Subject.of(self.config)
-        self._open = None
+        self._stack = ExitStack()
+        self._respondent: Respondent | None = None
         self.say: Callable[[str], object] = lambda text: None  # what the model will need of memory, once it is open
 
     def __enter__(self) -> "Guesser":
@@ -191,9 +197,8 @@ class Guesser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open is not None:
-            service, self._open = self._open[0], None
-            service.__exit__(kind, error, trace)
+        self._respondent = None
+        self._stack.__exit__(kind, error, trace)
 
     def close(self) -> None:
         """Free the model; the next guess opens it again."""
@@ -224,28 +229,34 @@ class Guesser:
         calibration: str = "auto",
         coarse: bool = False,
         seed: int = 0,
+        total: int | None = None,
     ) -> Iterator[Guess]:
-        """A guess a photo, in order. `samples` answers each: several give ranked candidates and a better radius."""
+        """A guess a photo, in order. `samples` answers each: several give ranked candidates and a better radius.
+
+        total: how many photos there are, where that is known, for the estimate of what they will cost.
+        """
         if samples < 1 or not 0 < probability < 1:
             raise ValueError(f"samples={samples}, probability={probability}: must be 1 or more, and between 0 and 1")
-        heat = float(samples > 1) if temperature is None else temperature
-        question = Question(prompt_text(region=self.subject.region), self.config.max_tokens, samples, heat, seed)
+        question = self.subject.question(self.config, samples, temperature, seed)
         known = None if coarse else find_calibration(calibration, self.subject, question)
         for number, part in enumerate(_batches(photos, BATCH)):
-            for photo, texts in zip(part, self._ask(part, question, number * BATCH), strict=True):
-                yield make_guess(photo.name, texts, calibration=known, probability=probability, coarse=coarse,
+            for photo, replies in zip(part, self._ask(part, question, number * BATCH, total), strict=True):
+                yield make_guess(photo.name, replies, calibration=known, probability=probability, coarse=coarse,
                                  warning=photo.warning, picture=photo.picture)  # fmt: skip
 
-    def _ask(self, photos: Sequence[Photo], question: Question, first: int) -> list[list[str]]:
+    def _ask(self, photos: Sequence[Photo], question: Question, first: int, total: int | None) -> list[list[Reply]]:
         nowhere = Place(float("nan"), float("nan"))
         samples = [Sample(photo.name, (photo.picture,), nowhere) for photo in photos]
-        if self._open is None:
-            service = open_engine(self.subject.engine(self.config)).__enter__()
-            renderer = Renderer(load_processing(self.subject.model_name), max_pixels=self.config.max_pixels)
-            self._open = service, renderer, self.subject.sampler(service)
-            self.say(service.expect(workload(renderer, samples, question, len(samples), BATCH)))
-        _, renderer, sampler = self._open
-        return ask_texts(sampler, renderer, samples, question, range(first, first + len(photos)))
+        if self._respondent is None:
+            self._respondent = self._stack.enter_context(open_respondent(self.config, self.subject))
+            self._respondent.begin(samples, question, at_once=len(samples), pictures=total, say=self.say)
+        members = tuple(range(question.num_samples))
+        inquiries = [Inquiry(first + i, sample, members) for i, sample in enumerate(samples)]
+        found: list[dict[int, Reply]] = [{} for _ in samples]
+        for arrived in self._respondent.ask(inquiries, question):
+            for p, replies in arrived.items():
+                found[p].update(replies)
+        return [[replies[m] for m in members] for replies in found]
 
 
 def _batches(items: Iterable[Photo], size: int) -> Iterator[list[Photo]]:

@@ -170,15 +170,3 @@ def workload(
     prompt, picture = renderer.longest((sample.pictures for sample in samples), question.text)
     batch = Batch(at_once, prompt, question.max_tokens, question.num_samples, greedy=question.temperature != 1)
     return Workload((batch,), pictures=pictures, picture_tokens=picture)
-
-
-def ask_texts(
-    sampler: "SamplingClient", renderer: Renderer, samples: Sequence[Sample], question: Question, numbers: Sequence[int]
-) -> list[list[str]]:
-    """The texts of the answers to each picture; the seed of picture number i does not depend on what else is asked."""
-    n = question.num_samples
-    rollouts = Asked(
-        sampler, renderer, samples, question.text, num_samples=n, max_tokens=question.max_tokens,
-        seeds=[request_seed(question.seed, i) for i in numbers], temperature=question.temperature,
-    ).collect()  # fmt: skip
-    return [rollouts.texts[i * n : (i + 1) * n] for i in range(len(samples))]

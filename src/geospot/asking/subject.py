@@ -1,12 +1,16 @@
-"""What is asked: a model, the weights of a checkpoint on it, and whether it is asked for regions."""
+"""What is asked: a model, the weights of a checkpoint on it or its API, and the question that it is asked."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import chz
 
-from geospot.config import EngineConfig, GuesserConfig
+from geospot.answer import prompt_text
+from geospot.asking.requests import Question
+from geospot.config import API_MAX_TOKENS, MAX_TOKENS, EngineConfig, GuesserConfig
+from geospot.engine.api.names import ApiModel, is_api_model
 from geospot.engine.protocols import SamplingClient, ServiceClient
 from geospot.engine.weights import weights_info
 from geospot.errors import DataError
@@ -23,10 +27,17 @@ class Subject:
     checkpoint: str | None
     region: bool
     step: int | None = None  # optimizer steps behind the checkpoint
+    api: ApiModel | None = None  # of a model that is not ours
 
     @classmethod
     def of(cls, config: GuesserConfig) -> "Subject":
-        """From `model_name`, `checkpoint` and `region` of a config; what it leaves open the checkpoint says."""
+        """From `model_name`, `checkpoint` and `region` of a config; what it leaves open the checkpoint says.
+
+        The name of a model at an address, where it is left open, is asked of its server.
+        """
+        if is_api_model(config.model_name, config.engine):
+            api = _api_model(config)
+            return cls(str(api), None, bool(config.region), api=api)
         if not config.checkpoint:
             return cls(config.model_name or TINY, None, bool(config.region))
         checkpoint = find_checkpoint(config.checkpoint)
@@ -41,9 +52,28 @@ class Subject:
         """The config with what is asked filled in, for `open_engine`."""
         return chz.replace(config, model_name=self.model_name, checkpoint=self.checkpoint)
 
+    def question(self, config: GuesserConfig, samples: int, temperature: float | None, seed: int) -> Question:
+        """How each picture is asked about: the built-in question, or that of the file `prompt`."""
+        heat = float(samples > 1) if temperature is None else temperature
+        longest = config.max_tokens or (API_MAX_TOKENS if self.api else MAX_TOKENS)
+        return Question(self._text(config), longest, samples, heat, seed)
+
+    def _text(self, config: GuesserConfig) -> str:
+        if config.prompt is None:
+            return prompt_text(region=self.region)
+        try:
+            text = Path(config.prompt).expanduser().read_text(encoding="utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"prompt={config.prompt}: cannot be read as text ({error})") from None
+        if not text:
+            raise DataError(f"prompt={config.prompt}: is empty; it must hold the question")
+        return text
+
     @property
     def title(self) -> str:
         """A short name: the run and the checkpoint, or the model."""
+        if self.api is not None:
+            return re.sub(r"[^\w.-]+", "-", self.api.name.rstrip("/").rsplit("/", 1)[-1])
         if self.checkpoint is None:
             return self.model_name.rstrip("/").rsplit("/", 1)[-1]
         path = Path(self.checkpoint)
@@ -54,6 +84,18 @@ class Subject:
         if self.checkpoint:
             return service.create_sampling_client(model_path=self.checkpoint).result()
         return service.create_sampling_client(base_model=self.model_name).result()
+
+
+def _api_model(config: GuesserConfig) -> ApiModel:
+    model = ApiModel.of(
+        str(config.model_name), name=config.api_model, base_url=config.base_url, key_env=config.api_key_env
+    )
+    if model.name:
+        return model
+    from geospot.engine.api.client import ApiClient
+
+    with ApiClient(model, config.api_options()) as client:
+        return model.named(client.served())
 
 
 def run_setting(checkpoint: str | None, key: str, otherwise: Any) -> Any:

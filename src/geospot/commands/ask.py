@@ -5,35 +5,28 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
-from geospot.answer import prompt_text
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.cluster import Draws
-from geospot.asking.requests import Question, workload
+from geospot.asking.requests import Question
+from geospot.asking.respondents import Respondent, open_respondent
 from geospot.asking.subject import Subject, run_setting
 from geospot.config import AskConfig
 from geospot.data.records import Source
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import count_held_out, held_out_places, held_out_samples, held_out_sets
 from geospot.data.world.mosaic import WorldConfig
-from geospot.engine.open import open_engine
-from geospot.engine.protocols import SamplingClient, ServiceClient
-from geospot.engine.workload import Workload
 from geospot.errors import DataError
-from geospot.models.loading import load_processing
-from geospot.models.prompt import Renderer
 from geospot.progress import Progress
 from geospot.scoring.truths import Truths
 
 MEASURED = 16  # pictures whose prompts are rendered beforehand
 
 
-def question_of(config: AskConfig, region: bool) -> Question:
+def question_of(config: AskConfig, subject: Subject) -> Question:
     """How each picture is asked about."""
-    temperature = config.temperature if config.temperature is not None else float(config.samples > 1)
-    return Question(prompt_text(region=region), config.max_tokens, config.samples, temperature, config.seed)
+    return subject.question(config, config.samples, config.temperature, config.seed)
 
 
 def sources_of(config: AskConfig, checkpoint: str | None = None) -> list[tuple[str, Source]]:
@@ -83,19 +76,11 @@ def set_truths(config: AskConfig, data: str) -> Truths:
     return Truths.of(keys, places)
 
 
-def opened(subject: Subject, service: ServiceClient, work: Workload) -> SamplingClient:
-    """The sampling client; what it will need of memory is said first."""
-    sampler = subject.sampler(service)
-    if text := service.expect(work):
-        print(text)
-    return sampler
-
-
 def ask(
     config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[Draws]], None]
 ) -> None:
     """Ask about every sample of every set; calls `on_batch(set name, samples, draws)` after each batch."""
-    question, skipped = question_of(config, subject.region), SkipCounter()
+    question, skipped = question_of(config, subject), SkipCounter()
     sources = sources_of(config, subject.checkpoint)
     counts = [count_held_out(config, source) for _, source in sources]
     settings = {
@@ -105,10 +90,11 @@ def ask(
         "columns": config.columns, "views": config.views,
         "max_pixels": config.max_pixels, **asdict(question),
     }  # fmt: skip
-    renderer = Renderer(load_processing(subject.model_name), max_pixels=config.max_pixels)
+    if subject.api is not None:
+        settings |= {"thinking": config.thinking, "extra_body": config.extra_body}
     with (
         AnswerLog(out, settings, fresh=config.resume == "never") as log,
-        open_engine(subject.engine(config)) as service,
+        open_respondent(config, subject, log.replies()) as respondent,
     ):
         if len(log):
             print(f"{len(log):,} answers are in {out} already; they are not asked for again")
@@ -118,14 +104,20 @@ def ask(
             for (name, source), count in zip(sources, counts, strict=True):
                 samples = iter(held_out_samples(config, source, skipped))
                 first = list(itertools.islice(samples, MEASURED))
-                work = workload(renderer, first, question, min(config.batch_size, count or config.batch_size),
-                                count or config.batch_size)  # fmt: skip
+
+                def ready(name: str = name, first: list[Sample] = first, count: int | None = count) -> Respondent:
+                    left = None if count is None else max(1, count - log.count(name))
+                    at_once = min(config.batch_size, count or config.batch_size)
+                    respondent.begin(first, question, at_once=at_once, pictures=left, say=print)
+                    return respondent
+
                 batches = ask_set(
-                    partial(opened, subject, service, work), renderer, name, itertools.chain(first, samples), question,
-                    log, batch_size=config.batch_size,
+                    ready, name, itertools.chain(first, samples), question, log, batch_size=config.batch_size,
+                    advance=bar.advance,
                 )  # fmt: skip
                 for part, draws, _ in batches:
                     on_batch(name, part, draws)
-                    bar.advance(len(part))
+        for remark in respondent.remarks():
+            print(remark)
     if skipped:
         print(f"samples skipped: {skipped}")

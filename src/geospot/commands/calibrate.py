@@ -20,7 +20,7 @@ from geospot.scoring.truths import Truths
 def run(config: CalibrateConfig) -> Calibration:
     """Ask, learn, print the reliability, write the file."""
     subject = Subject.of(config)
-    question = question_of(config, subject.region)
+    question = question_of(config, subject)
     out = own_folder(config, f"runs/calibrate-{subject.title}-n{config.samples}")
     keys, places, draws, features, sets = [], [], [], [], {}
 

@@ -83,7 +83,7 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
 
     subject = Subject.of(config)
     out = own_folder(config, f"runs/eval-{subject.title}")
-    calibration = find_calibration(config.calibration, subject, question_of(config, subject.region))
+    calibration = find_calibration(config.calibration, subject, question_of(config, subject))
     answered: dict[str, tuple[list[Place], list[Guesses]]] = {}
     galleries: dict[str, Gallery] = {}
 

@@ -34,7 +34,8 @@ def run(config: GuessConfig) -> list[Guess]:
             guesser.say = note
         found: list[Guess] = []
         options = {"samples": config.samples, "temperature": config.temperature, "probability": config.probability,
-                   "calibration": config.calibration, "coarse": config.coarse, "seed": config.seed}  # fmt: skip
+                   "calibration": config.calibration, "coarse": config.coarse, "seed": config.seed,
+                   "total": len(names)}  # fmt: skip
         with Progress("guessing", total=len(names)) if len(names) > 1 else _Quiet() as bar:
             for guess in guesser.guess(_readable(names, config, unreadable, bar, pictures), **options):
                 found.append(guess)

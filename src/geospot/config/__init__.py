@@ -3,8 +3,11 @@
 The first line of a command's class is what `--help` says of it, the second its example.
 """
 
+from geospot.config.api import ApiConfig
 from geospot.config.asking import (
+    API_MAX_TOKENS,
     FORMATS,
+    MAX_TOKENS,
     AskConfig,
     CalibrateConfig,
     CompareConfig,
@@ -35,10 +38,13 @@ from geospot.config.tools import (
 )
 
 __all__ = [
+    "API_MAX_TOKENS",
     "FORMATS",
     "LOSSES",
+    "MAX_TOKENS",
     "PRICES",
     "SOURCES",
+    "ApiConfig",
     "AskConfig",
     "CalibrateConfig",
     "CompareConfig",

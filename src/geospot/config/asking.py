@@ -5,9 +5,11 @@ from typing import Literal
 
 import chz
 
+from geospot.config.api import ApiConfig
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.keys import fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
+from geospot.engine.api.names import ApiModel, is_api_model
 from geospot.errors import did_you_mean
 from geospot.models.loading import TINY
 from geospot.scoring.references import REFERENCES
@@ -16,6 +18,7 @@ from geospot.scoring.tables.columns import parse_columns
 _input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data"), topic("Sampling")
 _eval, _output = topic("Evaluation"), topic("Output")
 
+MAX_TOKENS, API_MAX_TOKENS = 64, 4096
 FORMATS = ("text", "csv", "json", "geojson", "kml", "html")
 _ENDINGS = {"": "text", "txt": "text", "htm": "html"} | {name: name for name in FORMATS if name != "text"}
 _COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
@@ -26,14 +29,30 @@ _TRAIN_TRUTH = "table of training places that the baselines are fitted to"
 
 
 @chz.chz
-class GuesserConfig(EngineConfig):
+class GuesserConfig(EngineConfig, ApiConfig):
     """Which model guesses, and where it runs."""
 
     # pyrefly: ignore[bad-override]  (what is None here is filled in before an engine is opened)
-    model_name: str | None = _model(None, f"hub name or folder; none: the checkpoint's model, else {TINY}")
+    model_name: str | None = _model(
+        None,
+        "hub name or folder, openai/NAME, anthropic/NAME, gemini/NAME, or the http(s) address of a server that speaks "
+        f"OpenAI's protocol; none: the checkpoint's model, else {TINY}",
+    )
     checkpoint: str | None = _model(None, "run folder or checkpoint; none: the model's own weights")
     # pyrefly: ignore[bad-override]
     region: bool | None = _model(None, "also ask for a Region line; none: as in the checkpoint's run")
+    # pyrefly: ignore[bad-override]
+    max_tokens: int | None = _model(
+        None, f"longest answer, tokens; none: {MAX_TOKENS}, for an API model {API_MAX_TOKENS} (some think first)"
+    )
+    prompt: str | None = _model(None, "file with a question of your own in place of the built-in one")
+
+    @chz.validate
+    def _check_guesser(self):
+        if is_api_model(self.model_name, self.engine):
+            ApiModel.of(str(self.model_name), name=self.api_model, base_url=self.base_url, key_env=self.api_key_env)
+            if self.checkpoint:
+                raise ValueError(f"model={self.model_name}, checkpoint={self.checkpoint}: give one of them")
 
 
 @chz.chz

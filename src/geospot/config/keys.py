@@ -18,6 +18,7 @@ TOPICS = (
     "Evaluation",
     "Run folder",
     "Output",
+    "API models",
     "Engine",
     "Cost estimate",
 )

@@ -4,19 +4,23 @@ import glob
 import os
 from pathlib import Path
 
-from geospot.errors import DataError, mean_path
+from geospot.engine.api.names import is_api_model
+from geospot.errors import DataError, ModelError, mean_path
 
 
 def check_paths(config: object) -> None:
     """DataError or ModelError for the first file, folder, model or source that does not exist, with what is near it."""
-    for key in ("predictions", "truth", "train_truth", "calibration", "checkpoint"):
+    for key in ("predictions", "truth", "train_truth", "calibration", "checkpoint", "prompt"):
         path = getattr(config, key, None)
         if path and path not in ("auto", "none") and "://" not in path and not exists(path):
             kind = "run folder or checkpoint" if key == "checkpoint" else "file"
             raise DataError(f"{key}={path}: no such {kind}{mean_path(path)}")
     _check_out(config)
     name = getattr(config, "model_name", None)
-    if name:
+    if is_api_model(name, getattr(config, "engine", "auto")):
+        if not hasattr(config, "api_model"):
+            raise ModelError(f"model_name={name}: a model behind an API is only asked: geospot eval, guess, calibrate")
+    elif name:
         from geospot.models.loading import is_tiny, locate
 
         if not is_tiny(name):

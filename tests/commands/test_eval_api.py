@@ -1,0 +1,262 @@
+"""`geospot eval` and `guess` with a model behind an API: the real SDKs against servers on loopback."""
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from made import jpeg
+from servers.models import Asked, Said, Server, serving
+
+from geospot import __main__ as geospot
+from geospot.asking.answer_log import AnswerLog
+from geospot.data.samples import Sample
+from geospot.data.tar import write_shard
+from geospot.earth.place import Place
+from geospot.net.retry import RetryPolicy
+
+pytest.importorskip("openai", reason="needs the extra api")
+
+KEY = "sk-secret-0123456789"
+
+
+def run_cli(*words: object) -> None:
+    geospot.main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """200 pictures in a shard, and where each was taken."""
+    folder = tmp_path_factory.mktemp("many")
+    places = {jpeg(i, 56, 56): (-60 + 0.6 * i, 170 - 1.5 * i) for i in range(200)}
+    samples = [Sample(f"{i:03d}", (p,), Place(*at)) for i, (p, at) in enumerate(places.items())]
+    write_shard(folder / "eval.tar", samples)
+    write_shard(folder / "few.tar", samples[:6])
+    return folder, places
+
+
+def knows(places: dict[bytes, tuple[float, float]], thoughts: str = ""):
+    """A model that is right about every picture."""
+
+    def answer(asked: Asked) -> Said:
+        lat, lon = places[asked.pictures[0]]
+        return Said(f"Latitude: {lat:.4f}\nLongitude: {lon:.4f}", thoughts=thoughts)
+
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    """Short waits between tries, and a key that must be nowhere afterwards."""
+    monkeypatch.setattr("geospot.engine.api.client.POLICY", RetryPolicy(retries=4, first_s=0.01, longest_s=0.05))
+    monkeypatch.setattr("geospot.engine.api.client.QUICK", RetryPolicy(retries=1, first_s=0.01))
+    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    yield
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def words(server: Server, data: object, *more: str) -> list[str]:
+    return ["eval", f"model={server.url}/v1", f"data={data}", "out=out", "report=false", "data_workers=0",
+            "probe=false", "api_key_env=MY_KEY", *more]  # fmt: skip
+
+
+def rows(folder: str = "out") -> list[dict]:
+    return [json.loads(line) for line in Path(f"{folder}/predictions.jsonl").read_text().splitlines()]
+
+
+def test_a_model_at_an_address_is_evaluated_and_asked_once(many, capsys):
+    folder, places = many
+    with serving(knows(places, thoughts="Palms, so the south.")) as server:
+        run_cli(*words(server, folder / "few.tar"))
+        out = capsys.readouterr().out
+        assert "6 answers: about" in out
+        assert "no published price" in out
+        assert [row["distance_km"] < 0.1 for row in rows()] == [True] * 6
+        assert all("Palms" not in row["text"] for row in rows())  # thoughts are kept, apart from the answer
+        assert "Palms" in Path("out/answers.jsonl").read_text()
+        assert len(server.asked) == 6
+        assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+        assert server.asked[0].body["temperature"] == 0
+        run_cli(*words(server, folder / "few.tar"))
+        assert len(server.asked) == 6
+        assert "6 answers are in out already" in capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            run_cli(*words(server, folder / "few.tar", "thinking=low"))
+        assert "thinking" in capsys.readouterr().err
+
+
+def test_two_hundred_pictures_through_everything_that_goes_wrong(many, capsys):
+    """Each fault once: rate limits, server errors, a stalled request, broken streams; refusals are answers."""
+    folder, places = many
+    kinds = {3: "429", 5: "429 after 0", 8: "500", 13: "503", 21: "cut", 34: "cut", 55: "stall", 60: "page"}
+    number = {picture: i for i, picture in enumerate(places)}
+
+    def answer(asked: Asked) -> Said:
+        i = number[asked.pictures[0]]
+        if i in (100, 101):
+            return Said("I cannot help with that.", "refusal")
+        if i == 102:
+            return Said("", "safety")
+        return Said("City: Li", "length") if i == 103 else knows(places)(asked)
+
+    with serving(answer) as server:
+        server.fault = lambda asked, n: kinds.get(number[asked.pictures[0]]) if n == 1 else None
+        run_cli(*words(server, folder / "eval.tar", "concurrency=4", "request_timeout_s=8"))
+        assert Counter(server.times.values()) == {1: 200 - len(kinds), 2: len(kinds)}
+    out = capsys.readouterr().out
+    assert "refused 2" in out
+    assert "stopped by a safety filter 1" in out
+    assert "cut off 1" in out
+    assert "rate limit (429) 2" in out
+    assert "truncated stream 2" in out
+    assert sum(row["error"] is None for row in rows()) == 196
+
+
+def test_a_request_that_fails_for_good_is_counted_and_sent_again_by_the_next_run(many, capsys):
+    folder, places = many
+    with serving(knows(places)) as server:
+        server.fault = lambda asked, n: "500" if asked.pictures[0] == next(iter(places)) else None
+        run_cli(*words(server, folder / "few.tar"))
+        assert "request failed (server error (500)) 1" in capsys.readouterr().out
+        server.fault = lambda asked, n: None
+        before = len(server.asked)
+        run_cli(*words(server, folder / "few.tar"))
+        assert len(server.asked) == before + 1
+        assert all(row["error"] is None for row in rows())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["api_model=sear"], "has no model 'sear'. Did you mean seer?"),
+        (["api_key_env=NOT_SET"], "no key: set NOT_SET"),
+        ([f"api_key_env={KEY}"], "must be the name of an environment variable, never the key itself"),
+        (["max_cost=1"], "give price_in= and price_out="),
+        (["thinking=very"], "must be a number of tokens or one of none, minimal"),
+        (["extra_body=[1]"], "must be a JSON object"),
+        (["prompt=nowhere.txt"], "no such file"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_words(many, change, says, capsys):
+    folder, places = many
+    with serving(knows(places)) as server:
+        with pytest.raises(SystemExit) as left:
+            run_cli(*words(server, folder / "few.tar", *change))
+        assert left.value.code == 2
+        err = capsys.readouterr().err
+        assert says in err
+        assert KEY not in err
+
+
+def test_a_key_in_an_address_is_refused_and_not_shown(many, capsys):
+    folder, _ = many
+    for model in (f"http://me:{KEY}@127.0.0.1:1/v1", f"http://127.0.0.1:1/v1?key={KEY}"):
+        with pytest.raises(SystemExit):
+            run_cli("eval", f"model={model}", f"data={folder}/few.tar", "api_model=x")
+        err = capsys.readouterr().err
+        assert "api_key_env=" in err
+        assert KEY not in err
+
+
+def test_where_everything_fails_the_rest_is_not_tried(many, capsys):
+    folder, places = many
+    with serving(knows(places)) as server:
+        server.fault = lambda asked, n: "500"
+        with pytest.raises(SystemExit):
+            run_cli(*words(server, folder / "eval.tar", "concurrency=2"))
+        assert "8 requests in a row failed" in capsys.readouterr().err
+        assert len(server.times) <= 10
+    with pytest.raises(SystemExit):  # now nobody listens there
+        run_cli(*words(server, folder / "eval.tar"))
+    assert "does not answer: no connection" in capsys.readouterr().err
+
+
+def test_what_the_server_does_not_know_is_left_out(many, capsys):
+    folder, places = many
+    with serving(knows(places)) as server:
+        server.refuse = lambda asked: next(
+            (f"Unsupported parameter: '{key}'" for key in ("seed", "temperature") if key in asked.body),
+            "Use 'max_completion_tokens' instead of 'max_tokens'" if "max_tokens" in asked.body else None,
+        )
+        run_cli(*words(server, folder / "few.tar", "concurrency=1"))
+        assert "left out, as the server asked: seed, temperature" in capsys.readouterr().out
+        assert len(server.asked) == 6 + 3
+
+
+def test_max_cost_stops_with_every_answer_kept(many, capsys):
+    """300 tokens in and 40 out at 1 and 10 dollars per million are 0.0007 dollars an answer."""
+    folder, places = many
+    prices = ["concurrency=2", "price_in=1", "price_out=10"]
+    with serving(knows(places)) as server:
+        with pytest.raises(SystemExit):
+            run_cli(*words(server, folder / "eval.tar", *prices, "max_cost=0.0105"))
+        assert "the same command with a larger max_cost goes on" in capsys.readouterr().err
+        kept = len(Path("out/answers.jsonl").read_text().splitlines())
+        assert kept == len(server.asked)
+        assert 10 <= kept <= 15
+        with pytest.raises(SystemExit):  # what the folder has cost already counts
+            run_cli(*words(server, folder / "eval.tar", *prices, "max_cost=0.0107"))
+        assert len(server.asked) <= 16
+
+
+def run_and_be_killed(given: list[str], answers: int) -> None:
+    """In a process of its own, killed (-9) behind so many answers; a fork, which has imported everything already."""
+    if (child := os.fork()) == 0:
+        try:
+            AnswerLog.add = _killing(AnswerLog.add, answers)
+            run_cli(*given)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def _killing(add, answers: int):
+    def then_die(log: AnswerLog, *rows: object) -> None:
+        add(log, *rows)
+        if sum(1 for _ in log.replies()) == answers:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return then_die
+
+
+def test_an_evaluation_that_is_killed_repeats_no_request(many):
+    folder, places = many
+    with serving(knows(places)) as server:
+        given = words(server, folder / "few.tar", "concurrency=1", "samples=2")
+        run_and_be_killed(given, answers=5)
+        run_cli(*given)
+        # The one that was on its way when the process died may be sent twice.
+        assert 12 <= len(server.asked) <= 13
+        seeds = Counter(asked.body["seed"] for asked in server.asked)
+        assert len(seeds) == 12
+        assert sum(seeds.values()) <= 13
+
+
+def test_a_question_of_ones_own_is_asked(many, tmp_path):
+    folder, places = many
+    (tmp_path / "mine.txt").write_text("Name the coordinates.\n")
+    with serving(knows(places)) as server:
+        run_cli(*words(server, folder / "few.tar", "prompt=mine.txt"))
+        assert {asked.text for asked in server.asked} == {"Name the coordinates."}
+
+
+def test_guess_asks_it_too(many, tmp_path, capsys):
+    _, places = many
+    picture, (lat, _) = next(iter(places.items()))
+    (tmp_path / "a.jpg").write_bytes(picture)
+    with serving(knows(places)) as server:
+        run_cli("guess", "a.jpg", f"model={server.url}/v1", "probe=false", "samples=3", "out=a.json")
+        assert "3 answers: about" in capsys.readouterr().err
+        assert len({asked.body["seed"] for asked in server.asked}) == 3
+    (found,) = json.loads((tmp_path / "a.json").read_text())
+    assert found["candidates"][0]["lat"] == pytest.approx(lat, abs=0.01)
+
+
+def test_a_model_behind_an_api_cannot_be_trained(capsys):
+    with pytest.raises(SystemExit):
+        run_cli("train", "model=openai/gpt-9")
+    assert "is only asked" in capsys.readouterr().err
