@@ -172,13 +172,13 @@ def as_row(value: Any) -> Any:
     """An object with its place on top, under lat and lon: GeoJSON's Feature and Point, Mapillary's computed_geometry,
     {"location": {"lat": .., "lng": ..}}. What has them on top, and what is no object, comes back as it is.
     """
-    if not isinstance(value, Mapping) or _has_place(value):
+    if not isinstance(value, Mapping) or has_place(value):
         return value
     row = dict(value)
     properties = row.pop("properties", None)
     if isinstance(properties, Mapping):
         row = {**properties, **row}
-        if _has_place(row):
+        if has_place(row):
             return row
     if (point := _point(row)) is not None:
         return {**{k: v for k, v in row.items() if k not in ("type", "coordinates")}, **point}
@@ -217,7 +217,8 @@ def _of_text(text: str, lon_first: bool) -> dict[str, object] | None:
     return {"lat": pair[0], "lon": pair[1]}
 
 
-def _has_place(row: Mapping) -> bool:
+def has_place(row: Mapping) -> bool:
+    """Whether an object has a latitude and a longitude of its own."""
     names = tuple(row)
     return find_column("lat", names) is not None and find_column("lon", names) is not None
 
@@ -246,7 +247,7 @@ def place_rows(content: object) -> list[object] | None:
             content = [{"key": key, **value} for key, value in content.items()]
         elif _all(content.values(), _is_pair):
             content = [{"key": key, "lat": value[0], "lon": value[1]} for key, value in content.items()]
-        elif as_row(content) is not content or _has_place(content):
+        elif as_row(content) is not content or has_place(content):
             content = [content]
         else:
             content = lists.get("images") or max(lists.values(), key=len, default=None)

@@ -87,7 +87,8 @@ def _regions(place: Place, countries: frozenset[str], at: Located, i: int, gazet
 def _same_place(city: str, point: np.ndarray, near: list[int], gazetteer: Gazetteer) -> frozenset[int]:
     """Rows of the cities within SAME_PLACE_KM of the picture or of the nearest city that bears the true name."""
     cities, rows = gazetteer.cities, near
-    if not any(city in cities.names(row) for row in rows):
+    # Most are called by their first name, which costs no look at the others.
+    if not any(fold(cities.name[row]) == city for row in rows) and not any(city in cities.names(row) for row in rows):
         rows = cities.tree.query_ball_point(point, chord(CITY_SEARCH_KM))
     own = [row for row in rows if city in cities.names(row)]
     if not own:

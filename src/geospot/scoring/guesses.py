@@ -18,7 +18,7 @@ class Guesses:
     one that did not. `labels` has N entries for each level that answers name ("country", "region", "city"). `texts`
     are the raw answers, `read` what was read of them, where that is what the guesses were made from. `radius_km` (N,)
     is the stated radius that holds the truth with `probability`, NaN for none, calibrated on the pictures that
-    `calibrated_on` names.
+    `calibrated_on` names. `columns` says which columns of a file the guesses came from.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Guesses:
     probability: float | None = None
     read: list[Answer] | None = None
     calibrated_on: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,11 +1,17 @@
 """Which column of a table is what: the spellings in use, or names given by hand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from geospot.answer import parse_answer
 from geospot.answer.spellings import SPELLINGS, first_of, fold_name
 from geospot.errors import TableError
 from geospot.scoring.tables.formats import RawTable
+from geospot.scoring.tables.nested import place_column, resolve
+from geospot.scoring.tables.replies import read_reply
+
+_LOOKED_AT = 30  # cells that say whether a column holds answers
+_LONGEST_KEY = 400
 
 # The thing itself; `_TRUE` or `_SAID` before or behind it tells whose it is.
 _THINGS = {
@@ -16,27 +22,49 @@ _THINGS = {
     "area": ("area", "subregion", "county", "district", "admin2", "uniquesubregion"),
     "city": SPELLINGS["city"],
 }
-_TRUE = ("true", "truth", "gt", "groundtruth", "target", "label", "actual", "real", "t")
+_TRUE = (
+    "true", "truth", "gt", "groundtruth", "target", "label", "actual", "real", "t", "gts", "solution", "gold",
+)  # fmt: skip
 _SAID = (
     "pred", "predicted", "prediction", "guess", "guessed", "said", "answer", "est", "estimated", "model", "p", "hat",
+    "response", "output", "result", "parsed", "extracted", "predictions", "completion",
 )  # fmt: skip
+# Objects with what a data set says of a picture, and with what a program noted of its request.
+_OF_DATA = (
+    "reference", "doc", "meta", "metadata", "sample", "extrainfo", "example", "item", "rewardmodel", "info", "dataset",
+    "image", "location",
+)  # fmt: skip
+_OF_REQUEST = ("usage", "usageinfo", "config", "body", "request", "error", "arguments", "scores")
 _PLAIN = {
     "key": (
-        *SPELLINGS["key"], *SPELLINGS["image"], "sampleid", "pictureid", "picturename", "picturepath", "picturefile",
-        "photopath", "photofile", "imagekey", "imgkey", "imagefilename", "imgfilename", "fname", "filepath", "basename",
-        "panoramaid", "pano", "imageurl", "imgurl", "photourl", "url",
+        "customid", *SPELLINGS["key"], *SPELLINGS["image"], "sampleid", "pictureid", "picturename", "picturepath",
+        "picturefile", "photopath", "photofile", "imagekey", "imgkey", "imagefilename", "imgfilename", "fname",
+        "filepath", "basename", "panoramaid", "pano", "imageurl", "imgurl", "photourl", "url", "locationid", "images",
     ),
-    "text": ("text", "answer", "answertext", "response", "output", "completion", "prediction", "generatedtext", "reply",
-             "rawresponse", "modeloutput"),
+    "number": ("questionid", "uid", "docid", "index", "idx"),  # a key where nothing names the picture
+    "text": (
+        "text", "answertext", "rawresponse", "modelresponse", "modeloutput", "rawoutput", "rawanswer", "response",
+        "responses", "output", "outputs", "completion", "completions", "solutionstr", "reply", "generatedtext",
+        "generation", "generated", "modelanswer", "prediction", "predictions", "pred", "predictedanswer", "messages",
+        "conversation", "conversations", "trajectory", "choices", "candidates", "resps", "filteredresps", "answer",
+        "result", "content", "message",
+    ),
+    "stop": ("finishreason", "stopreason", "finishreasons", "finishtype", "incompletedetails"),
     "radius_km": ("radiuskm", "radius", "uncertaintykm"),
     "probability": ("probability", "radiusprobability"),
     "rank": ("rank",),
+    "epoch": ("epoch",),
     "place": (*SPELLINGS["place"], "sequence"),
-    "error": ("error", "failure", "failurereason"),
+    "error": ("error", "failure", "failurereason", "errormessage", "refused"),
 }  # fmt: skip
+# Columns that hold a whole truth in one cell, as trainers and evaluators write them.
+_TRUTHS = (
+    "groundtruth", "groundtruths", "gts", "gt", "target", "targets", "truth", "truelocation", "solution", "reference",
+    "label", "gold", "rewardmodel", "answer", "metadata", "doc", "extrainfo", "location",
+)  # fmt: skip
 ROLES = (
     "key", "lat", "lon", "text", "country", "region", "city", "radius_km", "probability", "rank", "place", "error",
-    "true_lat", "true_lon", "true_country", "true_region", "true_area", "true_city",
+    "true_lat", "true_lon", "true_country", "true_region", "true_area", "true_city", "stop", "truth",
 )  # fmt: skip
 
 
@@ -56,19 +84,20 @@ def parse_columns(text: str) -> dict[str, str]:
 def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: bool = False) -> dict[str, str]:
     """Role -> column name. In a table of predictions a plain `lat` is the guess, unless a `pred_lat` is there too.
 
-    With `truths_only` the table holds no predictions: a plain `lat` is the truth. TableError for a name in `chosen`
-    that the table lacks.
+    With `truths_only` the table holds no predictions: a plain `lat` is the truth. Names of columns inside objects are
+    dotted, and what stands before the last dot says whose they are. TableError for a name in `chosen` that the table
+    lacks.
     """
     for role, name in chosen.items():
-        if name not in table.columns:
+        if not resolve(table, name):
             raise TableError(
                 f"{table.path}: prediction_columns={role}={name}: no such column; it has {_listed(table.columns)}"
             )
-    names = tuple(table.columns)
+    names = _Names(table)
     found: dict[str, Any] = {}
     for thing, spellings in _THINGS.items():
-        plain = first_of(spellings, names)
-        true, said = (first_of(_marked(spellings, marks), names) for marks in (_TRUE, _SAID))
+        plain = names.first(spellings)
+        true, said = (names.first(_marked(spellings, marks)) for marks in (_TRUE, _SAID))
         if truths_only or (said and not true):
             true = true or plain
         found[f"true_{thing}"], found[thing] = true, None if truths_only else said or (plain if plain != true else None)
@@ -77,11 +106,103 @@ def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: boo
         for thing in ("country", "region", "area", "city"):
             if found[thing] and fold_name(found[thing]) in _THINGS[thing] and not found[f"true_{thing}"]:
                 found[f"true_{thing}"], found[thing] = found[thing], None
-    found |= {role: first_of(spellings, names) for role, spellings in _PLAIN.items()}
-    if truths_only:
-        found["text"] = None
+    found |= {role: names.first(spellings) for role, spellings in _PLAIN.items() if role not in ("key", "text")}
+    number = found.pop("number")
+    found["key"] = names.first(_PLAIN["key"], lambda name: holds_keys(table.columns[name])) or number
+    taken = {found["lat"], found["lon"], found["true_lat"], found["true_lon"], found["key"]}
+    if not truths_only:
+        found["text"] = names.first(_PLAIN["text"], lambda name: name not in taken and holds_answers(table, name))
+        found["text"] = found["text"] or names.first(_PLAIN["text"], lambda name: name not in taken)
     found |= chosen
+    _find_whole_truths(table, found, chosen)
     return {role: name for role, name in found.items() if name}
+
+
+def _find_whole_truths(table: RawTable, found: dict[str, Any], chosen: Mapping[str, str]) -> None:
+    """The truth from a column that holds all of it, where no columns hold its parts."""
+    if "truth" not in chosen and found["true_lat"] and found["true_lon"]:
+        return
+    folded = {fold_name(name): name for name in reversed(list(table.columns))}
+    taken = {found.get(role) for role in ("text", "lat", "lon", "key")}
+    wanted = [folded[word] for word in _TRUTHS if word in folded and folded[word] not in taken]
+    if "truth" in chosen:
+        wanted = [chosen["truth"]]
+    parts = place_column(table, wanted)
+    if "truth" in chosen and not parts:
+        raise TableError(f"{table.path}: prediction_columns=truth={chosen['truth']}: its cells hold no coordinates")
+    given = {f"true_{part}" for part in parts} & chosen.keys()
+    found |= {f"true_{part}": name for part, name in parts.items() if f"true_{part}" not in given}
+
+
+class _Names:
+    """The columns of a table by what they are called; those inside objects by their last word and their owner."""
+
+    def __init__(self, table: RawTable):
+        self.flat = tuple(name for name in table.columns if name not in table.nested)
+        by_depth = sorted(table.nested, key=lambda name: name.count("."))
+        self.known: dict[str, str] = {}
+        for name in by_depth:
+            self.known.setdefault(_alias(name), name)
+
+    def first(self, spellings: Sequence[str], test: Callable[[str], bool] | None = None) -> str | None:
+        """The first that is spelled in one of these ways: of the columns, else of those inside objects.
+
+        With a `test` only a name that passes it counts.
+        """
+        aliases = tuple(self.known)
+        if test is None:
+            alias = None if (found := first_of(spellings, self.flat)) else first_of(spellings, aliases)
+            return self.known[alias] if alias else found
+        flat = filter(None, (first_of([spelling], self.flat) for spelling in spellings))
+        inner = (self.known[a] for spelling in spellings if (a := first_of([spelling], aliases)))
+        return next((name for name in (*flat, *inner) if test(name)), None)
+
+
+def _alias(name: str) -> str:
+    """`ground_truth.gps.lat` -> `true_lat`, `response.parsed.lat` -> `pred_lat`, `doc.lat` -> `true_lat`.
+
+    Of what a program noted of its request nothing is a role's: the name stays whole.
+    """
+    *owners, leaf = name.split(".")
+    folded = [fold_name(owner) for owner in owners]
+    if any(owner in _OF_REQUEST for owner in folded):
+        return name
+    of_place = any(fold_name(leaf) in spellings for spellings in _THINGS.values())
+    for owner in folded if of_place else ():
+        if owner in _TRUE or owner in _OF_DATA:
+            return f"true_{leaf}"
+        if owner in _SAID:
+            return f"pred_{leaf}"
+    return name if any(owner in _SAID for owner in folded) and not of_place else leaf
+
+
+def is_marked(name: str) -> bool:
+    """Whether a column's name says that it is a guess (`pred_lat`), not only what it is (`lat`)."""
+    return fold_name(name.rsplit(".", 1)[-1]) not in (*_THINGS["lat"], *_THINGS["lon"]) or "." in name
+
+
+def holds_keys(values: Sequence[object]) -> bool:
+    """Whether the cells can name pictures: texts of some length, numbers, or objects with a path."""
+    first = next((value for value in map(key_of, values) if value), "")
+    return len(first) <= _LONGEST_KEY and not first.startswith("data:")
+
+
+def key_of(value: object) -> str:
+    """A cell as the key of a picture; of a list its first entry, of an object its path or name."""
+    if isinstance(value, list) and value:
+        return key_of(value[0])
+    if isinstance(value, Mapping):
+        return key_of(next((value[k] for k in ("path", "file_name", "filename", "name", "url") if value.get(k)), None))
+    if value is None or value == []:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def holds_answers(table: RawTable, name: str) -> bool:
+    """Whether some of the cells of a column name coordinates when read as answers."""
+    cells = [cell for cell in table.columns[name] if cell not in (None, "", [], {})]
+    sample = cells[:: max(1, len(cells) // _LOOKED_AT)]
+    return any(parse_answer(read_reply(cell).text).ok for cell in sample)
 
 
 def _marked(spellings: Sequence[str], marks: Sequence[str]) -> list[str]:

@@ -49,6 +49,9 @@ def read_pair(
             "in each row, or data=SOURCE"
         )
     truths, guesses, joined = join(truths, guesses)
+    if guesses.columns:
+        taken = "; ".join(f"{what}: {column}" for what, column in guesses.columns.items())
+        print(f"{Path(path).name}: {taken}", file=sys.stderr)
     warn([*notes, *joined, *swapped_notes(truths, guesses), *unknown_notes(truths)])
     return truths, guesses
 

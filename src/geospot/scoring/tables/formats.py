@@ -16,7 +16,7 @@ from geospot.answer.places import MISSING, NOT_FINITE, as_row, place_rows, read_
 from geospot.answer.spellings import coordinate_columns
 from geospot.errors import TableError, install_extra
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".eval")
 ROW = "row"  # how a key that is a row's number begins
 _DELIMITERS = ",;\t|"
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -32,6 +32,7 @@ class RawTable:
     warnings: list[str] = field(default_factory=list)
     decimal_comma: bool = False
     first_row: int = 1  # where the first row stands: 2 behind a header
+    nested: set[str] = field(default_factory=set)  # the columns that come from objects in cells, with dotted names
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,6 +62,12 @@ def read_raw(path: str | Path) -> RawTable:
         raise TableError(f"{path}: a table ends in {', '.join(SUFFIXES)}, not in {kind or 'nothing'!r}")
     if kind in (".parquet", ".pq"):
         return _read_parquet(path)
+    if kind == ".eval":
+        from geospot.scoring.tables.logs import read_inspect_log
+
+        table = RawTable(path, {}, [])
+        _fill(table, read_inspect_log(path))
+        return table
     try:
         data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
     except (gzip.BadGzipFile, EOFError) as error:

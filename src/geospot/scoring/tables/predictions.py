@@ -1,17 +1,21 @@
 """A table as guesses, as truths, or as both; what is odd in it is told with its row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from geospot.answer import Answer, parse_answer
+from geospot.answer import NO_COORDINATES, Answer, parse_answer
+from geospot.answer.endings import failed_request, with_ending
 from geospot.earth.distance import wrap_longitude
 from geospot.earth.folding import is_blank
 from geospot.errors import TableError
 from geospot.scoring.guesses import Guesses
-from geospot.scoring.tables.columns import find_columns, missing_columns
+from geospot.scoring.tables.columns import find_columns, is_marked, key_of, missing_columns
 from geospot.scoring.tables.formats import RawTable, read_axis, read_numbers, read_raw
+from geospot.scoring.tables.nested import resolve, unfold
+from geospot.scoring.tables.replies import Reply, read_reply, read_stop
 from geospot.scoring.truths import LABELS, Truths
 
 NOT_NUMBERS = "coordinates are not numbers"
@@ -27,8 +31,11 @@ def read_guesses(
     A guess is a pair of coordinates or a raw answer text, which is read as geospot reads a model's. A row whose guess
     cannot be read stays as a failed answer; a row whose truth cannot be read is left out and told.
     """
-    table = read_raw(path)
-    roles = find_columns(table, columns or {})
+    table = _read(path)
+    chosen = columns or {}
+    roles = find_columns(table, chosen)
+    if "text" in roles and "lat" in roles and "lon" in roles:
+        roles = _whose(table, roles, chosen)
     has_coordinates = "lat" in roles and "lon" in roles
     if not has_coordinates and "text" not in roles:
         raise missing_columns(
@@ -42,19 +49,70 @@ def read_guesses(
     label = name or table.path.stem
     guesses = _of_coordinates(table, roles, keys, label) if has_coordinates else _of_texts(table, roles, keys, label)
     truths = None
-    keep = _without_duplicates(table, guesses, _first_ranks(table, roles))
+    keep = _without_duplicates(table, guesses, _first_ranks(table, roles, keys))
     if truths_here:
         truths, good = _truths(table, roles, keys)
         keep = [i for i in keep if good[i]]
         truths = truths.take(keep)
-    return guesses.take(keep), truths, table.warnings
+    guesses = replace(guesses.take(keep), columns=taken_columns(roles, has_coordinates))
+    return guesses, truths, table.warnings
+
+
+def _read(path: str | Path) -> RawTable:
+    table = read_raw(path)
+    unfold(table)
+    return table
+
+
+def _whose(table: RawTable, roles: dict[str, str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Where a file has answers as text and coordinates as well: which of them are the guess.
+
+    What is named by hand counts. Coordinates whose names say nothing may be the truth that a text is an answer to: they
+    are, where the texts can be read and say other places.
+    """
+    coordinates = {"lat": roles["lat"], "lon": roles["lon"]}
+    without = {role: name for role, name in roles.items() if role not in coordinates}
+    if "text" in chosen and not coordinates.keys() & chosen.keys():
+        return without
+    if roles["lat"].startswith(f"{roles['text']}."):
+        return {role: name for role, name in roles.items() if role != "text"}  # the object itself
+    if coordinates.keys() & chosen.keys() or is_marked(roles["lat"]):
+        return roles
+    lat, lon = (
+        read_axis(RawTable(table.path, table.columns, table.rows), roles[axis], axis)[0] for axis in coordinates
+    )
+    rows = [i for i in range(len(table)) if lat[i] == lat[i] and lon[i] == lon[i]]
+    said = [(i, parse_answer(read_reply(table.columns[roles["text"]][i]).text)) for i in rows[:: len(rows) // 50 + 1]]
+    read = [(i, answer) for i, answer in said if answer.lat is not None and answer.lon is not None]
+    same = sum(abs(a.lat - lat[i]) < 0.1 and abs(a.lon - lon[i]) < 0.1 for i, a in read)
+    if not read or 2 * same >= len(read):
+        return roles
+    if "true_lat" in roles:
+        return without
+    theirs = coordinates | {level: roles[level] for level in SAID if level in roles}
+    return {f"true_{part}": name for part, name in theirs.items()} | without
+
+
+def taken_columns(roles: Mapping[str, str], has_coordinates: bool) -> dict[str, str]:
+    """What was taken for what, for people: key, guess, what it names, truth."""
+    guess = f"{roles['lat']}, {roles['lon']}" if has_coordinates else f"text of {roles['text']}"
+    taken = {"key": roles.get("key", "none, so rows are numbered"), "guess": guess}
+    if has_coordinates:
+        taken["names"] = ", ".join(roles[level] for level in SAID if level in roles)
+        taken["answers as text, not read"] = roles.get("text", "")
+    taken["end"] = "" if has_coordinates else roles.get("stop", "")
+    taken["error"] = roles.get("error", "")
+    if "true_lat" in roles:
+        parts = ("lat", "lon", *LABELS)
+        taken["truth"] = ", ".join(roles[f"true_{part}"] for part in parts if f"true_{part}" in roles)
+    return {what: column for what, column in taken.items() if column}
 
 
 def read_table_truths(path: str | Path, columns: Mapping[str, str] | None = None) -> tuple[Truths, list[str]]:
     """The truths of a table with a key and coordinates a row, and warnings that name rows."""
-    table = read_raw(path)
+    table = _read(path)
     given = {role: name for role, name in (columns or {}).items() if role == "key" or role.startswith("true_")}
-    roles = find_columns(table, {r: n for r, n in given.items() if n in table.columns}, truths_only=True)
+    roles = find_columns(table, {r: n for r, n in given.items() if resolve(table, n)}, truths_only=True)
     if "true_lat" not in roles or "true_lon" not in roles:
         raise missing_columns(
             table, "the true coordinates", "Name them lat and lon, or say prediction_columns=true_lat=..."
@@ -78,9 +136,7 @@ def _keys(table: RawTable, roles: Mapping[str, str]) -> list[str]:
     """The key of each row as text; the row's number in place of a missing column."""
     if "key" not in roles:
         return [table.number(i) for i in range(len(table))]
-    values = table.columns[roles["key"]]
-    keys = ["" if v is None else str(int(v)) if isinstance(v, float) and v.is_integer() else str(v).strip()
-            for v in values]  # fmt: skip
+    keys = [key_of(value) for value in table.columns[roles["key"]]]
     if empty := [i for i, key in enumerate(keys) if not key]:
         raise TableError(f"{table.path}: {table.where(empty[0])} has no {roles['key']} ({len(empty)} such rows)")
     return keys
@@ -142,7 +198,7 @@ def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], 
             hint = f"; they look swapped: say prediction_columns=lat={roles['lon']},lon={roles['lat']}"
         table.warn(f"{int(outside.sum())} guesses are out of range and count as failed, the first is {table.where(i)} "
                    f"with latitude {lat[i]:g}, longitude {lon[i]:g}{hint}")  # fmt: skip
-    said = table.columns[roles["error"]] if "error" in roles else [None] * len(table)
+    said = _errors(table, roles)
     failures: list[str | None] = []
     missing = np.isnan(lat) | np.isnan(lon)
     for i, (no, out) in enumerate(zip(missing.tolist(), outside.tolist(), strict=True)):
@@ -150,13 +206,15 @@ def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], 
             failures.append(None)
         elif out:
             failures.append(OUT_OF_RANGE)
-        elif bad_lat[i] or bad_lon[i]:
-            failures.append(NOT_NUMBERS)
         else:
-            reason = said[i]
-            failures.append(reason.strip() if isinstance(reason, str) and reason.strip() else "no coordinates")
+            failures.append(said[i] or (NOT_NUMBERS if bad_lat[i] or bad_lon[i] else NO_COORDINATES))
+    texts = None
+    if "text" in roles:
+        replies = [read_reply(cell) for cell in table.columns[roles["text"]]]
+        texts = [reply.text for reply in replies]
+        failures = [reason if reason != NO_COORDINATES else _told(reply) for reason, reply in
+                    zip(failures, replies, strict=True)]  # fmt: skip
     failed = np.array([failure is not None for failure in failures])
-    texts = [str(v) if v is not None else "" for v in table.columns[roles["text"]]] if "text" in roles else None
     radius, probability = _radius(table, roles)
     return Guesses(
         name, keys, np.where(failed, np.nan, lat), np.where(failed, np.nan, lon), tuple(failures),
@@ -164,11 +222,35 @@ def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], 
     )  # fmt: skip
 
 
+def _told(reply: Reply) -> str:
+    """Why there are no coordinates of an answer whose text is there, too."""
+    return reply.error or with_ending(Answer(None, None, error=NO_COORDINATES), reply.text, reply.stop).error or ""
+
+
+def _errors(table: RawTable, roles: Mapping[str, str]) -> list[str | None]:
+    """The reason that a row gives for having no answer; None for none."""
+    if "error" not in roles:
+        return [None] * len(table)
+    cells = table.columns[roles["error"]]
+    return [None if cell in (None, "", False, "False", "false", "nan", "None", {}, []) else failed_request(cell)
+            for cell in cells]  # fmt: skip
+
+
 def _of_texts(table: RawTable, roles: Mapping[str, str], keys: list[str], name: str) -> Guesses:
     """Guesses from raw answers."""
-    texts = ["" if v is None else str(v) for v in table.columns[roles["text"]]]
+    replies = [read_reply(cell) for cell in table.columns[roles["text"]]]
+    if several := sum(reply.others > 0 for reply in replies):
+        table.warn(f"{several} rows have several answers, of which the first was read")
+    stops = [reply.stop for reply in replies]
+    if "stop" in roles:
+        stops = [own or read_stop(cell) for own, cell in zip(stops, table.columns[roles["stop"]], strict=True)]
+    texts = [reply.text for reply in replies]
     known: dict[str, Answer] = {text: parse_answer(text) for text in set(texts)}
-    guesses = Guesses.of_answers(name, keys, [known[text] for text in texts], texts)
+    answers = [with_ending(known[text], text, stop) for text, stop in zip(texts, stops, strict=True)]
+    errors = [reply.error or said for reply, said in zip(replies, _errors(table, roles), strict=True)]
+    answers = [answer if answer.ok or not error else replace(answer, error=error) for answer, error in
+               zip(answers, errors, strict=True)]  # fmt: skip
+    guesses = Guesses.of_answers(name, keys, answers, texts)
     failed = [i for i, reason in enumerate(guesses.failures) if reason is not None]
     if failed:
         i = failed[0]
@@ -192,14 +274,23 @@ def _radius(table: RawTable, roles: Mapping[str, str]) -> tuple[np.ndarray | Non
     return radius, float(different[0]) if len(different) == 1 else None
 
 
-def _first_ranks(table: RawTable, roles: Mapping[str, str]) -> list[int]:
-    """The rows of rank 1: candidates of lower rank are no guesses of their own (geospot guess writes them so)."""
-    if "rank" not in roles:
-        return list(range(len(table)))
-    rank = read_numbers(table, roles["rank"])[0]
-    rows = np.flatnonzero(~(rank > 1)).tolist()
-    if len(rows) < len(table):
-        table.warn(f"{len(table) - len(rows)} candidates of a rank below the first were left out")
+def _first_ranks(table: RawTable, roles: Mapping[str, str], keys: list[str]) -> list[int]:
+    """The rows of rank 1: candidates of lower rank are no guesses of their own (geospot guess writes them so).
+
+    Of a picture that was asked about in several epochs (Inspect) the first one.
+    """
+    rows = list(range(len(table)))
+    if "rank" in roles:
+        rank = read_numbers(table, roles["rank"])[0]
+        rows = np.flatnonzero(~(rank > 1)).tolist()
+        if len(rows) < len(table):
+            table.warn(f"{len(table) - len(rows)} candidates of a rank below the first were left out")
+    if "epoch" in roles and "key" in roles:
+        epoch, first = table.columns[roles["epoch"]], {}
+        kept = [i for i in rows if first.setdefault(keys[i], epoch[i]) == epoch[i]]
+        if len(kept) < len(rows):
+            table.warn(f"{len(rows) - len(kept)} answers of further epochs were left out")
+        rows = kept
     return rows
 
 
