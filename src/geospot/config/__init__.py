@@ -32,6 +32,7 @@ from geospot.config.tools import (
     RunsConfig,
     ServeConfig,
     StudyConfig,
+    WatchConfig,
 )
 
 __all__ = [
@@ -60,5 +61,6 @@ __all__ = [
     "SourceConfig",
     "StudyConfig",
     "TrainConfig",
+    "WatchConfig",
     "default_log_path",
 ]

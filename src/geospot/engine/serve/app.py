@@ -1,9 +1,7 @@
 """The routes of the Tinker API that SDK 0.38 calls, over one local engine."""
 
 import asyncio
-import hmac
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +14,7 @@ from tinker import types
 
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.turns import Cancelled
+from geospot.engine.serve.access import check_page, same_key
 from geospot.engine.serve.chat import ChatRoutes
 from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
 from geospot.engine.serve.models import TrainingRoutes
@@ -126,17 +125,6 @@ async def unknown(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": words}, status_code=status)
 
 
-def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
-    """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
-    host = request.headers.get("host", "")
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    if hosts is not None and name.lower() not in hosts:
-        return JSONResponse({"detail": f"Host {host!r}: this server is {' or '.join(hosts)}"}, status_code=403)
-    if request.headers.get("origin", f"http://{host}").partition("://")[2] != host:  # no client of the SDK sends it
-        return JSONResponse({"detail": "pages of other servers are not served"}, status_code=403)
-    return None
-
-
 def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
     """The ASGI application."""
     core = Core(service, options)
@@ -148,11 +136,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
         async def handle(request: Request) -> Response:
             bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
             given = request.headers.get("x-api-key", bearer)
-            if (
-                options.api_key
-                and not open_to_all
-                and not hmac.compare_digest(given.encode(), options.api_key.encode())
-            ):
+            if options.api_key and not open_to_all and not same_key(given, options.api_key):
                 return JSONResponse({"detail": "this server wants another API key (TINKER_API_KEY)"}, status_code=401)
             if (refusal := check_page(request, options.hosts)) is not None:
                 return refusal
