@@ -43,6 +43,8 @@ COMMANDS = {
                     "geospot.commands.runs:run", plain="folder"),
     "report": Command("draw a page of any run, finished or not", "ReportConfig", "geospot.commands.report:run",
                       plain="run"),
+    "watch": Command("watch runs on a page while they train: a map, curves, time left; or write the replay",
+                     "WatchConfig", "geospot.commands.watch:run", plain="run"),
     "serve": Command("serve the local engine over the protocol of the Tinker SDK", "ServeConfig",
                      "geospot.commands.serve:run"),
     "export": Command("export a checkpoint as a PEFT adapter or merged weights", "ExportConfig",
@@ -61,6 +63,7 @@ SYNONYMS = {
     "inspect": "data inspect", "pack": "data pack", "list": "runs", "ls": "runs", "status": "runs", "server": "serve",
     "upload": "export", "push": "export", "diff": "compare", "calibration": "calibrate", "data show": "data inspect",
     "check": "doctor", "diagnose": "doctor", "env": "doctor", "info": "doctor",
+    "monitor": "watch", "dashboard": "watch", "live": "watch", "replay": "watch",
     "sweep": "study", "ablation": "study", "experiment": "study",
 }  # fmt: skip
 

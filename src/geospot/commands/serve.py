@@ -16,15 +16,14 @@ from geospot.errors import EngineError
 if TYPE_CHECKING:
     from uvicorn import Server
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
 
 
 def run(config: ServeConfig) -> None:
     """Listen until Ctrl-C."""
     key = server_key(config.host)
+    from geospot.engine.serve.access import LOOPBACK_NAMES
     from geospot.engine.serve.app import ServeOptions, make_app
-    from geospot.engine.serve.core import LOOPBACK as NAMES
     from geospot.engine.serve.listening import listener
     from geospot.engine.serve.request_log import RequestLog
 
@@ -34,7 +33,7 @@ def run(config: ServeConfig) -> None:
     service.create_sampling_client(base_model=config.model_name).result()
     service.announces = set()
     # Without a key a web page could reach the port under a name of its own (DNS rebinding).
-    hosts = NAMES if key is None else None
+    hosts = LOOPBACK_NAMES if key is None else None
     options = ServeOptions(
         config.model_name, api_key=key, max_rank=config.max_rank, hosts=hosts, request_log=request_log
     )
@@ -53,6 +52,8 @@ def run(config: ServeConfig) -> None:
 
 def server_key(host: str) -> str | None:
     """The key that clients must give; EngineError where others could connect without one."""
+    from geospot.engine.serve.access import LOOPBACK
+
     key = os.environ.get("TINKER_API_KEY") or None
     if host not in LOOPBACK and key is None:
         raise EngineError(f"host={host!r} can be reached by others: set TINKER_API_KEY=tml-..., or host=127.0.0.1")

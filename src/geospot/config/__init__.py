@@ -35,6 +35,7 @@ from geospot.config.tools import (
     RunsConfig,
     ServeConfig,
     StudyConfig,
+    WatchConfig,
 )
 
 __all__ = [
@@ -66,5 +67,6 @@ __all__ = [
     "SourceConfig",
     "StudyConfig",
     "TrainConfig",
+    "WatchConfig",
     "default_log_path",
 ]

@@ -65,3 +65,9 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> None:
     """ValueError with what is allowed, and the nearest of it, where the value of a key is none of these words."""
     if value not in (allowed := list(allowed)):
         raise ValueError(f"{name}={value}: must be {listed(allowed)}{did_you_mean(value, allowed)}")
+
+
+def check_port(port: int) -> None:
+    """ValueError where this is no port to listen on."""
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"port={port}: must be 0 or above and at most 65535")

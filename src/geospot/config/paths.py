@@ -34,7 +34,7 @@ def check_paths(config: object) -> None:
 
 
 # Of these commands `out` is a file, whose folder must be there; of the others a folder, which is made.
-_FILES = ("InspectConfig", "GuessConfig", "ReportConfig")
+_FILES = ("InspectConfig", "GuessConfig", "ReportConfig", "WatchConfig")
 
 
 def _check_out(config: object) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import chz
 
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig, check_workers
-from geospot.config.keys import not_negative, one_of, positive, topic
+from geospot.config.keys import check_port, not_negative, one_of, positive, topic
 from geospot.config.loops import SftConfig, TrainConfig
 from geospot.data.fields import Columns
 from geospot.data.pack import PackSettings
@@ -15,6 +15,7 @@ from geospot.models.loading import TINY, TINY_UNTRAINED
 _input, _model, _engine, _data = topic("Input"), topic("Model"), topic("Engine"), topic("Data")
 _reward, _optim, _eval, _output = topic("Reward"), topic("Optimisation"), topic("Evaluation"), topic("Output")
 
+_HOST = "address to listen on; other than loopback it needs a key: GEOSPOT_KEY, or a new one that is printed"
 _SOURCE = f"bluemarble, or {SOURCES}; the key itself may be omitted"
 
 
@@ -198,6 +199,26 @@ class ReportConfig:
 
 
 @chz.chz
+class WatchConfig:
+    """Watch runs on a page while they train, and afterwards: answers on a map, curves, time left.
+
+    geospot watch runs/train-tiny
+    """
+
+    run: str = _input("runs", "run folder, or a folder of runs to lay over each other; the key itself may be omitted")
+    host: str = _output("127.0.0.1", _HOST)
+    port: int = _output(8322, "port to listen on; 0: any free one")
+    open: bool = _output(True, "open the page in the browser of this desktop, if there is one")
+    out: str | None = _output(None, "write the replay as one page instead, FILE.html, and serve nothing")
+
+    @chz.validate
+    def _check_watch(self):
+        check_port(self.port)
+        if self.out is not None and not self.out.endswith((".html", ".htm")):
+            raise ValueError(f"out={self.out}: must end in .html")
+
+
+@chz.chz
 class DoctorConfig:
     """Say what this machine can run: devices, speed, disk, network, extras, and which models fit at which batch.
 
@@ -234,10 +255,8 @@ class ServeConfig(EngineConfig):
 
     @chz.validate
     def _check_serve(self):
-        not_negative(self, "port")
+        check_port(self.port)
         positive(self, "max_rank")
-        if self.port > 65_535:
-            raise ValueError(f"port={self.port}: must be at most 65535")
         if self.engine == "tinker" or self.base_url is not None:
             raise ValueError("engine, base_url: `geospot serve` is itself the server; omit them")
 

@@ -30,17 +30,18 @@ class RunInfo:
 
 def find_runs(root: str | Path) -> list[RunInfo]:
     """Every run at or below `root`, by path."""
-    return [describe(path) for path in sorted(_run_folders(Path(root), DEPTH))]
+    return [describe(path) for path in sorted(run_folders(Path(root)))]
 
 
-def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The folders of the runs at or below `folder`."""
     if (folder / "config.json").is_file() and is_run(folder):
         yield folder
         return
     if depth:
         for child in sorted(folder.iterdir()) if folder.is_dir() else ():
             if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-                yield from _run_folders(child, depth - 1)
+                yield from run_folders(child, depth - 1)
 
 
 def is_run(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.serve.access import LOOPBACK_NAMES
 from geospot.engine.serve.checkpoints import Checkpoints
 from geospot.engine.serve.metrics import Metrics, Moment
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
@@ -35,9 +36,6 @@ _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB"
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
 
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-
-
 @dataclass(frozen=True)
 class ServeOptions:
     """What the server serves, and to whom."""
@@ -46,7 +44,7 @@ class ServeOptions:
     api_key: str | None = None  # None: anybody who can connect
     max_rank: int = 256
     max_context: int = MAX_CONTEXT  # tokens; what get_server_capabilities says
-    hosts: tuple[str, ...] | None = LOOPBACK  # names in a request's Host header; None: any
+    hosts: tuple[str, ...] | None = LOOPBACK_NAMES  # names in a request's Host header; None: any
     client_config: dict = field(default_factory=dict)  # feature flags for the SDK beside the server's own
     request_log: RequestLog = field(default_factory=RequestLog)  # none by default
 

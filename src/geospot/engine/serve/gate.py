@@ -2,14 +2,13 @@
 
 import base64
 import binascii
-import hmac
-import re
 import time
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from geospot.engine.serve.access import check_page, same_key
 from geospot.engine.serve.core import Core, Promise
 from geospot.engine.serve.metrics import outcome
 from geospot.engine.serve.pending import Pending
@@ -59,7 +58,7 @@ class Gate:
     def _refusal(self, request: Request, open_to_all: bool, for_people: bool) -> Response | None:
         wanted = self.core.options.api_key
         given = _given_key(request, with_password=for_people)
-        if wanted and not open_to_all and not hmac.compare_digest(given.encode(), wanted.encode()):
+        if wanted and not open_to_all and not same_key(given, wanted):
             asks = {"WWW-Authenticate": 'Basic realm="geospot serve: the key as password"'} if for_people else None
             words = "this server wants another API key (TINKER_API_KEY)"
             return JSONResponse({"detail": words}, status_code=401, headers=asks)
@@ -108,14 +107,3 @@ def _given_key(request: Request, *, with_password: bool) -> str:
         except (binascii.Error, ValueError):
             return ""
     return request.headers.get("x-api-key", rest if scheme == "Bearer" else "")
-
-
-def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
-    """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""
-    host = request.headers.get("host", "")
-    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-    if hosts is not None and name.lower() not in hosts:
-        return JSONResponse({"detail": f"Host {host!r}: this server is {' or '.join(hosts)}"}, status_code=403)
-    if request.headers.get("origin", f"http://{host}").partition("://")[2] != host:  # no client of the SDK sends it
-        return JSONResponse({"detail": "pages of other servers are not served"}, status_code=403)
-    return None

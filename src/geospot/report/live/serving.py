@@ -1,0 +1,56 @@
+"""Listening: where the pages are, the key that others need, the browser of this desktop."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+import webbrowser
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from geospot.engine.serve.access import LOOPBACK, LOOPBACK_NAMES
+from geospot.engine.serve.listening import listener
+
+KEY = "GEOSPOT_KEY"
+
+
+def site_key(host: str) -> str | None:
+    """The key that a browser must bring: that of the environment, a new one where others can connect, or none."""
+    return os.environ.get(KEY) or (None if host in LOOPBACK else secrets.token_urlsafe(24))
+
+
+def site_hosts(key: str | None) -> tuple[str, ...] | None:
+    """The names that the site may be called by: without a key a page of another server could use one of its own."""
+    return LOOPBACK_NAMES if key is None else None
+
+
+def serve_site(app: ASGIApp, host: str, port: int, key: str | None, *, say: str, show: bool) -> None:
+    """Serve until Ctrl-C. `say`: what is there, for the line that names the address; `show`: open it in a browser."""
+
+    def started(url: str) -> None:
+        print(f"{say}: {url}\n  Ctrl-C stops it.", flush=True)
+        if show and has_desktop():
+            webbrowser.open(url)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_listen(listener(app, host, port, grace_s=1), host, key, started))
+
+
+async def _listen(server: uvicorn.Server, host: str, key: str | None, started: Callable[[str], None]) -> None:
+    task = asyncio.create_task(server.serve())
+    while not (server.started or task.done()):
+        await asyncio.sleep(0.02)
+    if server.started:
+        number = server.servers[0].sockets[0].getsockname()[1]
+        name = f"[{host}]" if ":" in host else host
+        started(f"http://{name}:{number}/{f'?key={key}' if key else ''}")
+    await task
+
+
+def has_desktop() -> bool:
+    """Whether this process belongs to somebody who sits before a screen."""
+    windows = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(windows) and sys.stdout.isatty() and not os.environ.get("SSH_CONNECTION")
