@@ -16,7 +16,7 @@ from geospot.config import CompareConfig
 from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
-from geospot.report.evaluation import published_notes, published_section
+from geospot.report.evaluation import published_section
 from geospot.report.lead import comparison_lead
 from geospot.report.metric_tables import difference_html
 from geospot.runs.config import typed_config
@@ -25,6 +25,7 @@ from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import in_all
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
+from geospot.scoring.published import published_notes
 from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.results import evaluation_json, finite, write_metrics
 from geospot.scoring.tables.evaluations import read_pair, warn

@@ -17,8 +17,9 @@ from geospot.report.page import command_line, escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
 from geospot.scoring.cautions import caution_lines, cautions
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import TITLES, Group
-from geospot.scoring.references import parse_references, published_rows, reference_rows
+from geospot.scoring.metrics import Group
+from geospot.scoring.published import published_notes
+from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
 from geospot.scoring.truths import Truths
@@ -112,26 +113,6 @@ def print_evaluation(
     for key in ("continent", "population density", "income group"):
         if groups and groups.get(key):
             print(f"\n{group_table(key, groups[key])}")
-
-
-def published_notes(data: str) -> list[str]:
-    """What papers report, in words: figures on other pictures do not belong in a table of one's own."""
-    return [f"Published on {row.data}: {row.model}, {_in_words(row.metrics)} ({row.source})." for row in
-            published_rows(data)]  # fmt: skip
-
-
-def _in_words(metrics: Mapping[str, float]) -> str:
-    radii = {key: value for key, value in metrics.items() if key.endswith("km") and key.startswith("acc_")}
-    parts = []
-    if radii:
-        names = " / ".join(f"{int(key[4:-2]):,}" for key in radii)
-        parts.append(f"{' / '.join(f'{100 * value:.1f}' for value in radii.values())} % within {names} km")
-    for key, value in metrics.items():
-        if key.endswith("_acc"):
-            parts.append(f"{TITLES[key]} {100 * value:.1f} %")
-        elif key not in radii:
-            parts.append(f"{key.replace('_', ' ')} {value:,.0f}")
-    return ", ".join(parts)
 
 
 def _table(name: str, rows: Sequence[Evaluation]) -> Table:
