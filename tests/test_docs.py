@@ -37,3 +37,20 @@ def test_pictures_are_small_and_described():
     readme = (ROOT / "README.md").read_text()
     for picture in pictures:
         assert re.search(rf"!\[[^\]]{{20,}}\]\(docs/images/{picture.name}\)", readme), picture.name
+
+
+def test_the_example_of_rescoring_prints_what_the_page_says(tmp_path, capsys, monkeypatch):
+    from geospot import __main__ as geospot
+
+    monkeypatch.chdir(ROOT / "docs" / "examples")
+    geospot.main(["eval", "predictions=answers.jsonl", "references=constant", f"out={tmp_path}", "report=false"])
+    printed = {line.rstrip() for stream in capsys.readouterr() for line in stream.splitlines()}
+    page = (ROOT / "docs" / "rescoring.md").read_text()
+    shown = re.findall(r"^    ((?:answers|WARNING|model|best constant).*)$", page, re.M)
+    assert len(shown) == 7
+    assert {line for line in shown if line not in printed} == set()
+    strict = 0
+    for line in (ROOT / "docs/examples/answers.jsonl").read_text().splitlines():
+        text = json.loads(line)["response"]["choices"][0]["message"]["content"]
+        strict += ",}" in text
+    assert f"{strict} of these" in page.replace("Fourteen of", "14 of")

@@ -19,7 +19,8 @@ from geospot.scoring.guesses import NOT_GIVEN, Guesses
 from geospot.scoring.join import join, swapped_notes
 from geospot.scoring.judge import judge
 from geospot.scoring.metrics.intervals import linear_interval
-from geospot.scoring.references import published_rows, reference_rows
+from geospot.scoring.published import published_rows
+from geospot.scoring.references import reference_rows
 from geospot.scoring.truths import Truths
 
 NAN = float("nan")
@@ -252,7 +253,7 @@ def test_reference_rows_see_no_picture():
     assert "oracle" in constant.name
     assert constant.summary["median_km"] <= rows["centre of the most frequent country"].summary["median_km"]
     assert {row.model for row in published_rows("/data/Im2GPS3k.csv")} >= {"GeoCLIP", "GeoRanker"}
-    assert all("arXiv" in row.source for row in published_rows(None))
+    assert all(row.source for row in published_rows(None))
 
 
 # --- the Python API ---

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -15,14 +16,16 @@ from geospot.config import CompareConfig
 from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
-from geospot.report.evaluation import published_notes, published_section
+from geospot.report.evaluation import published_section
 from geospot.report.lead import comparison_lead
 from geospot.report.metric_tables import difference_html
 from geospot.runs.config import typed_config
+from geospot.scoring.cautions import Caution, caution_lines, cautions
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.join import in_all
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Difference, difference, intervals, resample
+from geospot.scoring.published import published_notes
 from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.results import evaluation_json, finite, write_metrics
 from geospot.scoring.tables.evaluations import read_pair, warn
@@ -57,6 +60,10 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
     n = predictions[0]
     of = f" ({n.n_places:,} places)" if n.n_places < len(n) else ""
     pictures = f"{len(n):,} pictures{of} {which}"
+    warnings = {e.name: cautions(e, train) for e in evaluations[: len(config.models)]}
+    for name, found in warnings.items():
+        if found:
+            print(caution_lines(name, found))
     print(f"{pictures}\n95 % bootstrap intervals in brackets")
     print(metrics_table(evaluations))
     for evaluation in evaluations:
@@ -67,7 +74,7 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
     print("\n".join(notes))
     print(f"Differences, resampled together; *: the interval excludes 0\n{difference_table('models', pairs)}")
     if config.out:
-        _write(Path(config.out), config, evaluations, pairs, [pictures, *notes])
+        _write(Path(config.out), config, evaluations, pairs, [pictures, *notes], warnings)
     return pairs
 
 
@@ -153,9 +160,12 @@ def _write(
     evaluations: list[Evaluation],
     pairs: dict[str, dict[str, Difference]],
     notes: list[str],  # which pictures, and what papers report
+    warnings: dict[str, list[Caution]],
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     facts = {e.name: evaluation_json(e) for e in evaluations}
+    for name, found in warnings.items():
+        facts[name]["warnings"] = [asdict(caution) for caution in found]
     differences = {
         name: {key: {"value": d.value, "low": d.low, "high": d.high} for key, d in found.items()}
         for name, found in pairs.items()
@@ -180,6 +190,7 @@ def _write(
         configuration=typed_config(chz.asdict(config)),
         versions={"geospot": __version__, "numpy": np.__version__},
         command=command,
+        warnings=[f"{name}: {caution.text}" for name, found in warnings.items() for caution in found],
         lead=comparison_lead({e.name: (e.predictions, e.summary) for e in evaluations[: len(config.models)]}),
     )
     written = ["comparison.json", "report.html"]

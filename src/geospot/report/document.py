@@ -163,6 +163,7 @@ def write_report(
     command: str = "",
     notes: Sequence[str] = (),
     lead: str = "",
+    warnings: Sequence[str] = (),
     opening: Example | None = None,
 ) -> Path:
     """Write the report and return its path; arguments left out have no section.
@@ -170,7 +171,8 @@ def write_report(
     `sections` are further (heading, HTML) pairs after the map, in which all text is escaped already.
 
     `maps` has one entry per stage; the last is shown first. `lead` says in plain text what was found, and `opening` is
-    the picture below it, with its last answer; `notes` are paragraphs of plain text in small print.
+    the picture below it, with its last answer; `warnings` stand in a box above it; `notes` are paragraphs of plain text
+    in small print.
     The same arguments give the same bytes. The file is replaced whole or not at all.
     """
     results = "".join(map(table_html, tables)) + (RESULTS_NOTE if tables else "")
@@ -185,7 +187,7 @@ def write_report(
         ("How it was made", (command_box if command else "") + (f'<div class="facts">{facts}</div>' if facts else "")),
     )
     top = opening_html(opening) if opening else ""
-    return write_page(path, title=title, sections=all_sections, notes=notes, lead=lead, top=top)
+    return write_page(path, title=title, sections=all_sections, notes=notes, lead=lead, top=top, warnings=warnings)
 
 
 RESULTS_NOTE = (

@@ -1,6 +1,7 @@
 """Evaluations as text, metrics.json, report.html and figures: the same for one model, for several, and for files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ from geospot.report.document import write_report
 from geospot.report.gallery import Gallery
 from geospot.report.lead import evaluation_lead
 from geospot.report.maps import CountryValue, country_map_html
-from geospot.report.metric_tables import Row, Table, confusion_html, group_html, reliability_html
+from geospot.report.metric_tables import Row, Table, confusion_html, failures_html, group_html, reliability_html
 from geospot.report.page import command_line, escape, kilometres, points
 from geospot.scoring.breakdown import confusions, country_title, group_names, group_tables
+from geospot.scoring.cautions import caution_lines, cautions
 from geospot.scoring.judge import Evaluation
-from geospot.scoring.metrics import TITLES, Group
-from geospot.scoring.references import parse_references, published_rows, reference_rows
+from geospot.scoring.metrics import Group
+from geospot.scoring.published import published_notes
+from geospot.scoring.references import parse_references, reference_rows
 from geospot.scoring.results import evaluation_json, write_metrics
 from geospot.scoring.terminal import answered_line, failure_line, group_table, metrics_table, radius_lines
 from geospot.scoring.truths import Truths
@@ -46,14 +49,17 @@ def report_evaluations(
     `data` names the set, for what papers report on it; `references` are rows beside the models, fitted to `train`.
     """
     wanted = parse_references(references)
-    facts, groups, tables = {}, {}, []
+    facts, groups, tables, warnings = {}, {}, [], []
     for name, evaluation in found.items():
         rows = [evaluation, *reference_rows(evaluation.truths, wanted, scale=scale, train=train)]
         groups[name] = group_tables(evaluation, group_names(evaluation.truths))
         facts[name] = evaluation_json(evaluation, groups[name], confusions(evaluation))
         if len(rows) > 1:
             facts[name]["references"] = {row.name: evaluation_json(row) for row in rows[1:]}
-        print_evaluation(name, rows, groups[name])
+        found_here = cautions(evaluation, train)
+        facts[name]["warnings"] = [asdict(caution) for caution in found_here]
+        warnings += [f"{name}: {caution.text}" for caution in found_here]
+        print_evaluation(name, rows, groups[name], caution_lines(name, found_here))
         tables.append(_table(name, rows))
     notes = published_notes(data) if "published" in wanted else []
     if notes:
@@ -74,6 +80,7 @@ def report_evaluations(
             configuration=configuration,
             versions={"geospot": __version__, "numpy": np.__version__},
             command=command,
+            warnings=warnings,
             lead=evaluation_lead(first.predictions, first.summary),
             opening=gallery[first_set].typical(first) if first_set in gallery else None,
         )
@@ -83,16 +90,22 @@ def report_evaluations(
 
         written += save_figure(out, {name: e.predictions for name, e in found.items()})
     print(f"\nwrote {', '.join(written)} in {out}")
+    if warnings:
+        print(
+            f"WARNING  {len(warnings)} warning{'s' if len(warnings) > 1 else ''} about these numbers, above the table"
+        )
 
 
 def print_evaluation(
-    name: str, rows: Sequence[Evaluation], groups: Mapping[str, Sequence[Group]] | None = None
+    name: str, rows: Sequence[Evaluation], groups: Mapping[str, Sequence[Group]] | None = None, warnings: str = ""
 ) -> None:
-    """The tables of one set on a terminal; the one by country is in the files."""
+    """The tables of one set on a terminal, below what warns of them; the one by country is in the files."""
     first = rows[0]
     p = first.predictions
     size = f"{len(p):,} pictures" + (f" of {p.n_places:,} places" if p.n_places < len(p) else "")
     print(f"\n{name}: {size}, 95 % bootstrap intervals in brackets, score with D / 10 = {p.score_decay_km:,.1f} km")
+    if warnings:
+        print(warnings)
     print(metrics_table(rows))
     for line in (answered_line(first), failure_line(first), radius_lines(first)):
         if line:
@@ -100,26 +113,6 @@ def print_evaluation(
     for key in ("continent", "population density", "income group"):
         if groups and groups.get(key):
             print(f"\n{group_table(key, groups[key])}")
-
-
-def published_notes(data: str) -> list[str]:
-    """What papers report, in words: figures on other pictures do not belong in a table of one's own."""
-    return [f"Published on {row.data}: {row.model}, {_in_words(row.metrics)} ({row.source})." for row in
-            published_rows(data)]  # fmt: skip
-
-
-def _in_words(metrics: Mapping[str, float]) -> str:
-    radii = {key: value for key, value in metrics.items() if key.endswith("km") and key.startswith("acc_")}
-    parts = []
-    if radii:
-        names = " / ".join(f"{int(key[4:-2]):,}" for key in radii)
-        parts.append(f"{' / '.join(f'{100 * value:.1f}' for value in radii.values())} % within {names} km")
-    for key, value in metrics.items():
-        if key.endswith("_acc"):
-            parts.append(f"{TITLES[key]} {100 * value:.1f} %")
-        elif key not in radii:
-            parts.append(f"{key.replace('_', ' ')} {value:,.0f}")
-    return ", ".join(parts)
 
 
 def _table(name: str, rows: Sequence[Evaluation]) -> Table:
@@ -149,6 +142,7 @@ def sections_of(
     confused = [(country_title(c.truth), country_title(c.guess), c.n, c.share) for c in confusions(evaluation)]
     sections = [
         (f"Errors{suffix}", curves),
+        (f"Failed answers{suffix}", failures_html(predictions.failure_counts(), len(predictions))),
         (f"By country{suffix}", _country_map(evaluation, groups["country"]) + group_html("country", countries)),
         (f"Accuracy by continent, density and income{suffix}", f'<div class="tables">{fair}</div>'),
         (f"Confused countries{suffix}", confusion_html(confused)),

@@ -211,6 +211,12 @@ def confusion_html(rows: Sequence[tuple[str, str, int, float]]) -> str:
     )
 
 
+def failures_html(counts: Mapping[str, int], n: int) -> str:
+    """One line per reason for which answers of `n` pictures failed, the most frequent first; nothing where none did."""
+    rows = [(reason, f"{count:,}", percent(count / n)) for reason, count in counts.items()]
+    return plain_table(["Reason", "Answers", "% of the pictures"], rows) if rows else ""
+
+
 def difference_html(pairs: Mapping[str, Mapping[str, Difference]]) -> str:
     """One line per pair of models; a difference whose interval excludes 0 is bold."""
     columns: tuple[tuple[str, str, float, int], ...] = (

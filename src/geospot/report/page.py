@@ -78,15 +78,18 @@ def write_page(
     notes: Sequence[str] = (),
     lead: str = "",
     top: str = "",
+    warnings: Sequence[str] = (),
     kicker: str = "geospot report",
 ) -> Path:
     """Write a page of (heading, HTML) sections, those without content left out; whole or not at all.
 
     `lead` says in plain text, for a reader who knows none of the metrics, what was found; it is the page's description,
-    too. `top` is HTML between the lead and the sections; `notes` are paragraphs of plain text in smaller print.
+    too. `warnings` are plain text in a box above everything that they are about; `top` is HTML between the lead and the
+    sections; `notes` are paragraphs of plain text in smaller print.
     """
     body = "".join(f"<section><h2>{heading}</h2>{content}</section>" for heading, content in sections if content)
-    said = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    said = warnings_html(warnings)
+    said += f'<p class="lead">{escape(lead)}</p>' if lead else ""
     said += "".join(f'<p class="muted">{escape(note)}</p>' for note in notes)
     text = _document(title, lead, f"{said}</header>{top}{body}", kicker)
     path = Path(path)
@@ -95,6 +98,14 @@ def write_page(
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def warnings_html(warnings: Sequence[str]) -> str:
+    """A box that nobody can miss; nothing where there is nothing to warn of."""
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    return f'<div class="warning" role="alert"><p>Read this before the numbers</p><ul>{items}</ul></div>'
 
 
 def _document(title: str, description: str, content: str, kicker: str) -> str:

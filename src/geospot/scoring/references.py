@@ -1,55 +1,16 @@
-"""What a model's numbers stand beside: guesses that never look at a picture, and what papers report."""
+"""What a model's numbers stand beside: guesses that never look at a picture (what papers report: `published`)."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from geospot.earth.distance import EARTH_RADIUS_KM, unit_vectors
 from geospot.earth.gazetteer import Gazetteer
-from geospot.earth.score import ACCURACY_RADII_KM
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.truths import Truths
-
-
-# Figures of papers, in percent within 1 / 25 / 200 / 750 / 2,500 km unless named otherwise. They are what was printed,
-# on the same pictures only where the set is the same, and mostly with failed answers left out.
-@dataclass(frozen=True)
-class Published:
-    """A row of a paper's table: `metrics` by the keys of `summarize`, `source` where it stands."""
-
-    data: str
-    model: str
-    metrics: dict[str, float]
-    source: str
-
-
-def _within(*percent: float) -> dict[str, float]:
-    return {f"acc_{r}km": p / 100 for r, p in zip(ACCURACY_RADII_KM, percent, strict=True)}
-
-
-PUBLISHED = (
-    Published("im2gps3k", "GeoCLIP", _within(14.1, 34.5, 50.7, 69.7, 83.8), "Vivanco et al. 2023, arXiv:2309.16020"),
-    Published("im2gps3k", "PIGEOTTO", _within(11.3, 36.7, 53.8, 72.4, 85.3), "Haas et al. 2024, arXiv:2307.05845"),
-    Published("im2gps3k", "GLOBE", _within(9.8, 40.2, 56.2, 71.5, 82.4), "Li et al. 2025, arXiv:2506.14674"),
-    Published("im2gps3k", "GeoRanker", _within(18.8, 45.1, 61.5, 76.3, 89.3), "Jia et al. 2025, arXiv:2505.13731"),
-    Published(
-        "osv5m",
-        "OSV-5M baseline",
-        {
-            "geoguessr_score": 3361.0,
-            "mean_km": 1814.0,
-            "geo_country_acc": 0.680,
-            "geo_region_acc": 0.394,
-            "geo_area_acc": 0.103,
-            "geo_city_acc": 0.059,
-        },
-        "Astruc et al. 2024, arXiv:2404.18873",
-    ),
-)
 
 REFERENCES = ("constant", "country", "population", "published")
 
@@ -91,13 +52,6 @@ def reference_rows(
         drawn = np.random.default_rng(seed).choice(len(cities), len(truths), p=share)
         rows.append(_judged(truths, cities.lat[drawn], cities.lon[drawn], "a city drawn by population", scale))
     return rows
-
-
-def published_rows(data: str | None) -> list[Published]:
-    """What papers report on a set (`im2gps3k`, `osv5m`); on all of them where the set is not known."""
-    known = {row.data for row in PUBLISHED}
-    name = next((name for name in known if data and name in data.lower().replace("-", "").replace("_", "")), None)
-    return [row for row in PUBLISHED if name is None or row.data == name]
 
 
 def _constant(truths: Truths, lat: float, lon: float, name: str, scale: str | float) -> Evaluation:

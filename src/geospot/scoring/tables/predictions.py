@@ -8,6 +8,7 @@ import numpy as np
 
 from geospot.answer import NO_COORDINATES, Answer, parse_answer
 from geospot.answer.endings import failed_request, with_ending
+from geospot.answer.places import NOT_NUMBERS, OUT_OF_RANGE
 from geospot.earth.distance import wrap_longitude
 from geospot.earth.folding import is_blank
 from geospot.errors import TableError
@@ -18,8 +19,6 @@ from geospot.scoring.tables.nested import resolve, unfold
 from geospot.scoring.tables.replies import Reply, read_reply, read_stop
 from geospot.scoring.truths import LABELS, Truths
 
-NOT_NUMBERS = "coordinates are not numbers"
-OUT_OF_RANGE = "coordinates out of range"
 SAID = ("country", "region", "city")
 
 
