@@ -35,6 +35,8 @@ COMMANDS = {
     "calibrate": Command("learn how large the radius around a guess must be", "CalibrateConfig",
                          "geospot.commands.calibrate:run"),
     "guess": Command("guess where photos were taken", "GuessConfig", "geospot.commands.guess:run", plain="photos"),
+    "probe": Command("find out whether a model sees its pictures, and is the one asked for", "ProbeConfig",
+                     "geospot.commands.probe:run", plain="model_name"),
     "data inspect": Command("look through a data set: counts, a map, bad samples, duplicates, leaks", "InspectConfig",
                             "geospot.commands.data:run_inspect", plain="data"),
     "data pack": Command("write a data set as WebDataset shards", "PackConfig", "geospot.commands.data:run_pack",

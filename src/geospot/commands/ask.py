@@ -9,6 +9,7 @@ from pathlib import Path
 
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.cluster import Draws
+from geospot.asking.probe import probe_subject
 from geospot.asking.requests import Question
 from geospot.asking.respondents import Respondent, open_respondent
 from geospot.asking.subject import Subject, run_setting
@@ -17,7 +18,7 @@ from geospot.data.records import Source
 from geospot.data.samples import Sample, SkipCounter
 from geospot.data.sets import count_held_out, held_out_places, held_out_samples, held_out_sets
 from geospot.data.world.mosaic import WorldConfig
-from geospot.errors import DataError
+from geospot.errors import DataError, ModelError
 from geospot.progress import Progress
 from geospot.scoring.truths import Truths
 
@@ -76,6 +77,14 @@ def set_truths(config: AskConfig, data: str) -> Truths:
     return Truths.of(keys, places)
 
 
+def _probe(respondent: Respondent, config: AskConfig, subject: Subject) -> None:
+    """Probe a model that is not ours before anything is asked of it; ModelError where it does not see its pictures."""
+    found = probe_subject(respondent, config, subject, seed=config.seed)
+    print("\n".join(f"probe: {line}" for line in found.lines))
+    if found.problem:
+        raise ModelError(found.problem)
+
+
 def ask(
     config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[Draws]], None]
 ) -> None:
@@ -98,7 +107,7 @@ def ask(
     ):
         if len(log):
             print(f"{len(log):,} answers are in {out} already; they are not asked for again")
-        known = [n for n in counts if n is not None]
+        known, probed = [n for n in counts if n is not None], []
         total = sum(known) if len(known) == len(counts) else None
         with Progress("evaluating", total=total, initial=0) as bar:
             for (name, source), count in zip(sources, counts, strict=True):
@@ -109,6 +118,9 @@ def ask(
                     left = None if count is None else max(1, count - log.count(name))
                     at_once = min(config.batch_size, count or config.batch_size)
                     respondent.begin(first, question, at_once=at_once, pictures=left, say=print)
+                    if subject.api is not None and config.probe and not probed:
+                        _probe(respondent, config, subject)
+                        probed.append(True)
                     return respondent
 
                 batches = ask_set(

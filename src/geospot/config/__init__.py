@@ -14,6 +14,7 @@ from geospot.config.asking import (
     EvalConfig,
     GuessConfig,
     GuesserConfig,
+    ProbeConfig,
 )
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.loops import (
@@ -60,6 +61,7 @@ __all__ = [
     "InspectConfig",
     "LoopConfig",
     "PackConfig",
+    "ProbeConfig",
     "ReportConfig",
     "RunsConfig",
     "ServeConfig",

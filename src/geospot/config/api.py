@@ -31,7 +31,10 @@ class ApiConfig:
     max_cost: float | None = _api(None, "stop before the answers in the folder cost more than this, dollars")
     price_in: float | None = _api(None, "dollars per million tokens read; none: the published price")
     price_out: float | None = _api(None, "dollars per million tokens written; none: the published price")
-    probe: bool = _api(True, "first ask about three test pictures, and end where the model does not see them")
+    served_name: str | None = _api(None, "name that the server may answer under, if it is not that of the model")
+    probe: bool = _api(
+        True, "eval and calibrate: ask about three test pictures first, and end where the model does not see them"
+    )
 
     @chz.validate
     def _check_api(self):

@@ -100,6 +100,22 @@ class GuessConfig(GuesserConfig):
 
 
 @chz.chz
+class ProbeConfig(GuesserConfig):
+    """Find out whether a model sees its pictures, and is the one that was asked for.
+
+    geospot probe http://127.0.0.1:8000/v1 api_model=Qwen/Qwen3-VL-8B-Instruct
+    """
+
+    # pyrefly: ignore[bad-override]
+    model_name: str = _model(..., "openai/NAME, anthropic/NAME, gemini/NAME, an http(s) address, or a model of ours")
+    seed: int = _sampling(0, "seed of the choice of word and colour")
+
+    @chz.validate
+    def _check_probe(self):
+        not_negative(self, "seed")
+
+
+@chz.chz
 class AskConfig(GuesserConfig, SourceConfig):
     """What a model is asked, and about which pictures: shared by eval and calibrate."""
 

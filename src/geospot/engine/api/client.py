@@ -51,6 +51,7 @@ class ApiClient:
         self._secret = model.key()
         self._protocol: ApiProtocol = open_protocol(model, options)
         self._gate, self._stop = Gate(), threading.Event()
+        self._answered = False  # by now, at least once
 
     def __enter__(self) -> "ApiClient":
         return self
@@ -140,13 +141,15 @@ class ApiClient:
             done.put(None)
 
     def _ask(self, wanted: Wanted, policy: RetryPolicy) -> Reply:
-        attempts = Attempts(str(self.model), policy, self.retried, self._stop)
+        attempts = Attempts(self.model.where, policy, self.retried, self._stop)
         while True:
             self._gate.wait(self._stop)
             if self._stop.is_set():
                 raise EngineGone(f"{self.model.where}: given up")
             try:
-                return self._clean(self._protocol.ask(wanted))
+                reply = self._clean(self._protocol.ask(wanted))
+                self._answered = True
+                return reply
             except Exception as error:
                 trouble = trouble_of(error, self._secret)
                 if trouble.ends:
@@ -166,6 +169,8 @@ class ApiClient:
             raise EngineGone(f"{self.model.where}: {trouble}")
         if trouble.status in (429, 503) and trouble.asked_s:
             self._gate.hold(min(trouble.asked_s, attempts.policy.retry_after_s))
+        if not self._answered and trouble.status != 429 and attempts.failures >= QUICK.retries:
+            raise RemoteError(f"{self.model.where} does not answer: {trouble}")  # it is not there, or down for long
         try:
             attempts.failed(trouble.reason, str(trouble), asked_s=trouble.asked_s, status=trouble.status)
         except RemoteError as error:

@@ -10,12 +10,6 @@ _HTML = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _NO_MONEY = re.compile(r"insufficient_quota|credit balance|billing|payment required", re.IGNORECASE)
 _SAFETY = re.compile(r"content[_ ](?:policy|filter|management)|safety|moderation|responsible ai", re.IGNORECASE)
-_BLIND = re.compile(
-    r"(?:image|vision|multi-?modal|image_url|picture)[^.]{0,80}(?:not support|unsupported|not available|not allowed|"
-    r"not enabled|only text|is not a multimodal)|(?:not support|unsupported|not a multimodal|does not accept|no)"
-    r"[^.]{0,60}(?:image|vision|multi-?modal|picture)",
-    re.IGNORECASE,
-)
 _THEIRS = ("openai", "anthropic", "google", "httpx", "httpx2", "json", "pydantic_core")  # whose errors a server causes
 _MOST = 300  # characters of what a server says
 
@@ -25,7 +19,7 @@ class Trouble(Exception):
     """A request that failed. `reason` is one of a few fixed texts, for counting; `detail` is what the server said.
 
     passing: worth another try, after `asked_s` seconds if the server said so. fatal: no other request would fare
-    better. ends: the request is answered all the same, by this `Reply.finish`. blind: it takes no pictures.
+    better. ends: the request is answered all the same, by this `Reply.finish`.
     """
 
     reason: str
@@ -35,7 +29,6 @@ class Trouble(Exception):
     asked_s: float | None = None
     status: int | None = None
     ends: str = ""
-    blind: bool = False
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
@@ -80,7 +73,7 @@ def trouble_of(error: Exception, secret: str = "") -> Trouble:
         return Trouble(f"server error ({status})", said, passing=True, asked_s=asked, status=status)
     if _SAFETY.search(said):
         return Trouble("safety", said, ends="safety", status=status)
-    return Trouble(f"refused by the server ({status})", said, status=status, blind=bool(_BLIND.search(said)))
+    return Trouble(f"refused by the server ({status})", said, status=status)
 
 
 def _of_connection(error: Exception, secret: str) -> Trouble:
