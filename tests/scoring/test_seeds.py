@@ -55,6 +55,23 @@ def test_seeds_alone_and_places_alone_are_student_s_t():
     assert np.isnan(across_seeds([np.nan, 1.0], np.ones((2, 9)), n_places=9).low)
 
 
+def test_seeds_that_agree_by_chance_do_not_make_places_certain():
+    """Both seeds hit one place of 60 more than the baseline, each another one: the places are still a draw."""
+    rng, truth = np.random.default_rng(0), np.linspace(0, 40, 60)
+    base = predictions(rng, truth, 1.0)
+
+    def with_hit(i: int) -> Predictions:
+        lat = base.lat.copy()
+        lat[i] = truth[i]
+        return Predictions(truth, np.zeros(60), lat, np.zeros(60), place=np.arange(60))
+
+    runs = {"a": {1: base, 2: base}, "b": {1: with_hit(3), 2: with_hit(40)}}
+    found = compare_variants(runs, "a", ["acc_25km"], n_resamples=500)["b"].differences["acc_25km"]
+    assert found.value == pytest.approx(1 / 60)
+    assert found.low < 0 < found.high
+    assert found.p > 0.05
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, np.nan]) == pytest.approx([0.03, 0.06, 0.06, np.nan], nan_ok=True)
     assert holm([]) == []
