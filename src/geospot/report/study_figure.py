@@ -7,9 +7,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from geospot.report.figures import STYLE, save
+from geospot.report.study_page import IN_ONE_CHART
 from geospot.training.outcomes import Outcome, Results, StudyCurve
 from geospot.training.plan import Plan
 
@@ -24,7 +25,11 @@ def save_study_figure(folder: Path, plan: Plan, results: Results) -> list[str]:
 
 
 def draw(plan: Plan, results: Results) -> Figure:
-    """A row of three panels per start: one curve with a band per variant, by steps and by answers; the differences."""
+    """A row of three panels per start: a curve per variant, by steps and by answers; the differences.
+
+    Every curve has its band where variants are few, else the baseline's alone: a dozen bands hide each other, and the
+    page shows each with its own beside the baseline.
+    """
     height = max(2.2, 0.19 * len(plan.variants) + 0.6)
     figure = Figure(figsize=(9.5, height * len(plan.starts) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,9 +39,10 @@ def draw(plan: Plan, results: Results) -> Figure:
     for row, start in zip(panels, plan.starts, strict=True):
         for curve in results.curves:
             if curve.start == start:
+                with_band = curve.variant == plan.baseline or len(plan.variants) <= IN_ONE_CHART
                 width = 1.8 if curve.variant == plan.baseline else 1.0
-                _draw(row[0], curve, curve.steps, colours[curve.variant], width)
-                _draw(row[1], curve, curve.answers, colours[curve.variant], width)
+                for axes, x in ((row[0], curve.steps), (row[1], curve.answers)):
+                    _draw(axes, curve, x, colours[curve.variant], width, with_band=with_band)
         row[0].set(ylabel=f"{start}: {WHAT}", xlabel="steps")
         row[1].set(xlabel="answers asked")
         _draw_differences(row[2], plan, [o for o in results.outcomes if o.start == start], colours)
@@ -62,11 +68,17 @@ def _draw_differences(axes: Axes, plan: Plan, outcomes: Sequence[Outcome], colou
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw(axes: Axes, curve: StudyCurve, x: list, colour: tuple, width: float) -> None:
+def _draw(axes: Axes, curve: StudyCurve, x: list, colour: tuple, width: float, *, with_band: bool) -> None:
     axes.plot(x, [p.value for p in curve.points], color=colour, linewidth=width, label=curve.variant)
-    axes.fill_between(x, [p.low for p in curve.points], [p.high for p in curve.points], color=colour, alpha=0.12,
-                      linewidth=0)  # fmt: skip
+    if with_band:
+        low, high = ([getattr(p, end) for p in curve.points] for end in ("low", "high"))
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda km, _: f"{km:,.0f}"))
+    low, high = axes.get_ylim()
+    if high < 3 * low:  # one label or none, else
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda km, _: f"{km:,.0f}"))
+    else:
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)
