@@ -28,6 +28,10 @@ class Interrupted(EngineGone):
     """What was asked of the engine was given up in the middle, because somebody asked it to stop: no request is met."""
 
 
+class Cancelled(EngineError):
+    """One request was given up, because who asked it no longer waits; all others are met (unlike `Interrupted`)."""
+
+
 class RunError(GeospotError):
     """A run folder, a checkpoint or a calibration cannot be used as asked."""
 

@@ -6,10 +6,13 @@ import json
 import httpx
 import pytest
 import tinker
+from hypothesis import given
+from hypothesis import strategies as st
 from made import jpeg
 from servers.tinker import Serving
 from tinker import types
 
+from geospot.engine.serve.streams import Pieces
 from geospot.training.datums import supervised_datum
 
 
@@ -70,6 +73,45 @@ def test_a_stream_says_the_same_and_ends(server):
     chunks = [json.loads(event)["choices"][0] for event in events[:-1]]
     assert "".join(c["delta"].get("content", "") for c in chunks) == whole["message"]["content"]
     assert chunks[-1]["finish_reason"] == whole["finish_reason"]
+
+
+def streamed(server, **told) -> tuple[list[dict], dict[int, str]]:
+    """The chunks' choices, and the text of each answer."""
+    events = [line.removeprefix("data: ") for line in ask(server, **told, stream=True).text.splitlines() if line]
+    assert events[-1] == "[DONE]"
+    choices = [json.loads(event)["choices"][0] for event in events[:-1]]
+    texts: dict[int, str] = {}
+    for choice in choices:
+        texts[choice["index"]] = texts.get(choice["index"], "") + choice["delta"].get("content", "")
+    return choices, texts
+
+
+@pytest.mark.parametrize("more", [{}, {"stop": ["e", "i"]}, {"logprobs": True, "top_logprobs": 1}])
+def test_a_stream_comes_in_pieces_that_make_up_the_answers(server, more):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "seed": 2, "max_tokens": 40, "n": 2} | more
+    whole = ask(server, **told).json()["choices"]
+    choices, texts = streamed(server, **told)
+    assert [texts[i] for i in range(2)] == [choice["message"]["content"] for choice in whole]
+    for i in range(2):
+        own = [choice for choice in choices if choice["index"] == i]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert [c["finish_reason"] for c in own] == [None] * (len(own) - 1) + [whole[i]["finish_reason"]]
+        assert [c["logprobs"] for c in own if c["logprobs"]] == [whole[i]["logprobs"]] * ("logprobs" in more)
+
+
+def test_what_is_wrong_before_the_first_word_of_a_stream_has_a_status(server):
+    told = {"model": server.model_name, "messages": question(b"no picture"), "max_tokens": 2, "stream": True}
+    assert ask(server, **told).status_code == 422
+
+
+@given(st.text("abé\ufffd", max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3), st.data())
+def test_pieces_make_up_the_text_before_its_first_stop(text, stops, data):
+    pieces = Pieces(stops)
+    ends = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    end = min((text.index(stop) for stop in stops if stop in text), default=len(text))
+    got = "".join(pieces.more(0, text[:n]) for n in ends)
+    assert text[:end].startswith(got)
+    assert got + pieces.more(0, text, whole=True) == text[:end]
 
 
 def test_a_stop_string_ends_the_answer_and_is_not_in_it(server):

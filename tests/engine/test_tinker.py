@@ -1,10 +1,13 @@
 """engine=tinker: the loops over the wire give what they give in one process, whatever happens on the way."""
 
 import itertools
+import json
 import logging
 import threading
 import time
 from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +17,22 @@ from servers.tinker import Fault, Serving, connect
 from small_runs import metrics, rollouts
 from tinker import types
 
+from geospot._version import __version__
 from geospot.asking.requests import Asked
 from geospot.commands.eval import run as run_eval
 from geospot.config import EvalConfig, SftConfig, TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine.open import choose, open_engine, settle_engine
+from geospot.engine.tinker import prices
 from geospot.engine.tinker.checks import Server, check_model
 from geospot.errors import EngineError, EngineGone
 from geospot.runs.checkpoints import read_checkpoints
-from geospot.runs.folder import RunFolder, read_metrics
+from geospot.runs.folder import RunFolder, read_document, read_metrics
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
 from geospot.training.datums import supervised_datum
+from geospot.training.estimate import Work, cost_text
 
 GRPO = {"max_steps": 3, "group_size": 4, "num_substeps": 2, "eval_every": 2}
 
@@ -446,6 +452,75 @@ def test_the_estimate_counts_requests_tokens_and_money(over_wire, tmp_path, caps
     prompt = int(line.split(" prompt tokens")[0].split()[-1])
     assert f"up to {2 * 4 * 4 * 16} sampled" in line
     assert line.endswith(f"${prompt + 2 * 4 * 4 * 16:,.2f}")
+
+
+def test_the_service_is_told_whose_run_it_is_and_others_find_its_weights(server, warm):
+    rest = tinker.RestClient(base_url=server.url, api_key="tml-test")
+    sessions = [rest.get_session(i).result() for i in rest.list_sessions(limit=1000).result().sessions]
+    run_id = read_document(warm)["run_id"]
+    [session] = [s for s in sessions if (s.user_metadata or {}).get("run_id") == run_id]
+    assert session.display_name == "run"
+    about = {"command": "sft", "run_id": run_id, "geospot": __version__}
+    assert session.user_metadata == about
+    [model_id] = session.training_run_ids
+    assert rest.get_training_run(model_id).result().user_metadata == about
+    last = json.loads((Path(warm) / "checkpoints.jsonl").read_text().splitlines()[-1])
+    assert last["state_path"].startswith(f"tinker://{model_id}/weights/")
+    with tinker.ServiceClient(base_url=server.url, api_key="tml-test") as sdk:
+        assert sdk.create_sampling_client(model_path=last["sampler_path"]).result()
+
+
+PRICED = [
+    {"tinker_id": "owner/model", "prefill": "$1,000.50", "cached_prefill": "$1", "sample": "$2", "train": "3"},
+    {"tinker_id": "owner/half", "prefill": "$1", "sample": "free", "train": "$3"},
+    "no object",
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "model", "found"),
+    [
+        (PRICED, "owner/model", prices.Prices(1000.5, 2.0, 3.0)),
+        (PRICED, "owner/other", "has no owner/other"),
+        (PRICED, "owner/half", "does not say all prices of owner/half"),
+        ({"a": 1}, "owner/model", "cannot be read (ValueError)"),
+        ("[" * 10_000, "owner/model", "cannot be read"),
+        ([{"tinker_id": "x" * (1 << 21)}], "owner/model", "cannot be read (ValueError)"),
+        (None, "owner/model", "cannot be read (HTTPStatusError)"),
+    ],
+)
+def test_published_prices(body, model, found, monkeypatch):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if body is None else 200)
+            self.end_headers()
+            self.wfile.write((body if isinstance(body, str) else json.dumps(body)).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        monkeypatch.setattr(prices, "URL", f"http://127.0.0.1:{page.server_port}/models.json")
+        answer = prices.published(model)
+        page.shutdown()
+    assert answer == found or found in answer
+
+
+def test_a_run_on_the_hosted_service_is_estimated_at_published_prices_unless_others_are_given(monkeypatch):
+    monkeypatch.setattr(prices, "published", lambda name: prices.Prices(1.0, 2.0, 3.0))
+    work = Work(steps=2, prefilled=1_000_000, sampled=1_000_000, trained=1_000_000)
+
+    def said(**keys) -> str:
+        return cost_text(work, SftConfig(model_name="owner/model", **{"engine": "tinker"} | keys))
+
+    monkeypatch.setenv("TINKER_BASE_URL", "https://tinker.thinkingmachines.dev/services/tinker-prod")
+    assert said() == "; at published prices at most $12.00"
+    assert said(price_train=10.0) == "; at the prices given at most $20.00"
+    assert said(base_url="http://127.0.0.1:1") == ""
+    assert said(engine="local") == ""
+    monkeypatch.setattr(prices, "published", lambda name: "nothing there")
+    assert said() == "; no price is known: nothing there; set price_prefill, price_sample, price_train"
 
 
 def test_the_sdk_is_the_one_that_was_read():

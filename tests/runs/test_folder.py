@@ -368,6 +368,50 @@ def test_prune_keeps_the_newest_and_the_final_ones(tmp_path):
         assert (run.path / "checkpoints" / "3" / "weights").exists()
 
 
+def test_readers_of_the_cookbooks_runs_find_what_they_look_for(tmp_path):
+    """`checkpoint_utils` of the Tinker cookbook and tinkerscope: these keys, beside ours."""
+    config = {"model_name": "owner/model", "lora_rank": 8, "learning_rate": 1e-3, "seed": 3}
+    with RunFolder.create(tmp_path / "run", config) as run:
+        run.add_checkpoint(5, "tinker://a:train:0/weights/000005", {})
+        run.add_checkpoint(7, "tinker://a:train:0/weights/000007", {}, final=True,
+                           sampler_path="tinker://a:train:0/sampler_weights/000007")  # fmt: skip
+    assert config.items() <= json.loads((tmp_path / "run" / "config.json").read_text()).items()
+    first, last = map(json.loads, (tmp_path / "run" / "checkpoints.jsonl").read_text().splitlines())
+    assert (first["name"], first["batch"]) == ("000005", 5)
+    assert first["state_path"] == "tinker://a:train:0/weights/000005"
+    assert "sampler_path" not in first
+    assert (last["batch"], last["final"]) == (7, True)
+    assert last["sampler_path"] == "tinker://a:train:0/sampler_weights/000007"
+    assert read_checkpoints(tmp_path / "run")[-1].sampler_path == last["sampler_path"]
+
+
+def test_what_is_pruned_is_offered_to_nobody(tmp_path):
+    with RunFolder.create(tmp_path, CONFIG) as run:
+        for step in (1, 2):
+            save(run, step)
+        run.prune(1)
+    first, last = map(json.loads, (tmp_path / "checkpoints.jsonl").read_text().splitlines())
+    assert "state_path" not in first
+    assert last["state_path"] == last["path"]
+
+
+def test_a_folder_of_before_these_keys_goes_on(tmp_path):
+    with RunFolder.create(tmp_path, CONFIG) as run:
+        save(run, 1)
+    document = json.loads((tmp_path / "config.json").read_text())
+    old = {"run_id": document["run_id"], "seed": 7, "config": document["config"], "sessions": document["sessions"]}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    line = json.loads((tmp_path / "checkpoints.jsonl").read_text())
+    for key in ("name", "batch", "state_path"):
+        del line[key]
+    (tmp_path / "checkpoints.jsonl").write_text(json.dumps(line) + "\n")
+    with RunFolder.create(tmp_path, CONFIG, resume="must") as run:
+        assert run.run_id == document["run_id"]
+        assert run.last_checkpoint().step == 1
+        save(run, 2)
+    assert [c.step for c in read_checkpoints(tmp_path)] == [1, 2]
+
+
 def test_leftovers_of_a_killed_writer(tmp_path):
     with RunFolder.create(tmp_path, CONFIG) as run:
         save(run, 1)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -113,8 +114,17 @@ def _weights(checkpoint: str) -> str:
     return newest.path if newest else checkpoint
 
 
-def open_engine(config: EngineSettings, checkpoint_dir: str = "checkpoints") -> ServiceClient:
-    """The service client for a config; close it, or use it as a context manager."""
+def open_engine(
+    config: EngineSettings,
+    checkpoint_dir: str = "checkpoints",
+    *,
+    name: str | None = None,
+    about: Mapping[str, str] | None = None,
+) -> ServiceClient:
+    """The service client for a config; close it, or use it as a context manager.
+
+    name, about: of the run, for whoever looks at a service's list of sessions and runs.
+    """
     if config.engine == "auto":
         config = settle_engine(config)
     if config.engine == "local":
@@ -122,7 +132,8 @@ def open_engine(config: EngineSettings, checkpoint_dir: str = "checkpoints") -> 
     from geospot.engine.tinker.checks import Server
     from geospot.engine.tinker.service import TinkerOptions, TinkerServiceClient
 
-    return TinkerServiceClient(TinkerOptions(Server.find(config.base_url), silent_s=config.server_timeout_s))
+    said = {"display_name": name, "user_metadata": dict(about or {})}
+    return TinkerServiceClient(TinkerOptions(Server.find(config.base_url), silent_s=config.server_timeout_s, **said))
 
 
 def local_engine(

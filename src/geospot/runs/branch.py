@@ -64,7 +64,7 @@ def _copy(run: Path, target: Path, begin: Checkpoint) -> None:
     if not is_remote(begin.path):
         place = Path("checkpoints", Path(begin.path).name)
         shutil.copytree(begin.path, target / place, copy_function=_link)
-        lines = [line | {"path": str(place)} for line in lines]
+        lines = [line | {"path": str(place), "state_path": str(place)} for line in lines]
     _write_lines(target / "checkpoints.jsonl", lines)
     _write_lines(target / "metrics.jsonl", [m for m in read_jsonl(run / "metrics.jsonl") if m["step"] < begin.step])
     if position := begin.loop_state.get("data"):

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from geospot.errors import DataError, RunError
 from geospot.files import read_jsonl, write_bytes_atomic
@@ -23,6 +23,7 @@ class Checkpoint:
     loop_state: dict  # data position, random states, ...
     time: float  # seconds since 1970
     pruned: bool = False  # the folder was deleted to save room
+    sampler_path: str | None = None  # of a service's: the same weights, to sample from
 
     @property
     def exists(self) -> bool:
@@ -35,14 +36,35 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Checkpoint))
+
+
+def as_line(record: Checkpoint, folder: Path) -> dict:
+    """The record as in the file: folders below the run folder are relative, so that a run can be moved.
+
+    Beside our keys those of the Tinker cookbook (`checkpoint_utils`), which others read, too.
+    """
+    path = record.path
+    if not is_remote(path) and Path(path).is_relative_to(folder):
+        path = str(Path(path).relative_to(folder))
+    theirs: dict[str, object] = {"name": path.rstrip("/").rpartition("/")[2], "batch": record.step}
+    if not record.pruned:
+        theirs[f"{record.kind}_path"] = path
+    ours = {key: value for key, value in dataclasses.asdict(record).items() if key != "sampler_path" or value}
+    return ours | {"path": path} | theirs
+
+
+def from_line(line: dict, folder: Path) -> Checkpoint:
+    """The record of a line, of whichever version."""
+    where = line["path"] if is_remote(line["path"]) else str(folder / line["path"])
+    ours: dict[str, Any] = {key: value for key, value in line.items() if key in _FIELDS}
+    return Checkpoint(**ours | {"path": where})
+
+
 def read_checkpoints(path: str | Path) -> list[Checkpoint]:
     """The checkpoints of a run folder, oldest first, the pruned ones too."""
     folder = Path(path).absolute()
-    records = []
-    for line in read_jsonl(folder / "checkpoints.jsonl"):
-        where = line["path"] if is_remote(line["path"]) else str(folder / line["path"])
-        records.append(Checkpoint(**(line | {"path": where})))
-    return records
+    return [from_line(line, folder) for line in read_jsonl(folder / "checkpoints.jsonl")]
 
 
 def last_checkpoint(path: str | Path, kind: CheckpointKind = "state") -> Checkpoint | None:

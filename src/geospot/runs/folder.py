@@ -33,7 +33,14 @@ from geospot.files import (
     write_error,
     write_json_atomic,
 )
-from geospot.runs.checkpoints import Checkpoint, CheckpointKind, is_remote, last_checkpoint, read_checkpoints
+from geospot.runs.checkpoints import (
+    Checkpoint,
+    CheckpointKind,
+    as_line,
+    is_remote,
+    last_checkpoint,
+    read_checkpoints,
+)
 from geospot.runs.config import (
     MAY_DIFFER,
     SHARED_BY_BRANCHES,
@@ -65,6 +72,7 @@ class RunFolder:
         self._rollouts = RolloutStore(path / "rollouts.sqlite")
         stack.callback(self._rollouts.close)
         self._stack = stack
+        self.run_id = str(read_document(path)["run_id"])
         lines = self._metrics.read()
         self._last_step = lines[-1]["step"] if lines else -1
 
@@ -133,15 +141,20 @@ class RunFolder:
         *,
         kind: CheckpointKind = "state",
         final: bool = False,
+        sampler_path: str | None = None,
     ) -> Checkpoint:
-        """Record a checkpoint taken after `step` steps; call it once the engine has written it whole."""
+        """Record a checkpoint taken after `step` steps; call it once the engine has written it whole.
+
+        sampler_path: of the same weights where a service keeps them apart for sampling.
+        """
         step = _whole_step(step)
         if kind not in ("state", "sampler"):
             raise ValueError(f'kind = {kind!r}; allowed are "state" and "sampler"')
         path = str(path) if is_remote(str(path)) else str(Path(path).absolute())
-        record = Checkpoint(step, path, kind, final, json.loads(json.dumps(loop_state, allow_nan=False)), time.time())
+        state = json.loads(json.dumps(loop_state, allow_nan=False))
+        record = Checkpoint(step, path, kind, final, state, time.time(), sampler_path=sampler_path)
         self._metrics.sync()  # the steps it stands for must be on the disk before it is
-        self._checkpoints.append(self._stored(record), sync=True)
+        self._checkpoints.append(as_line(record, self.path), sync=True)
         return record
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -181,7 +194,7 @@ class RunFolder:
         now_pruned = [dataclasses.replace(records[i], pruned=True) for i in sorted(doomed)]
         records = [dataclasses.replace(c, pruned=c.pruned or i in doomed) for i, c in enumerate(records)]
         if doomed:  # first the lines: a kill in between costs room, not a line that points at a half-deleted folder
-            self._checkpoints.rewrite(self._stored(c) for c in records)
+            self._checkpoints.rewrite(as_line(c, self.path) for c in records)
         live = {c.path for c in records if not c.pruned}
         for record in records:
             folder = Path(record.path)
@@ -201,13 +214,6 @@ class RunFolder:
         """Close."""
         self.close()
 
-    def _stored(self, record: Checkpoint) -> dict:
-        """The record as in the file: folders below the run folder are relative, so that a run can be moved."""
-        path = record.path
-        if not is_remote(path) and Path(path).is_relative_to(self.path):
-            path = str(Path(path).relative_to(self.path))
-        return dataclasses.asdict(record) | {"path": path}
-
 
 def drop_weights(path: str | Path) -> None:
     """Delete a finished run's local checkpoints; its metrics, answers and the lines of its checkpoints stay."""
@@ -217,7 +223,8 @@ def drop_weights(path: str | Path) -> None:
     lock = FolderLock(path)
     try:
         log = JsonLines(path / "checkpoints.jsonl")
-        log.rewrite(line | {"pruned": not is_remote(line["path"])} for line in log.read())
+        records = [dataclasses.replace(c, pruned=not is_remote(c.path)) for c in read_checkpoints(path)]
+        log.rewrite(as_line(record, path) for record in records)
         log.close()
         remove_tree(path / "checkpoints")
     finally:
@@ -253,6 +260,8 @@ def _check_place(path: Path, resume: Resume) -> bool:
     return exists
 
 
+# Where readers of the Tinker cookbook's runs look for them.
+_AT_THE_TOP = ("model_name", "lora_rank", "learning_rate", "seed")
 # While these are empty a run has done nothing: one that failed at its start may be tried with another configuration.
 _LOGS = ("metrics.jsonl", "checkpoints.jsonl")
 
@@ -286,7 +295,8 @@ def _write_config(path: Path, config: dict, may_differ: Collection[str], command
         session["changed"] = {key: list(values) for key, values in changed.items()}
         document |= {"config": config, "sessions": [*document["sessions"], session]}
     else:
-        document = {"run_id": uuid.uuid4().hex[:8], "seed": config.get("seed"), "config": config, "sessions": [session]}
+        document = {"run_id": uuid.uuid4().hex[:8], "config": config, "sessions": [session]}
+    document |= {key: config.get(key) for key in _AT_THE_TOP}
     write_json_atomic(path / "config.json", document)
     return str(document["run_id"]), config
 

@@ -67,12 +67,28 @@ def estimate_text(work: Work, config: LoopConfig) -> str:
         parts.append(f"up to {_millions(steps * work.sampled)} sampled")
     parts.append(f"up to {_millions(steps * work.trained)} trained")
     text = "this run, without its evaluations: " + ", ".join(parts)
-    prices = [getattr(config, name) for name in PRICES]
-    if any(price is not None for price in prices):
-        tokens = (work.prefilled, work.sampled, work.trained)
-        money = steps * sum(n * (price or 0.0) for n, price in zip(tokens, prices, strict=True)) / 1e6
-        text += f"; at the prices given at most ${money:,.2f}"
-    return text
+    return text + cost_text(work, config)
+
+
+def cost_text(work: Work, config: LoopConfig) -> str:
+    """What that may cost: at the prices given, else at those that the hosted service publishes; else nothing."""
+    prices, whose = [getattr(config, name) for name in PRICES], "the prices given"
+    if config.engine == "tinker" and prices == [None] * len(PRICES):
+        from tinker.lib.base_url import resolve_base_url
+
+        from geospot.engine.tinker.checks import is_hosted
+        from geospot.engine.tinker.prices import published
+
+        if is_hosted(resolve_base_url(config.base_url)):
+            found = published(config.model_name)
+            if isinstance(found, str):
+                return f"; no price is known: {found}; set {', '.join(PRICES)}"
+            prices, whose = [found.prefill, found.sample, found.train], "published prices"
+    if prices == [None] * len(PRICES):
+        return ""
+    tokens = (work.prefilled, work.sampled, work.trained)
+    money = work.steps * sum(n * (price or 0.0) for n, price in zip(tokens, prices, strict=True)) / 1e6
+    return f"; at {whose} at most ${money:,.2f}"
 
 
 def _millions(n: int) -> str:

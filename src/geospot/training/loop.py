@@ -8,6 +8,7 @@ from typing import Any
 
 import chz
 
+from geospot._version import __version__
 from geospot.asking.subject import check_model
 from geospot.config import LoopConfig
 from geospot.data.samples import Sample, SkipCounter
@@ -143,7 +144,11 @@ class Loop:
         path = self._weights_path(steps_done, final=final)
         position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
-        self.run.add_checkpoint(steps_done, path, {"data": data, "loop": self.state}, final=final)
+        sampler_path = None
+        if final and is_remote(path):  # a service does not sample from what can be trained on
+            sampler_path = self.training.save_weights_for_sampler(f"{steps_done:06d}").result().path
+        state = {"data": data, "loop": self.state}
+        self.run.add_checkpoint(steps_done, path, state, final=final, sampler_path=sampler_path)
         prune(self.run, self.config)
         self._saved_step, self._saved_at = steps_done, time.monotonic()
         self._saving_s = self._saved_at - now
@@ -214,7 +219,10 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Gener
         )
         last = _last_checkpoint(run)
         # An engine that is left by an error does no more than it is at.
-        service = stack.enter_context(open_engine(config, checkpoint_dir=str(run.path / "checkpoints")))
+        about = {"geospot": __version__, "command": command, "run_id": run.run_id}
+        service = stack.enter_context(
+            open_engine(config, checkpoint_dir=str(run.path / "checkpoints"), name=run.path.name, about=about)
+        )
         first_step, final = (last.step, last.final) if last else (0, False)
         if last:
             last.loop_state.get("loop", {}).pop("ended", None)  # it goes on: see `is_complete`

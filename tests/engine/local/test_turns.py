@@ -7,7 +7,7 @@ import pytest
 from engine_reference import datum, params
 from tinker import types
 
-from geospot.engine.local.turns import Cancelled
+from geospot.errors import Cancelled
 
 LONG = 1500
 
@@ -61,6 +61,18 @@ def test_answers_are_the_same_whoever_joins(engine, make_service, tiny_folder, p
         for a, b in zip(future.result().sequences, answer.sequences, strict=True):
             assert a.tokens == b.tokens
             np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+
+
+def test_who_listens_hears_each_token_when_it_is_drawn(engine, prompts):
+    _, _, base = engine
+    heard: dict[int, list[list[int]]] = {0: [], 1: []}
+    asked = params(max_tokens=12, seed=1, stop=[])
+    answer = base.sample(prompts[0], 2, asked, lambda member, tokens: heard[member].append(tokens)).result()
+    for member, sequence in enumerate(answer.sequences):
+        assert heard[member] == [list(sequence.tokens[:n]) for n in range(1, 12)]
+    assert [s.tokens for s in answer.sequences] == [
+        s.tokens for s in base.sample(prompts[0], 2, asked).result().sequences
+    ]
 
 
 def test_a_long_training_pass_lets_sampling_in_and_has_the_same_gradient(make_service, tiny_folder, prompts):

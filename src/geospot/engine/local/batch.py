@@ -8,9 +8,12 @@ from tinker import types
 
 from geospot.engine.local.fitting import attempt
 from geospot.engine.local.options import NetworkSpec
-from geospot.engine.local.requests import SampleRequest
+from geospot.engine.local.requests import Listener, SampleRequest
 from geospot.engine.local.sampler import Running
 from geospot.engine.local.work import Host, Sampling
+
+# A prompt, how many answers, how they are drawn, and who hears of their tokens as they come.
+Payload = tuple[types.ModelInput, int, types.SamplingParams, Listener | None]
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class SampleBatch:
         """What its caches hold."""
         return 0 if self._running is None else self._running.positions
 
-    def add(self, payload: tuple[types.ModelInput, int, types.SamplingParams]) -> int:
+    def add(self, payload: Payload) -> int:
         """Let a request join; ValueError where the prompt is none for the model."""
-        prompt, num_samples, params = payload
-        request = SampleRequest(self._network.tokens(prompt), num_samples, params)
+        prompt, num_samples, params, listener = payload
+        request = SampleRequest(self._network.tokens(prompt), num_samples, params, listener)
         ticket, self._n_tickets = self._n_tickets, self._n_tickets + 1
         self._requests[ticket] = request
         if self._running is not None:

@@ -1,5 +1,6 @@
 """One call of `sample`: what is asked, and which values can be sampled with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinker import types
@@ -7,6 +8,7 @@ from tinker import types
 from geospot.engine.local.inputs import Tokens
 
 DEFAULT_MAX_TOKENS = 512
+Listener = Callable[[int, list[int]], None]  # called with an answer's number and its tokens so far, as they are drawn
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class SampleRequest:
     tokens: Tokens
     num_samples: int
     params: types.SamplingParams
+    listener: Listener | None = None
 
     @property
     def max_tokens(self) -> int:

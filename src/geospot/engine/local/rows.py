@@ -104,6 +104,12 @@ class Rows:
         t["done"] |= hit | (t["length"] >= t["limit"])
         return tokens
 
+    def tell(self) -> None:
+        """Let those who listen hear of the tokens so far."""
+        for row, (q, member) in enumerate(self.members):
+            if (listener := self.requests[q].listener) is not None and not self.table["done"][row]:
+                listener(member, self.table["tokens"][row, : int(self.table["length"][row])].tolist())
+
     def search_strings(self, tokenizer: Any) -> None:
         """End rows whose text holds one of their stop strings at the token that completed it."""
         for row in self.with_strings:

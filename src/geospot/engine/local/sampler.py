@@ -167,6 +167,7 @@ class Running:
         self.n_steps += 1
         if network.device != "cpu" and self.n_steps % 4:
             return []  # asking the GPU makes it wait
+        rows.tell()
         done = rows.table["done"][:, 0].cpu().numpy()
         if rows.with_strings and (self.n_steps % STRINGS_EVERY == 0 or done.any()):
             rows.search_strings(network.processing.tokenizer)

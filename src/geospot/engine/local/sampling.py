@@ -10,10 +10,10 @@ from tinker.types.topk_logprobs import MASK_LOGPROB
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local import state
-from geospot.engine.local.batch import SampleBatch, Snapshot
+from geospot.engine.local.batch import Payload, SampleBatch, Snapshot
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network
-from geospot.engine.local.requests import SampleRequest, check_params
+from geospot.engine.local.requests import Listener, SampleRequest, check_params
 from geospot.engine.local.work import Host, Likeliest, R, Sampling, Scoring, Work
 
 
@@ -35,15 +35,19 @@ class LocalSamplingClient:
         return self._service.scheduler.submit(lambda: state.save_checkpoint(folder, spec, weights, None, 0))
 
     def sample(
-        self, prompt: types.ModelInput, num_samples: int, sampling_params: types.SamplingParams
+        self,
+        prompt: types.ModelInput,
+        num_samples: int,
+        sampling_params: types.SamplingParams,
+        listener: Listener | None = None,
     ) -> LocalFuture[types.SampleResponse]:
         """`num_samples` answers to a prompt as a `SampleResponse`.
 
         Log-probabilities are those of the model itself, before temperature, top_k and top_p. Requests made before the
-        first wait run as one batch.
+        first wait run as one batch. `listener` hears of tokens as they are drawn, from the engine's thread.
         """
         check_params(sampling_params, num_samples)
-        payload = (prompt, num_samples, sampling_params)
+        payload = (prompt, num_samples, sampling_params, listener)
         key: tuple = ("sample", self._snapshot.key)
         open_batch = None
         if self._service.turns is not None:
@@ -52,11 +56,9 @@ class LocalSamplingClient:
                 key = (*key, object())  # each alone
         return self._service.scheduler.submit_sample(key, self._run, payload, open_batch)
 
-    def _run(
-        self, payloads: list[tuple[types.ModelInput, int, types.SamplingParams]]
-    ) -> list[types.SampleResponse | ValueError]:
+    def _run(self, payloads: list[Payload]) -> list[types.SampleResponse | ValueError]:
         network = self._service.network(self._snapshot.spec)
-        prompts = [_tokens_or_error(network, prompt) for prompt, _, _ in payloads]
+        prompts = [_tokens_or_error(network, prompt) for prompt, *_ in payloads]
         answers: list = list(prompts)
         good = {i: tokens for i, tokens in enumerate(prompts) if isinstance(tokens, Tokens)}
         requests = [SampleRequest(tokens, *payloads[i][1:]) for i, tokens in good.items()]

@@ -11,14 +11,10 @@ import torch
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.activity import attach
 from geospot.engine.local.scheduler import Job, Scheduler
-from geospot.errors import EngineError, EngineGone
+from geospot.errors import Cancelled, EngineGone
 
 SLICE_S = 0.2  # of sampling, while something else waits
 MOST_OPEN = 8  # batches of different weights that are sampled in turn
-
-
-class Cancelled(EngineError):
-    """The request was cancelled by its client, or its client is gone."""
 
 
 class Batch(Protocol):

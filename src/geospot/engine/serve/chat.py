@@ -3,10 +3,9 @@
 import asyncio
 import base64
 import binascii
-import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +15,9 @@ from tinker import types
 
 from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
-from geospot.engine.serve.core import Core, in_thread, read_body, submitted
+from geospot.engine.serve.core import Core, disconnected, in_thread, read_body, submitted
 from geospot.engine.serve.pending import Pending
+from geospot.engine.serve.streams import Hearing, Pieces, before_stop, stream
 from geospot.engine.serve.wire import Refused, Topk, read_model
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -70,6 +70,11 @@ class Completion(BaseModel):
     tools: list[Any] | None = None
     response_format: dict[str, Any] | None = None
 
+    @property
+    def stops(self) -> list[str]:
+        """Strings that end an answer."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
     def check(self) -> None:
         """Refused for what is not done."""
         for name in ("frequency_penalty", "presence_penalty", "logit_bias", "tools"):
@@ -105,31 +110,75 @@ class ChatRoutes:
         check_params(params, wanted.n)
         self.core.check_context(prompt, params.max_tokens or DEFAULT_MAX_TOKENS)
         self.core.pending.check_room(len(body))
-        drawn = submitted(lambda: client.sample(prompt, wanted.n, params))
+        hearing = Hearing() if wanted.stream else None
+        drawn = submitted(lambda: client.sample(prompt, wanted.n, params, hearing))
         pending = Pending(OWNER, "chat", [drawn], lambda results: {"answer": results[0]}, n_bytes=len(body))
         pending.tokens = {"prompt": prompt.length}
         request.state.pending = pending
         self.core.gatherer.add(self.core.pending.add(None, pending))
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": wanted.model}
+        if hearing is not None:
+            return await self._streamed(hearing, head, request, pending, client, prompt, wanted)
         result = await self.core.result_or_gone(request, pending, None)
         if not isinstance(result, dict):
             self.core.pending.give_up(pending)
             return Response(status_code=499)  # to nobody
         sequences = result["answer"].sequences
+        choices = await self._choices(sequences, client, prompt, wanted)
+        n_out = sum(len(sequence.tokens) for sequence in sequences)
+        usage = {"prompt_tokens": prompt.length, "completion_tokens": n_out, "total_tokens": prompt.length + n_out}
+        return JSONResponse({**head, "object": "chat.completion", "choices": choices, "usage": usage})
+
+    async def _streamed(
+        self,
+        hearing: Hearing,
+        head: dict[str, Any],
+        request: Request,
+        pending: Pending,
+        client: LocalSamplingClient,
+        prompt: types.ModelInput,
+        wanted: Completion,
+    ) -> Response:
+        """Events from the first token on; what goes wrong before it has a status of its own."""
+        assert self._renderer is not None
+
+        async def whole() -> list[dict[str, Any]]:
+            result = await pending.result(None)
+            assert isinstance(result, dict)
+            return await self._choices(result["answer"].sequences, client, prompt, wanted)
+
+        done, first = asyncio.ensure_future(whole()), asyncio.ensure_future(hearing.news.wait())
+        gone = asyncio.ensure_future(disconnected(request))
+        await asyncio.wait([done, first, gone], return_when=asyncio.FIRST_COMPLETED)
+        if gone.done() and not done.done():
+            done.cancel()
+            self.core.pending.give_up(pending)
+            return Response(status_code=499)  # to nobody
+        first.cancel()
+        gone.cancel()
+        if done.done():
+            done.result()
+        # Log-probabilities belong to tokens, not to pieces of text: they come with the whole answer.
+        decode = (lambda _: "") if wanted.logprobs else self._renderer.decode
+        events = stream(head, hearing, done, decode, Pieces(wanted.stops), lambda: self.core.pending.give_up(pending))
+        return StreamingResponse(events, media_type="text/event-stream")
+
+    async def _choices(
+        self,
+        sequences: Sequence[types.SampledSequence],
+        client: LocalSamplingClient,
+        prompt: types.ModelInput,
+        wanted: Completion,
+    ) -> list[dict[str, Any]]:
         likeliest: list[Topk] = []
         if wanted.logprobs and wanted.top_logprobs:
             tokens = [list(sequence.tokens) for sequence in sequences]
             found = client.topk_logprobs(prompt, wanted.top_logprobs, tokens)
             likeliest = (await asyncio.wrap_future(found.future()))[1:]
-        choices = [
+        return [
             self._choice(i, sequence, wanted, likeliest[i] if likeliest else None)
             for i, sequence in enumerate(sequences)
         ]
-        n_out = sum(len(sequence.tokens) for sequence in sequences)
-        usage = {"prompt_tokens": prompt.length, "completion_tokens": n_out, "total_tokens": prompt.length + n_out}
-        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": wanted.model}
-        if wanted.stream:
-            return StreamingResponse(_stream(head, choices), media_type="text/event-stream")
-        return JSONResponse({**head, "object": "chat.completion", "choices": choices, "usage": usage})
 
     async def _client(self, model: str) -> LocalSamplingClient:
         """Samples with the model of this name, loaded if need be."""
@@ -159,7 +208,7 @@ class ChatRoutes:
 
     def _params(self, wanted: Completion) -> types.SamplingParams:
         assert self._renderer is not None
-        strings = [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []
+        strings = wanted.stops
         if any(not string for string in strings):
             raise Refused(422, "stop: an empty string ends every answer")
         stop: Any = [*self._renderer.stop_token_ids, *strings]  # the SDK's type takes either; the engine takes both
@@ -176,9 +225,7 @@ class ChatRoutes:
         self, index: int, sequence: types.SampledSequence, wanted: Completion, likeliest: Topk | None
     ) -> dict[str, Any]:
         assert self._renderer is not None
-        text = self._renderer.decode(sequence.tokens)
-        for string in [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []:
-            text = text.partition(string)[0]
+        text = before_stop(self._renderer.decode(sequence.tokens), wanted.stops)
         choice: dict[str, Any] = {
             "index": index,
             "message": {"role": "assistant", "content": text},
@@ -210,16 +257,3 @@ def _picture(part: Part) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refused(422, f"image_url: not base64 ({error})") from None
-
-
-async def _stream(head: dict[str, Any], choices: list[dict[str, Any]]) -> AsyncGenerator[str]:
-    """The answers as server-sent events; each comes whole, when it is done."""
-
-    def event(choice: dict[str, Any]) -> str:
-        return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
-
-    for choice in choices:
-        start = {"index": choice["index"], "finish_reason": None}
-        yield event({**start, "delta": choice["message"], "logprobs": choice["logprobs"]})
-        yield event({"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]})
-    yield "data: [DONE]\n\n"

@@ -162,7 +162,7 @@ class Core:
     ) -> bytes | dict[str, Any] | None:
         """The answer; None where the client's connection breaks first; TimeoutError after `timeout_s`."""
         result = asyncio.ensure_future(pending.result(timeout_s))
-        broken = asyncio.ensure_future(_disconnected(request))
+        broken = asyncio.ensure_future(disconnected(request))
         try:
             await asyncio.wait([result, broken], return_when=asyncio.FIRST_COMPLETED)
             return await result if result.done() else None
@@ -214,7 +214,8 @@ class Core:
         return Promise(known)
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
+    """Wait until the client's connection breaks."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

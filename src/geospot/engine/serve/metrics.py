@@ -9,9 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 from tinker import types
 
-from geospot.engine.local.turns import Cancelled
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.wire import Refused
+from geospot.errors import Cancelled
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)

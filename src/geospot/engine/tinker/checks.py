@@ -50,7 +50,7 @@ class Server:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EngineError(f"base_url={url!r}: must be http://HOST:PORT or https://HOST")
-        hosted = parts.hostname.endswith("thinkingmachines.dev")
+        hosted = is_hosted(url)
         key = os.environ.get("TINKER_API_KEY") or None
         if key is not None and not key.startswith(("tml-", "eyJ")):
             raise EngineError(
@@ -99,6 +99,11 @@ class Server:
     def download_urls(self, path: str) -> dict[str, str]:
         """File -> URL of weights that `save_weights_external` has saved."""
         return self._rest(lambda client: client.get_external_weights_urls(path)).urls
+
+
+def is_hosted(url: str) -> bool:
+    """Whether an address is the hosted service's."""
+    return (urlsplit(url).hostname or "").endswith("thinkingmachines.dev")
 
 
 def _stored_key() -> bool:

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,6 +41,8 @@ class TinkerOptions:
     server: Server
     silent_s: float = 45.0  # a server that answers no health check for so long is dead
     stuck_s: float = 900.0  # sample requests of which none has finished for so long are given up
+    display_name: str | None = None  # of the session, in the service's lists
+    user_metadata: dict[str, str] = field(default_factory=dict)  # of the session and of its runs
 
 
 class TinkerServiceClient:
@@ -53,7 +55,10 @@ class TinkerServiceClient:
         server = options.server
         watch = Watch(server.base_url, options.silent_s)
         accepts = server.check_alive(watch)
-        service = tinker.ServiceClient(base_url=server.base_url, api_key=server.api_key)
+        self._about = options.user_metadata or None
+        service = tinker.ServiceClient(
+            self._about, display_name=options.display_name, base_url=server.base_url, api_key=server.api_key
+        )
         self._sdk = Sdk(service, watch, RetryConfig(progress_timeout=options.stuck_s))
         try:
             holder = self._sdk.call(lambda: service.holder).result(START_S)
@@ -111,7 +116,8 @@ class TinkerServiceClient:
             train_mlp, train_attn, train_unembed = ("mlp" in parts, "attention" in parts, "head" in parts)
         options = {"train_mlp": train_mlp, "train_attn": train_attn, "train_unembed": train_unembed}
         create = self._sdk.service.create_lora_training_client
-        return self._training(lambda: create(base_model, rank, seed, user_metadata=user_metadata, **options))
+        about = {**(self._about or {}), **(user_metadata or {})} or None
+        return self._training(lambda: create(base_model, rank, seed, user_metadata=about, **options))
 
     def create_training_client_from_state(
         self, path: str, parts: Collection[str] | None = None
@@ -123,12 +129,14 @@ class TinkerServiceClient:
         _check_path(path)
         if parts is not None:
             check_parts_of(self._server.weights_info(path), parts, path)
-        return self._training(lambda: self._sdk.service.create_training_client_from_state(path))
+        create = self._sdk.service.create_training_client_from_state
+        return self._training(lambda: create(path, user_metadata=self._about))
 
     def create_training_client_from_state_with_optimizer(self, path: str) -> WatchedFuture[TinkerTrainingClient]:
         """A training client that goes on where the checkpoint was taken."""
         _check_path(path)
-        return self._training(lambda: self._sdk.service.create_training_client_from_state_with_optimizer(path))
+        create = self._sdk.service.create_training_client_from_state_with_optimizer
+        return self._training(lambda: create(path, user_metadata=self._about))
 
     def _training(
         self, create: Callable[[], tinker.APIFuture[tinker.TrainingClient]]
