@@ -27,6 +27,7 @@ from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 
 BATCH = 16  # photos asked about at once
+NOWHERE = Place(float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -228,24 +229,35 @@ class Guesser:
         """A guess a photo, in order. `samples` answers each: several give ranked candidates and a better radius."""
         if samples < 1 or not 0 < probability < 1:
             raise ValueError(f"samples={samples}, probability={probability}: must be 1 or more, and between 0 and 1")
-        heat = float(samples > 1) if temperature is None else temperature
-        question = Question(prompt_text(region=self.subject.region), self.config.max_tokens, samples, heat, seed)
+        question = self._question(samples, temperature, seed)
         known = None if coarse else find_calibration(calibration, self.subject, question)
         for number, part in enumerate(_batches(photos, BATCH)):
-            for photo, texts in zip(part, self._ask(part, question, number * BATCH), strict=True):
+            shown = [Sample(photo.name, (photo.picture,), NOWHERE) for photo in part]
+            for photo, texts in zip(part, self._ask(shown, question, number * BATCH), strict=True):
                 yield make_guess(photo.name, texts, calibration=known, probability=probability, coarse=coarse,
                                  warning=photo.warning, picture=photo.picture)  # fmt: skip
 
-    def _ask(self, photos: Sequence[Photo], question: Question, first: int) -> list[list[str]]:
-        nowhere = Place(float("nan"), float("nan"))
-        samples = [Sample(photo.name, (photo.picture,), nowhere) for photo in photos]
+    def guess_place(
+        self, sample: Sample, *, samples: int = 16, probability: float = 0.9, calibration: str = "auto", seed: int = 0
+    ) -> Guess:
+        """The guess for a place of a data set, whose pictures (the four headings, for instance) are shown together."""
+        question = self._question(samples, None, seed)
+        known = find_calibration(calibration, self.subject, question)
+        (texts,) = self._ask([sample], question, 0)
+        return make_guess(sample.key, texts, calibration=known, probability=probability, picture=sample.pictures[0])
+
+    def _question(self, samples: int, temperature: float | None, seed: int) -> Question:
+        heat = float(samples > 1) if temperature is None else temperature
+        return Question(prompt_text(region=self.subject.region), self.config.max_tokens, samples, heat, seed)
+
+    def _ask(self, samples: Sequence[Sample], question: Question, first: int) -> list[list[str]]:
         if self._open is None:
             service = open_engine(self.subject.engine(self.config)).__enter__()
             renderer = Renderer(load_processing(self.subject.model_name), max_pixels=self.config.max_pixels)
             self._open = service, renderer, self.subject.sampler(service)
             self.say(service.expect(workload(renderer, samples, question, len(samples), BATCH)))
         _, renderer, sampler = self._open
-        return ask_texts(sampler, renderer, samples, question, range(first, first + len(photos)))
+        return ask_texts(sampler, renderer, samples, question, range(first, first + len(samples)))
 
 
 def _batches(items: Iterable[Photo], size: int) -> Iterator[list[Photo]]:

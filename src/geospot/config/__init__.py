@@ -4,6 +4,7 @@ The first line of a command's class is what `--help` says of it, the second its 
 """
 
 from geospot.config.asking import (
+    DEMO_RUN,
     FORMATS,
     AskConfig,
     CalibrateConfig,
@@ -11,6 +12,7 @@ from geospot.config.asking import (
     EvalConfig,
     GuessConfig,
     GuesserConfig,
+    PlayConfig,
 )
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.loops import (
@@ -36,6 +38,7 @@ from geospot.config.tools import (
 )
 
 __all__ = [
+    "DEMO_RUN",
     "FORMATS",
     "LOSSES",
     "PRICES",
@@ -54,6 +57,7 @@ __all__ = [
     "InspectConfig",
     "LoopConfig",
     "PackConfig",
+    "PlayConfig",
     "ReportConfig",
     "RunsConfig",
     "ServeConfig",
