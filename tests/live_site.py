@@ -113,7 +113,7 @@ def chromium() -> Iterator[Any]:
 def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     """Opens addresses in windows of their own. A page that logs an error or asks another host fails the test.
 
-    Each page's `received` is what came to the browser, as text: addresses, headers, bodies.
+    Each page's `responses` are all that came to the browser.
     """
     pages: list[Any] = []
 
@@ -123,7 +123,8 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         )  # fmt: skip
         context.set_default_timeout(120_000)
         page = context.new_page()
-        page.trouble, page.received = [], []
+        page.trouble, page.responses = [], []
+        page.on("response", lambda response: page.responses.append(response))
         page.on("pageerror", lambda error: page.trouble.append(str(error)))
         page.on("console", lambda said: page.trouble.append(said.text) if is_trouble(said) else None)
         page.on("request", lambda r: page.trouble.append(r.url) if not r.url.startswith(_OWN) else None)

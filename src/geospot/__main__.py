@@ -37,6 +37,8 @@ COMMANDS = {
     "guess": Command("guess where photos were taken", "GuessConfig", "geospot.commands.guess:run", plain="photos"),
     "probe": Command("find out whether a model sees its pictures, and is the one asked for", "ProbeConfig",
                      "geospot.commands.probe:run", plain="model_name"),
+    "play": Command("play on a page against a model, or alone: five places, countries in a row", "PlayConfig",
+                    "geospot.commands.play:run"),
     "data inspect": Command("look through a data set: counts, a map, bad samples, duplicates, leaks", "InspectConfig",
                             "geospot.commands.data:run_inspect", plain="data"),
     "data pack": Command("write a data set as WebDataset shards", "PackConfig", "geospot.commands.data:run_pack",
@@ -65,7 +67,7 @@ SYNONYMS = {
     "inspect": "data inspect", "pack": "data pack", "list": "runs", "ls": "runs", "status": "runs", "server": "serve",
     "upload": "export", "push": "export", "diff": "compare", "calibration": "calibrate", "data show": "data inspect",
     "check": "doctor", "diagnose": "doctor", "env": "doctor", "info": "doctor",
-    "monitor": "watch", "dashboard": "watch", "live": "watch", "replay": "watch",
+    "monitor": "watch", "dashboard": "watch", "live": "watch", "replay": "watch", "game": "play", "duel": "play",
     "sweep": "study", "ablation": "study", "experiment": "study",
 }  # fmt: skip
 

@@ -27,6 +27,7 @@ from geospot.engine.api.names import is_api_model
 from geospot.errors import install_extra
 
 BATCH = 16  # photos asked about at once
+NOWHERE = Place(float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -240,13 +241,21 @@ class Guesser:
         question = self.subject.question(self.config, samples, temperature, seed)
         known = None if coarse else find_calibration(calibration, self.subject, question)
         for number, part in enumerate(_batches(photos, BATCH)):
-            for photo, replies in zip(part, self._ask(part, question, number * BATCH, total), strict=True):
+            shown = [Sample(photo.name, (photo.picture,), NOWHERE) for photo in part]
+            for photo, replies in zip(part, self._ask(shown, question, number * BATCH, total), strict=True):
                 yield make_guess(photo.name, replies, calibration=known, probability=probability, coarse=coarse,
                                  warning=photo.warning, picture=photo.picture)  # fmt: skip
 
-    def _ask(self, photos: Sequence[Photo], question: Question, first: int, total: int | None) -> list[list[Reply]]:
-        nowhere = Place(float("nan"), float("nan"))
-        samples = [Sample(photo.name, (photo.picture,), nowhere) for photo in photos]
+    def guess_place(
+        self, sample: Sample, *, samples: int = 16, probability: float = 0.9, calibration: str = "auto", seed: int = 0
+    ) -> Guess:
+        """The guess for a place of a data set, whose pictures (the four headings, for instance) are shown together."""
+        question = self.subject.question(self.config, samples, None, seed)
+        known = find_calibration(calibration, self.subject, question)
+        (replies,) = self._ask([sample], question, 0, None)
+        return make_guess(sample.key, replies, calibration=known, probability=probability, picture=sample.pictures[0])
+
+    def _ask(self, samples: Sequence[Sample], question: Question, first: int, total: int | None) -> list[list[Reply]]:
         if self._respondent is None:
             self._respondent = self._stack.enter_context(open_respondent(self.config, self.subject))
             self._respondent.begin(samples, question, at_once=len(samples), pictures=total, say=self.say)

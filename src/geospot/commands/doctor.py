@@ -24,7 +24,7 @@ EXTRAS = {
     "heic": ("photos in HEIC, as phones take them", "pillow_heif"),
     "serve": ("geospot serve", "starlette uvicorn pyrage prometheus_client"),
     "api": ("models behind APIs in eval, guess and calibrate", "openai anthropic google.genai genai_prices httpx2 PIL"),
-    "pages": ("geospot watch", "starlette uvicorn"),
+    "pages": ("geospot watch and play", "starlette uvicorn"),
     "figures": ("maps and curves as PNG and PDF", "matplotlib"),
     "wandb": ("log_to=wandb", "wandb"),
     "tensorboard": ("log_to=tensorboard", "tensorboard"),

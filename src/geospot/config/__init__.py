@@ -6,6 +6,7 @@ The first line of a command's class is what `--help` says of it, the second its 
 from geospot.config.api import ApiConfig
 from geospot.config.asking import (
     API_MAX_TOKENS,
+    DEMO_RUN,
     FORMATS,
     MAX_TOKENS,
     AskConfig,
@@ -14,6 +15,7 @@ from geospot.config.asking import (
     EvalConfig,
     GuessConfig,
     GuesserConfig,
+    PlayConfig,
     ProbeConfig,
 )
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
@@ -41,6 +43,7 @@ from geospot.config.tools import (
 
 __all__ = [
     "API_MAX_TOKENS",
+    "DEMO_RUN",
     "FORMATS",
     "LOSSES",
     "MAX_TOKENS",
@@ -61,6 +64,7 @@ __all__ = [
     "InspectConfig",
     "LoopConfig",
     "PackConfig",
+    "PlayConfig",
     "ProbeConfig",
     "ReportConfig",
     "RunsConfig",

@@ -1,5 +1,6 @@
 """What a model is asked, about which pictures, and what becomes of the answers."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +8,7 @@ import chz
 
 from geospot.config.api import ApiConfig
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
-from geospot.config.keys import fraction, not_negative, one_of, positive, topic
+from geospot.config.keys import HOST_DOC, OPEN_DOC, check_port, fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
 from geospot.engine.api.names import ApiModel, is_api_model
 from geospot.errors import did_you_mean
@@ -19,6 +20,7 @@ _input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data")
 _eval, _output = topic("Evaluation"), topic("Output")
 
 MAX_TOKENS, API_MAX_TOKENS = 64, 4096
+DEMO_RUN = "runs/demo/train"  # what `geospot demo` leaves
 FORMATS = ("text", "csv", "json", "geojson", "kml", "html")
 _ENDINGS = {"": "text", "txt": "text", "htm": "html"} | {name: name for name in FORMATS if name != "text"}
 _COLUMNS = "columns that are not detected automatically: key=NAME,lat=NAME,true_lat=NAME,text=NAME,..."
@@ -177,6 +179,46 @@ class EvalConfig(AskConfig):
                 "predictions= and a model (model_name=, checkpoint=): give one of them; `geospot compare` sets the "
                 "results side by side"
             )
+
+
+@chz.chz
+class PlayConfig(GuesserConfig, SourceConfig):
+    """Play on a page against a model, or alone: where on Earth was this taken?
+
+    geospot play checkpoint=runs/demo/train
+    """
+
+    # pyrefly: ignore[bad-override]
+    checkpoint: str | None = _model(
+        "auto", f"run folder or checkpoint to play against; auto: {DEMO_RUN} if there is one; none: play alone"
+    )
+    set: str | None = _data(None, "name of the held-out set to play on, such as eval; none: the first")
+    zoom_km: float | None = _data(
+        None, "side length of a bluemarble picture, km on the ground; none: as in the checkpoint's run"
+    )
+    eval_places: int = _data(1024, "most places to deal from; 0: all of the set, which are kept in memory")
+    samples: int = _sampling(16, "answers of the model per place")
+    seed: int | None = _sampling(None, "deal the same places in every game; none: by a new code each time")
+    seconds: int = _eval(0, "time per place, s; 0: no limit")
+    scale: str = _eval("world", _SCALE)
+    tiles: str | None = _output(
+        None, "address of map tiles, https://HOST/{z}/{x}/{y}.png, asked by the browser; none: the map that is built in"
+    )
+    tiles_by: str = _output("", "whose tiles they are, to be named on the map")
+    host: str = _output("127.0.0.1", HOST_DOC)
+    port: int = _output(8323, "port to listen on; 0: any free one")
+    open: bool = _output(True, OPEN_DOC)
+
+    @chz.validate
+    def _check_play(self):
+        not_negative(self, "eval_places", "seed", "seconds")
+        positive(self, "samples", "zoom_km")
+        check_port(self.port)
+        parse_scale(self.scale)
+        if self.seconds > 3600:
+            raise ValueError(f"seconds={self.seconds}: must be at most 3600")
+        if self.tiles is not None and not re.fullmatch(r"https?://[\w.-]+(:\d+)?/\S*\{z\}\S*", self.tiles):
+            raise ValueError(f"tiles={self.tiles}: must be such as https://tiles.example/{{z}}/{{x}}/{{y}}.png")
 
 
 @chz.chz

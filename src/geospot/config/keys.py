@@ -7,6 +7,10 @@ import chz
 
 from geospot.errors import did_you_mean, listed
 
+# Of every command that serves pages.
+HOST_DOC = "address to listen on; other than loopback it needs a key: GEOSPOT_KEY, or a new one that is printed"
+OPEN_DOC = "open the page in the browser of this desktop, if there is one"
+
 # The headings of `--help`, in the order in which they are printed.
 TOPICS = (
     "Input",

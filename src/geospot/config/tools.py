@@ -6,7 +6,7 @@ from typing import Any, Literal
 import chz
 
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig, check_workers
-from geospot.config.keys import check_port, not_negative, one_of, positive, topic
+from geospot.config.keys import HOST_DOC, OPEN_DOC, check_port, not_negative, one_of, positive, topic
 from geospot.config.loops import SftConfig, TrainConfig
 from geospot.data.fields import Columns
 from geospot.data.pack import PackSettings
@@ -15,7 +15,6 @@ from geospot.models.loading import TINY, TINY_UNTRAINED
 _input, _model, _engine, _data = topic("Input"), topic("Model"), topic("Engine"), topic("Data")
 _reward, _optim, _eval, _output = topic("Reward"), topic("Optimisation"), topic("Evaluation"), topic("Output")
 
-_HOST = "address to listen on; other than loopback it needs a key: GEOSPOT_KEY, or a new one that is printed"
 _SOURCE = f"bluemarble, or {SOURCES}; the key itself may be omitted"
 
 
@@ -206,9 +205,9 @@ class WatchConfig:
     """
 
     run: str = _input("runs", "run folder, or a folder of runs to lay over each other; the key itself may be omitted")
-    host: str = _output("127.0.0.1", _HOST)
+    host: str = _output("127.0.0.1", HOST_DOC)
     port: int = _output(8322, "port to listen on; 0: any free one")
-    open: bool = _output(True, "open the page in the browser of this desktop, if there is one")
+    open: bool = _output(True, OPEN_DOC)
     out: str | None = _output(None, "write the replay as one page instead, FILE.html, and serve nothing")
 
     @chz.validate

@@ -109,7 +109,7 @@ def _names(scripts: Sequence[str]) -> tuple[str, ...]:
     return (*STYLES, *SCRIPTS, *scripts)
 
 
-SERVED = {*_names(()), "frames.js", "curves.js", "store.js", "watch.js"}
+SERVED = {*_names(()), "frames.js", "curves.js", "store.js", "watch.js", "views.js", "summary.js", "play.js"}
 
 
 def _static(request: Request) -> Response:

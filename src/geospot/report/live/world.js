@@ -52,7 +52,11 @@ const Painted = L.Canvas.extend({
     const dx = (b.x - a.x) / 90, dy = (b.y - a.y) / (lift(60) - lift(0));
     this.paint(this._ctx, (lon) => a.x + dx * lon, (lat) => a.y + dy * (lift(lat) - lift(0)));
   },
-  _onMouseMove() {}, _onClick() {}, _handleMouseOut() {},
+  // Leaflet's own keeps events from the map, for the objects on it; here there are none.
+  _initContainer() {
+    this._container = document.createElement("canvas");
+    this._ctx = this._container.getContext("2d");
+  },
   again() { if (this._map && this._bounds) this._redraw(); },
 });
 
@@ -86,16 +90,16 @@ function paintLand(rings) {
   };
 }
 
-// A map in an element. `tiles`: {url, attribution} of a server of tiles, which makes it a Mercator map.
-function makeWorld(element, land, { tiles = null, label, bottom = -58, zoomed = 9 } = {}) {
+// A map in an element. `tiles`: {url, attribution} of a server of tiles, which are in Mercator's projection.
+function makeWorld(element, land, { tiles = null, mercator = !!tiles, label, bottom = -58, zoomed = 9 } = {}) {
   const map = L.map(element, {
-    crs: tiles ? L.CRS.EPSG3857 : L.CRS.EPSG4326, zoomSnap: 0.25, zoomDelta: 0.75, wheelPxPerZoomLevel: 90, minZoom: -1,
-    maxZoom: tiles ? 17 : zoomed, maxBounds: [[-90, -180], [90, 180]], maxBoundsViscosity: 1, attributionControl: !!tiles,
+    crs: mercator ? L.CRS.EPSG3857 : L.CRS.EPSG4326, zoomSnap: 0.05, zoomDelta: 0.75, wheelPxPerZoomLevel: 90, minZoom: -1,
+    maxZoom: tiles ? 17 : zoomed, maxBounds: [[mercator ? -85 : -90, -180], [mercator ? 85 : 90, 180]], maxBoundsViscosity: 1, attributionControl: !!tiles,
     worldCopyJump: false, zoomAnimation: true, fadeAnimation: false,
   });
   element.setAttribute("role", "application");
   element.setAttribute("aria-label", label);
-  const home = [[bottom, -180], [tiles ? 80 : 84, 180]];
+  const home = [[bottom, -180], [mercator ? 80 : 84, 180]];
   const fit = () => { map.invalidateSize(); map.fitBounds(home, { animate: false }); map.setMinZoom(map.getZoom() - 0.25); };
   map.fitBounds(home, { animate: false });
   const base = tiles ? L.tileLayer(tiles.url, { attribution: tiles.attribution, noWrap: true }) : new Painted(paintLand(land));

@@ -1,0 +1,130 @@
+"use strict";
+// What a round shows: the pictures of a place, to zoom and turn between, and the map to click.
+
+// One picture by Leaflet: wheel, pinch, drag, double click, arrow keys, plus and minus.
+function PictureView({ address, label }) {
+  const element = useRef();
+  useEffect(() => {
+    const map = L.map(element.current, { crs: L.CRS.Simple, zoomSnap: 0, zoomDelta: 0.75, wheelPxPerZoomLevel: 100, attributionControl: false,
+      minZoom: -6, maxZoom: 4, maxBoundsViscosity: 1 });
+    element.current.setAttribute("role", "application");
+    element.current.setAttribute("aria-label", `${label}. Arrow keys move, plus and minus zoom.`);
+    map.setView([0, 0], 0);
+    const image = new Image(), sized = new ResizeObserver(() => show());
+    const show = () => {
+      if (!image.naturalWidth) return;
+      const bounds = [[0, 0], [image.naturalHeight, image.naturalWidth]];
+      map.invalidateSize({ animate: false });
+      map.setMaxBounds(null).setMinZoom(-6).fitBounds(bounds, { animate: false });
+      map.setMinZoom(map.getZoom()).setMaxZoom(map.getZoom() + 5).setMaxBounds(bounds);
+    };
+    image.onload = () => {
+      L.imageOverlay(image.src, [[0, 0], [image.naturalHeight, image.naturalWidth]], { alt: label }).addTo(map);
+      element.current?.setAttribute("data-loaded", "true");
+      show();
+    };
+    image.src = address;
+    sized.observe(element.current);
+    return () => { sized.disconnect(); image.onload = null; map.remove(); };
+  }, [address]);
+  return html`<div class="picture-view" ref=${element}></div>`;
+}
+
+function Pictures({ tokens }) {
+  const [shown, setShown] = useState(0), n = tokens.length, i = Math.min(shown, n - 1);
+  useEffect(() => setShown(0), [tokens[0]]);
+  const turn = (by) => setShown((i + by + n) % n);
+  return html`<section class="pictures-box" aria-label="Where was this picture taken?">
+    <${PictureView} key=${tokens[i]} address=${`/api/picture/${tokens[i]}`} label=${n > 1 ? `Picture ${i + 1} of ${n} of this place` : "The picture of this round"} />
+    ${n > 1 && html`<div class="turn"><button type="button" onClick=${() => turn(-1)} aria-label="Turn left">←</button>
+      <span role="status">view ${i + 1} of ${n}</span><button type="button" onClick=${() => turn(1)} aria-label="Turn right">→</button></div>`}</section>`;
+}
+
+// Names of cities, the largest first, as many as fit without touching each other.
+function paintCities(ctx, x, y, zoom) {
+  const taken = [];
+  ctx.font = "11px system-ui, sans-serif";
+  ctx.textBaseline = "middle";
+  const most = Math.min(PAGE.cities.length, Math.round(14 * 4 ** Math.max(0, zoom)));
+  for (const [name, lat, lon] of PAGE.cities.slice(0, most)) {
+    const left = x(lon), top = y(lat), width = ctx.measureText(name).width + 10;
+    const box = [left - 4, top - 9, left + width, top + 9];
+    if (taken.some((b) => box[0] < b[2] && b[0] < box[2] && box[1] < b[3] && b[1] < box[3])) continue;
+    taken.push(box);
+    ctx.fillStyle = colour("muted");
+    ctx.beginPath();
+    dotAt(ctx, left, top, 1.6);
+    ctx.fill();
+    ctx.lineWidth = 3;
+    ctx.strokeStyle = colour("land");
+    ctx.strokeText(name, left + 5, top);
+    ctx.fillText(name, left + 5, top);
+  }
+}
+
+function dotAt(ctx, x, y, radius) {
+  ctx.moveTo(x + radius, y);
+  ctx.arc(x, y, radius, 0, 2 * Math.PI);
+}
+
+// The map of a round. `pin`: the own guess; `marks`: [{lat, lon, kind, label}]; `lines`: [[lat1, lon1, lat2, lon2, colour]].
+function GuessMap({ pin, onPin, marks, lines, circle, label, tall }) {
+  const element = useRef(), world = useRef(), now = useRef({}), pins = useRef();
+  now.current = { onPin, marks, lines, circle };
+  useEffect(() => {
+    const made = makeWorld(element.current, PAGE.land, { tiles: PAGE.tiles, mercator: true, label, zoomed: 8 });
+    if (!PAGE.tiles) made.layer((ctx, x, y) => paintCities(ctx, x, y, made.map.getZoom() - made.map.getMinZoom()));
+    made.over = made.layer((ctx, x, y) => paintResult(ctx, x, y, now.current));
+    made.map.on("click", (event) => {
+      const { lat, lng } = event.latlng;
+      now.current.onPin?.({ lat: Math.max(-90, Math.min(90, lat)), lon: Math.max(-180, Math.min(180, lng)) });
+    });
+    // The keyboard's way to click: Enter puts the pin into the middle of the map.
+    element.current.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.target !== element.current) return;
+      const { lat, lng } = made.map.getCenter();
+      now.current.onPin?.({ lat, lon: lng });
+      event.preventDefault();
+    });
+    pins.current = L.layerGroup().addTo(made.map);
+    world.current = made;
+    const sized = new ResizeObserver(() => { made.map.invalidateSize({ animate: false }); if (!now.current.marks.length) made.fit(); });
+    sized.observe(element.current);
+    return () => { sized.disconnect(); made.map.remove(); };
+  }, []);
+  useEffect(() => {
+    pins.current.clearLayers();
+    const all = [...(pin ? [{ ...pin, kind: "mine", label: "your guess" }] : []), ...marks];
+    for (const mark of all) {
+      const icon = L.divIcon({ className: `pin ${mark.kind}`, iconSize: [18, 18] });
+      L.marker([mark.lat, mark.lon], { icon, alt: mark.label, keyboard: false, interactive: false }).addTo(pins.current);
+    }
+    world.current.over.again();
+    if (marks.length) {
+      const shown = L.latLngBounds([...marks, ...(pin ? [pin] : [])].map((one) => [one.lat, one.lon]));
+      requestAnimationFrame(() => { world.current.map.invalidateSize({ animate: false }); world.current.map.fitBounds(shown.pad(0.35), { maxZoom: 4.5, animate: false }); });
+    } else if (!pin) world.current.fit();
+  }, [pin?.lat, pin?.lon, marks.map((m) => `${m.lat} ${m.lon}`).join(), circle?.radius_km]);
+  useRedraw(() => world.current?.again());
+  return html`<div class=${`world guessing ${tall ? "tall" : ""}`} ref=${element}></div>`;
+}
+
+function paintResult(ctx, x, y, { lines, circle }) {
+  ctx.lineCap = "round";
+  if (circle) {
+    ctx.beginPath();
+    trace(ctx, circleAround(circle.lat, circle.lon, circle.radius_km), x, y);
+    ctx.strokeStyle = colour("place");
+    ctx.setLineDash([6, 4]);
+    ctx.lineWidth = 1.5;
+    ctx.stroke();
+    ctx.setLineDash([]);
+  }
+  for (const [lat1, lon1, lat2, lon2, name] of lines) {
+    ctx.beginPath();
+    trace(ctx, arc(lat1, lon1, lat2, lon2), x, y);
+    ctx.strokeStyle = colour(name);
+    ctx.lineWidth = 2.2;
+    ctx.stroke();
+  }
+}
