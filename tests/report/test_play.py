@@ -264,6 +264,7 @@ def test_an_opponent_answers_each_place_once_and_says_when_it_cannot(tiny_folder
 
 def pin(page, x: float = 0.5, y: float = 0.5) -> None:
     world = page.locator(".world.guessing")
+    world.wait_for()  # the picture may be there before the map is
     box = world.bounding_box()
     world.click(position={"x": box["width"] * x, "y": box["height"] * y})
 
