@@ -82,6 +82,7 @@ def merge(stand: Stand) -> str:
     from safetensors.torch import load_file
 
     path, out = stand.saved("sl_basic"), stand.folder / "weights"
+    shutil.rmtree(out, ignore_errors=True)  # of an earlier call
     stand.run("merge", [stand.python, "-c", _MERGE, path, str(stand.folder / NAME), str(out), stand.url])
     served = stand.folder / "served" / path.removeprefix("tinker://").replace(":", "_")
     words = ["export", f"checkpoint={served}", f"out={out / 'ours'}", "form=merged", "dtype=float32"]
