@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import sys
 import zipfile
 
 import pytest
@@ -139,7 +140,7 @@ def sample(i: int, epoch: int = 1, text: str = "", stop: str = "stop") -> dict:
     lat, lon = PLACES[i]
     return {
         "id": f"{i}.jpg", "epoch": epoch, "input": "?", "target": f"{lat}, {lon}", "metadata": {"source": "made"},
-        "messages": turn(text), "output": {"model": "m", "choices": [
+        "messages": turn(text), "output": {"model": "m", "completion": text or said(i), "choices": [
             {"message": {"role": "assistant", "content": text or said(i)}, "stop_reason": stop}]},
     }  # fmt: skip
 
@@ -163,6 +164,35 @@ def test_a_log_of_inspect_is_read_with_its_epochs_and_endings(tmp_path, capsys):
             evaluate_file(tmp_path / "bad.eval")
     with pytest.raises(TableError, match="without samples"):
         evaluate_file(write_log(tmp_path / "begun.eval", []))
+
+
+def packed_by_zstd(path, samples: list[dict]):
+    """As Inspect writes it: entries compressed with Zstandard (method 93), which zipfile cannot write before 3.14."""
+    zstandard = pytest.importorskip("zstandard")
+    texts = [json.dumps(sample).encode() for sample in samples]
+    with zipfile.ZipFile(path, "w") as log:
+        for sample, text in zip(samples, texts, strict=True):
+            log.writestr(f"samples/{sample['id']}_epoch_1.json", zstandard.ZstdCompressor().compress(text))
+    data, at = bytearray(path.read_bytes()), 0
+    for text in texts:
+        at = data.index(b"PK\x01\x02", at + 1)
+        data[at + 10 : at + 12] = (93).to_bytes(2, "little")
+        data[at + 24 : at + 28] = len(text).to_bytes(4, "little")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("reader", ["zstandard", "pyarrow", "neither"])
+def test_logs_of_inspect_are_unpacked_by_what_is_installed(reader, tmp_path, monkeypatch):
+    path = packed_by_zstd(tmp_path / "log.eval", [sample(i) for i in range(4)])
+    if reader != "zstandard":
+        monkeypatch.setitem(sys.modules, "zstandard", None)
+    if reader == "neither":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(TableError, match="pip install zstandard"):
+            evaluate_file(path)
+    else:
+        assert evaluate_file(path).summary["acc_25km"] == 1
 
 
 HEAD = (

@@ -1,6 +1,7 @@
-"""Evaluation logs of Inspect (`.eval`: a zip of a JSON file per sample) as rows, with or without its own package."""
+"""Evaluation logs of Inspect (`.eval`: a zip of a JSON file per sample) as rows, without its own package."""
 
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any
 
 from geospot.errors import TableError
 
+_ZSTD = 93  # the number of Zstandard among the compressions of zip
+
 
 def read_inspect_log(path: Path) -> list[tuple[int, dict]]:
     """(number, row) of each sample: `id`, `epoch`, `target`, `metadata`, `output`, `error`; TableError for no log."""
     try:
         rows = list(_samples(path))
-    except NotImplementedError:  # a compression that only Inspect's own reader knows
-        rows = _by_package(path)
-    except (zipfile.BadZipFile, OSError, ValueError, RecursionError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
         raise TableError(f"{path}: not a whole log of Inspect ({error})") from None
     if not rows:
         raise TableError(f"{path}: a log of Inspect without samples; it was written before any was finished")
@@ -25,20 +26,39 @@ def read_inspect_log(path: Path) -> list[tuple[int, dict]]:
 
 def _samples(path: Path) -> Iterator[dict[str, Any]]:
     with zipfile.ZipFile(path) as log:
-        for name in log.namelist():
-            if name.startswith("samples/") and name.endswith(".json"):
-                yield json.loads(log.read(name))
+        for entry in log.infolist():
+            if entry.filename.startswith("samples/") and entry.filename.endswith(".json"):
+                packed = entry.compress_type == _ZSTD
+                yield json.loads(_unpacked(path, entry) if packed else log.read(entry))
 
 
-def _by_package(path: Path) -> list[dict[str, Any]]:
+def _unpacked(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    """An entry compressed with Zstandard, as Inspect writes them; Python's own zipfile knows it from 3.14 on."""
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))
+        file.seek(name + extra, 1)
+        data = file.read(entry.compress_size)
     try:
-        from inspect_ai.log import read_eval_log  # pyrefly: ignore[missing-import]
+        import zstandard
+    except ImportError:
+        return _unpacked_by_pyarrow(path, data, entry.file_size)
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
+            return stream.read()
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+def _unpacked_by_pyarrow(path: Path, data: bytes, size: int) -> bytes:
+    try:
+        import pyarrow
     except ImportError:
         raise TableError(
-            f"{path}: compressed in a way that Python's zipfile cannot read; install inspect_ai, whose reader is then "
-            "used, or write the log as JSON: inspect log convert --to json"
+            f"{path}: a log of Inspect is compressed with Zstandard, which Python reads from 3.14 on; "
+            "`pip install zstandard`, or write it as JSON: inspect log convert --to json"
         ) from None
-    return [json.loads(sample.model_dump_json()) for sample in read_eval_log(str(path)).samples or ()]
+    return pyarrow.decompress(data, decompressed_size=size, codec="zstd", asbytes=True)
 
 
 def _row(sample: dict[str, Any]) -> dict[str, Any]:

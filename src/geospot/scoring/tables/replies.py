@@ -13,9 +13,9 @@ from geospot.answer.places import has_place
 _DEPTH = 12  # of wrappers around an answer
 _ASSISTANT = ("assistant", "model", "gpt", "bot", "ai")
 _STOPS = ("finish_reason", "stop_reason", "finishReason", "stopReason", "finish_type")
-_WRAPPERS = (
-    "response", "body", "result", "output", "message", "completion", "raw_response", "prediction", "choices",
-    "candidates", "messages", "content", "parts", "text", "value", "output_text", "answer",
+_WRAPPERS = (  # the most telling first: Inspect repeats the text of its choices as `completion`, without their ends
+    "choices", "candidates", "response", "body", "result", "output", "message", "completion", "raw_response",
+    "prediction", "messages", "content", "parts", "text", "value", "output_text", "answer",
 )  # fmt: skip
 _CALLS = ("tool_calls", "function_call", "functionCall")
 _THOUGHTS = ("thinking", "reasoning", "redacted_thinking", "thought")
