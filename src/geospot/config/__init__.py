@@ -14,6 +14,7 @@ from geospot.config.asking import (
     EvalConfig,
     GuessConfig,
     GuesserConfig,
+    PriorConfig,
     ProbeConfig,
 )
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
@@ -60,6 +61,7 @@ __all__ = [
     "InspectConfig",
     "LoopConfig",
     "PackConfig",
+    "PriorConfig",
     "ProbeConfig",
     "ReportConfig",
     "RunsConfig",

@@ -14,6 +14,7 @@ TOPICS = (
     "Data",
     "Reward",
     "Sampling",
+    "Prior knowledge",
     "Optimisation",
     "Evaluation",
     "Run folder",

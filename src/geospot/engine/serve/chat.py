@@ -64,6 +64,7 @@ class Completion(BaseModel):
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     stream: bool = False
+    stream_options: dict[str, Any] | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: dict[str, float] | None = None
@@ -126,7 +127,8 @@ class ChatRoutes:
         usage = {"prompt_tokens": prompt.length, "completion_tokens": n_out, "total_tokens": prompt.length + n_out}
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": wanted.model}
         if wanted.stream:
-            return StreamingResponse(_stream(head, choices), media_type="text/event-stream")
+            counted = usage if (wanted.stream_options or {}).get("include_usage") else None
+            return StreamingResponse(_stream(head, choices, counted), media_type="text/event-stream")
         return JSONResponse({**head, "object": "chat.completion", "choices": choices, "usage": usage})
 
     async def _client(self, model: str) -> LocalSamplingClient:
@@ -210,14 +212,18 @@ def _picture(part: Part) -> bytes:
         raise Refused(422, f"image_url: not base64 ({error})") from None
 
 
-async def _stream(head: dict[str, Any], choices: list[dict[str, Any]]) -> AsyncGenerator[str]:
-    """The answers as server-sent events; each comes whole, when it is done."""
+async def _stream(
+    head: dict[str, Any], choices: list[dict[str, Any]], usage: dict[str, int] | None
+) -> AsyncGenerator[str]:
+    """The answers as server-sent events; each comes whole, when it is done. Last the tokens, where they are wanted."""
 
-    def event(choice: dict[str, Any]) -> str:
-        return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+    def event(*choice: dict[str, Any], **more: Any) -> str:
+        return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': choice, **more})}\n\n"
 
     for choice in choices:
         start = {"index": choice["index"], "finish_reason": None}
         yield event({**start, "delta": choice["message"], "logprobs": choice["logprobs"]})
         yield event({"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]})
+    if usage is not None:
+        yield event(usage=usage)
     yield "data: [DONE]\n\n"
