@@ -256,6 +256,38 @@ def test_guess_asks_it_too(many, tmp_path, capsys):
     assert found["candidates"][0]["lat"] == pytest.approx(lat, abs=0.01)
 
 
+def test_what_is_known_beforehand_is_told_and_costs_no_further_request(many, capsys):
+    folder, places = many
+    with serving(knows(places)) as server:
+        lat, lon = places[next(iter(places))]
+        run_cli(*words(server, folder / "few.tar"))
+        run_cli(*words(server, folder / "few.tar", f"near={lat},{lon}", "within=150"))
+        assert len(server.asked) == 6
+        assert [row["error"] is None for row in rows()] == [True, True, False, False, False, False]
+        assert "within=150 4" in capsys.readouterr().out
+        run_cli(*words(server, folder / "few.tar", "country=FR", "tell_prior=true", "resume=never"))
+        assert server.asked[-1].text.endswith("It is known that it was taken in France.")
+
+
+def test_our_own_model_gives_the_same_metrics_over_http_as_in_process(sft_run, shards, tmp_path):
+    from servers.tinker import Serving
+
+    from geospot.commands.export import run as export
+    from geospot.config import ExportConfig
+
+    merged = export(ExportConfig(checkpoint=str(sft_run[0]), out="merged"))["merged"]
+    given = ["eval", f"data={shards}/eval.tar", "max_tokens=16", "data_workers=0", "report=false"]
+    run_cli(*given, f"checkpoint={sft_run[0]}", "out=here", "threads=1", "device=cpu")
+    with Serving(str(merged), tmp_path / "served") as server:
+        run_cli(*given, f"model={server.url}/v1", "out=there", "probe=false")
+    assert rows("here") == rows("there")
+    here, there = (json.loads(Path(f"{folder}/metrics.json").read_text()) for folder in ("here", "there"))
+    assert here["eval"] == there["eval"]
+    assert here["eval"]["metrics"]["failure_rate"] < 0.5
+    replies = [json.loads(line)["about"][0] for line in Path("there/answers.jsonl").read_text().splitlines()]
+    assert all(reply["tokens_in"] > 0 and reply["served"] == str(merged) for reply in replies)
+
+
 def test_a_model_behind_an_api_cannot_be_trained(capsys):
     with pytest.raises(SystemExit):
         run_cli("train", "model=openai/gpt-9")

@@ -9,6 +9,7 @@ from typing import Any
 
 from geospot.answer import Reply
 from geospot.asking.cluster import Draws, read_draws
+from geospot.asking.prior import Prior
 from geospot.asking.requests import Question
 from geospot.asking.respondents import Inquiry, Respondent
 from geospot.data.samples import Sample
@@ -120,6 +121,7 @@ def ask_set(
     *,
     batch_size: int = 256,
     advance: Callable[[int], object] = lambda n: None,
+    prior: Prior | None = None,
 ) -> Iterator[tuple[list[Sample], list[Draws], int]]:
     """Batches of samples with what the answers to each say, and of how many pictures an answer was asked for now.
 
@@ -139,7 +141,7 @@ def ask_set(
                 log.add(name, [(todo[p].number, todo[p].sample.key, replies) for p, replies in arrived.items()])
                 advance(sum(_complete(log, name, todo[p], members) for p in arrived))
         found = [log.get(name, start + i, sample.key) for i, sample in enumerate(part)]
-        yield part, [read_draws([replies[m] for m in members if m in replies]) for replies in found], len(todo)
+        yield part, [read_draws([of[m] for m in members if m in of], prior) for of in found], len(todo)
 
 
 def _complete(log: AnswerLog, name: str, inquiry: Inquiry, members: range) -> bool:

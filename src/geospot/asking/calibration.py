@@ -39,6 +39,7 @@ class CalibratedOn:
     samples: int
     temperature: float
     region: bool
+    manner: str = ""  # a hash of a question of one's own, a thinking budget, ...; "" for the usual way
 
 
 @dataclass(frozen=True)
@@ -205,14 +206,16 @@ def _renumbered(place: np.ndarray) -> np.ndarray:
 def calibrated_subject(asked: Subject, question: Question) -> CalibratedOn:
     """What a calibration of this model, asked in this way, is for."""
     checkpoint = None if asked.checkpoint is None else Path(asked.checkpoint).name
+    manner = asked.manner_of(question)
     return CalibratedOn(
-        asked.model_name, checkpoint, asked.step, question.num_samples, question.temperature, bool(asked.region)
+        asked.model_name, checkpoint, asked.step, question.num_samples, question.temperature, bool(asked.region), manner
     )
 
 
 def calibration_path(asked: Subject, question: Question) -> Path:
     """Beside the checkpoint's own folder, so that it is not lost with a copy of the run; else in the cache."""
-    name = f"n{question.num_samples}-t{question.temperature:g}{'-region' if asked.region else ''}.json"
+    manner = f"-{asked.manner_of(question)}" if asked.manner_of(question) else ""
+    name = f"n{question.num_samples}-t{question.temperature:g}{'-region' if asked.region else ''}{manner}.json"
     if asked.checkpoint is not None:
         path = Path(asked.checkpoint)
         return path.parent / f"{path.name}.calibration-{name}"
@@ -231,7 +234,7 @@ def find_calibration(wanted: str, asked: Subject, question: Question) -> Calibra
     if found.subject != subject:
         differ = [
             f"{name} {getattr(found.subject, name)!r} (here {getattr(subject, name)!r})"
-            for name in ("model_name", "checkpoint", "step", "samples", "temperature", "region")
+            for name in ("model_name", "checkpoint", "step", "samples", "temperature", "region", "manner")
             if getattr(found.subject, name) != getattr(subject, name)
         ]
         raise RunError(

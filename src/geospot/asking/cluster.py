@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from geospot.answer import Answer, Reply, read_reply
 from geospot.earth.agreement import answer_point
 from geospot.earth.distance import EARTH_RADIUS_KM, chord, unit_vectors
 from geospot.earth.spot import Spot, said_text
+
+if TYPE_CHECKING:
+    from geospot.asking.prior import Prior
 
 # Answers nearer than this to a candidate's centre belong to it: a region, on the usual scale of 1/25/200/750/2,500 km.
 CLUSTER_KM = 200.0
@@ -51,17 +55,23 @@ class Draws:
     spread_km: float
     failures: tuple[str, ...]
     texts: tuple[str, ...] = ()
+    outside: int = 0  # answers that a prior set aside
 
 
-def read_draws(replies: Sequence[str | Reply]) -> Draws:
+def read_draws(replies: Sequence[str | Reply], prior: "Prior | None" = None) -> Draws:
     """What the answers to one picture say together; each is parsed here, and nowhere else."""
     found = [Reply.of(reply) for reply in replies]
-    return replace(gather([read_reply(reply) for reply in found]), texts=tuple(reply.text for reply in found))
+    draws = gather([read_reply(reply) for reply in found], prior=prior)
+    return replace(draws, texts=tuple(reply.text for reply in found))
 
 
-def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM) -> Draws:
+def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM, prior: "Prior | None" = None) -> Draws:
     """Cluster the answers to one picture. Each cluster is the most answers within `within_km` of one of them that are
-    left, its centre their geometric median on the sphere; a tie goes to the earlier answer."""
+    left, its centre their geometric median on the sphere; a tie goes to the earlier answer.
+
+    Answers that contradict the `prior` are set aside: the others share the mass of all that could be read. The spread
+    is that of all, as without it, around the first candidate that is left: a radius does not shrink for it.
+    """
     good = [answer for answer in answers if answer.ok]
     failures = tuple(answer.error for answer in answers if answer.error is not None)
     if not good:
@@ -69,16 +79,22 @@ def gather(answers: Sequence[Answer], within_km: float = CLUSTER_KM) -> Draws:
     points = unit_vectors(*np.array([answer_point(a) for a in good]).T)
     near = np.linalg.norm(points[:, None] - points[None], axis=2) <= float(chord(within_km)) + 1e-12
     left, candidates = np.ones(len(good), bool), []
+    if prior is not None:
+        left = prior.holds(*np.array([answer_point(a) for a in good]).T)
+    outside = int((~left).sum())
+    if outside == len(good):
+        return Draws((), float("nan"), (*(f"outside {prior}" for _ in good), *failures), outside=outside)
+    total = len(answers) * (len(good) - outside) / len(good)
     while left.any():
         sizes = np.where(left, (near & left).sum(axis=1), -1)
         members = np.flatnonzero(near[int(np.argmax(sizes))] & left)
         left[members] = False
-        candidates.append(_candidate(points[members], [good[i] for i in members], len(answers)))
+        candidates.append(_candidate(points[members], [good[i] for i in members], total))
     first = unit_vectors(candidates[0].lat, candidates[0].lon)
-    return Draws(tuple(candidates), _spread_km(points, first), failures)
+    return Draws(tuple(candidates), _spread_km(points, first), failures, outside=outside)
 
 
-def _candidate(points: np.ndarray, members: list[Answer], total: int) -> Candidate:
+def _candidate(points: np.ndarray, members: list[Answer], total: float) -> Candidate:
     x, y, z = geometric_median(points)
     lat, lon = float(np.degrees(np.arcsin(np.clip(z, -1, 1)))), float(np.degrees(np.arctan2(y, x)))
     if all(m.lat == members[0].lat and m.lon == members[0].lon for m in members):

@@ -14,6 +14,7 @@ from geospot.asking.calibration import Calibration, find_calibration
 from geospot.asking.cluster import Candidate, gather
 from geospot.asking.likeness import picture_features
 from geospot.asking.photos import Photo, PhotoError, clean, find_photos, read_photos
+from geospot.asking.prior import Prior
 from geospot.asking.requests import Question
 from geospot.asking.respondents import Inquiry, Respondent, open_respondent
 from geospot.asking.subject import Subject
@@ -52,6 +53,7 @@ class Guess:
     warning: str = field(default="", compare=False)
     calibrated_on: str | None = None
     unlike: str = ""
+    outside: int = 0  # answers that what is known beforehand set aside
 
     @property
     def ok(self) -> bool:
@@ -106,6 +108,7 @@ def make_guess(
     coarse: bool = False,
     warning: str = "",
     picture: bytes | None = None,
+    prior: Prior | None = None,
 ) -> Guess:
     """From the answers to one photo. What lies at the coordinates is said beside the names in the answers.
 
@@ -115,12 +118,14 @@ def make_guess(
     texts = tuple(reply.text for reply in found)
     answers = [read_reply(reply) for reply in found]
     if coarse:
+        read, answers = answers, [a for a in answers if not (prior and a.ok and not prior.holds(*answer_point(a))[0])]
+        outside = len(read) - len(answers)
         failures = tuple(a.error for a in answers if a.error is not None and not a.country)
-        return Guess(name, _countries(answers), failures=failures, coarse=True, warning=warning)
-    draws = gather(answers)
+        return Guess(name, _countries(answers), failures=failures, coarse=True, warning=warning, outside=outside)
+    draws = gather(answers, prior=prior)
     candidates = tuple(_named(draws.candidates))
     if not candidates:
-        return Guess(name, texts=texts, failures=draws.failures, warning=warning)
+        return Guess(name, texts=texts, failures=draws.failures, warning=warning, outside=draws.outside)
     radius, unlike = None, ""
     if calibration is not None:
         if calibration.likeness is not None and picture is not None:
@@ -129,7 +134,7 @@ def make_guess(
     return Guess(
         name, candidates, radius, None if radius is None else probability, draws.spread_km, texts,
         draws.failures, warning=warning, calibrated_on=None if calibration is None else calibration.made_on,
-        unlike=unlike,
+        unlike=unlike, outside=draws.outside,
     )  # fmt: skip
 
 
@@ -231,20 +236,25 @@ class Guesser:
         coarse: bool = False,
         seed: int = 0,
         total: int | None = None,
+        prior: Prior | None = None,
+        tell_prior: bool = False,
     ) -> Iterator[Guess]:
         """A guess a photo, in order. `samples` answers each: several give ranked candidates and a better radius.
 
-        total: how many photos there are, where that is known, for the estimate of what they will cost.
+        total: how many photos there are, where that is known, for the estimate of what they will cost. Answers that
+        contradict the `prior` are set aside; with `tell_prior` the question says it, too.
         """
         if samples < 1 or not 0 < probability < 1:
             raise ValueError(f"samples={samples}, probability={probability}: must be 1 or more, and between 0 and 1")
         question = self.subject.question(self.config, samples, temperature, seed)
         known = None if coarse else find_calibration(calibration, self.subject, question)
+        if prior is not None and tell_prior:
+            question = prior.told(question)
         for number, part in enumerate(_batches(photos, BATCH)):
             shown = [Sample(photo.name, (photo.picture,), NOWHERE) for photo in part]
             for photo, replies in zip(part, self._ask(shown, question, number * BATCH, total), strict=True):
                 yield make_guess(photo.name, replies, calibration=known, probability=probability, coarse=coarse,
-                                 warning=photo.warning, picture=photo.picture)  # fmt: skip
+                                 warning=photo.warning, picture=photo.picture, prior=prior)  # fmt: skip
 
     def guess_place(
         self, sample: Sample, *, samples: int = 16, probability: float = 0.9, calibration: str = "auto", seed: int = 0

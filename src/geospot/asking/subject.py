@@ -1,5 +1,7 @@
 """What is asked: a model, the weights of a checkpoint on it or its API, and the question that it is asked."""
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ class Subject:
     region: bool
     step: int | None = None  # optimizer steps behind the checkpoint
     api: ApiModel | None = None  # of a model that is not ours
+    thinking: str = ""  # and whatever else changes its answers beside the question
 
     @classmethod
     def of(cls, config: GuesserConfig) -> "Subject":
@@ -37,7 +40,8 @@ class Subject:
         """
         if is_api_model(config.model_name, config.engine):
             api = _api_model(config)
-            return cls(str(api), None, bool(config.region), api=api)
+            extra = json.dumps([config.thinking, config.extra_body]) if config.thinking or config.extra_body else ""
+            return cls(str(api), None, bool(config.region), api=api, thinking=extra)
         if not config.checkpoint:
             return cls(config.model_name or TINY, None, bool(config.region))
         checkpoint = find_checkpoint(config.checkpoint)
@@ -57,6 +61,11 @@ class Subject:
         heat = float(samples > 1) if temperature is None else temperature
         longest = config.max_tokens or (API_MAX_TOKENS if self.api else MAX_TOKENS)
         return Question(self._text(config), longest, samples, heat, seed)
+
+    def manner_of(self, question: Question) -> str:
+        """A short hash of what is unusual in how it is asked; "" for the built-in question and nothing else."""
+        own = "" if question.text == prompt_text(region=self.region) else question.text
+        return hashlib.sha256(f"{own}{self.thinking}".encode()).hexdigest()[:8] if own or self.thinking else ""
 
     def _text(self, config: GuesserConfig) -> str:
         if config.prompt is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.cluster import Draws
+from geospot.asking.prior import Prior
 from geospot.asking.probe import probe_subject
 from geospot.asking.requests import Question
 from geospot.asking.respondents import Respondent, open_respondent
@@ -86,10 +87,21 @@ def _probe(respondent: Respondent, config: AskConfig, subject: Subject) -> None:
 
 
 def ask(
-    config: AskConfig, subject: Subject, out: Path, on_batch: Callable[[str, list[Sample], list[Draws]], None]
+    config: AskConfig,
+    subject: Subject,
+    out: Path,
+    on_batch: Callable[[str, list[Sample], list[Draws]], None],
+    *,
+    prior: Prior | None = None,
+    tell_prior: bool = False,
 ) -> None:
-    """Ask about every sample of every set; calls `on_batch(set name, samples, draws)` after each batch."""
+    """Ask about every sample of every set; calls `on_batch(set name, samples, draws)` after each batch.
+
+    Answers that contradict the `prior` are set aside; with `tell_prior` the question says it, too.
+    """
     question, skipped = question_of(config, subject), SkipCounter()
+    if prior is not None and tell_prior:
+        question = prior.told(question)
     sources = sources_of(config, subject.checkpoint)
     counts = [count_held_out(config, source) for _, source in sources]
     settings = {
@@ -125,7 +137,7 @@ def ask(
 
                 batches = ask_set(
                     ready, name, itertools.chain(first, samples), question, log, batch_size=config.batch_size,
-                    advance=bar.advance,
+                    advance=bar.advance, prior=prior,
                 )  # fmt: skip
                 for part, draws, _ in batches:
                     on_batch(name, part, draws)

@@ -78,6 +78,7 @@ def _samples(config: EvalConfig) -> Iterator["Sample"]:
 def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, Path]:
     from geospot.asking.calibration import find_calibration
     from geospot.asking.consensus import guesses_of_draws
+    from geospot.asking.prior import Prior
     from geospot.asking.subject import Subject
     from geospot.commands.ask import ask, own_folder, question_of
 
@@ -95,7 +96,7 @@ def _from_model(config: EvalConfig) -> tuple[dict[str, Evaluation], dict, dict, 
         parts.append(guesses)
         galleries.setdefault(name, Gallery()).offer(samples, guesses)
 
-    ask(config, subject, out, keep)
+    ask(config, subject, out, keep, prior=Prior.of(config), tell_prior=config.tell_prior)
     found = {name: _judged(config, *parts) for name, parts in answered.items()}
     about: dict[str, Any] = {
         "title": subject.title,

@@ -9,6 +9,7 @@ import chz
 from geospot._version import __version__
 from geospot.asking.guesser import Guess
 from geospot.asking.photos import Photo, PhotoError, find_photos, read_photos
+from geospot.asking.prior import Prior
 from geospot.config import GuessConfig, GuesserConfig
 from geospot.files import write_bytes_atomic
 from geospot.models.loading import is_tiny
@@ -35,7 +36,7 @@ def run(config: GuessConfig) -> list[Guess]:
         found: list[Guess] = []
         options = {"samples": config.samples, "temperature": config.temperature, "probability": config.probability,
                    "calibration": config.calibration, "coarse": config.coarse, "seed": config.seed,
-                   "total": len(names)}  # fmt: skip
+                   "total": len(names), "prior": Prior.of(config), "tell_prior": config.tell_prior}  # fmt: skip
         with Progress("guessing", total=len(names)) if len(names) > 1 else _Quiet() as bar:
             for guess in guesser.guess(_readable(names, config, unreadable, bar, pictures), **options):
                 found.append(guess)

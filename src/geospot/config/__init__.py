@@ -16,6 +16,7 @@ from geospot.config.asking import (
     GuessConfig,
     GuesserConfig,
     PlayConfig,
+    PriorConfig,
     ProbeConfig,
 )
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
@@ -65,6 +66,7 @@ __all__ = [
     "LoopConfig",
     "PackConfig",
     "PlayConfig",
+    "PriorConfig",
     "ProbeConfig",
     "ReportConfig",
     "RunsConfig",

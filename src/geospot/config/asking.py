@@ -17,6 +17,7 @@ from geospot.scoring.references import REFERENCES
 from geospot.scoring.tables.columns import parse_columns
 
 _input, _model, _data, _sampling = topic("Input"), topic("Model"), topic("Data"), topic("Sampling")
+_prior = topic("Prior knowledge")
 _eval, _output = topic("Evaluation"), topic("Output")
 
 MAX_TOKENS, API_MAX_TOKENS = 64, 4096
@@ -58,7 +59,29 @@ class GuesserConfig(EngineConfig, ApiConfig):
 
 
 @chz.chz
-class GuessConfig(GuesserConfig):
+class PriorConfig:
+    """What is known beforehand of where pictures were taken."""
+
+    country: tuple[str, ...] = _prior(
+        (), "known countries, codes or names: FR or FR,BE; answers elsewhere are set aside"
+    )
+    near: tuple[float, ...] = _prior((), "known surroundings: LAT,LON in degrees, with within=")
+    within: float | None = _prior(None, "answers farther than this from near= are set aside, km")
+    tell_prior: bool = _prior(False, "say in the question what is known")
+
+    @chz.validate
+    def _check_prior(self):
+        positive(self, "within")
+        if (len(self.near) > 0) != (self.within is not None):
+            raise ValueError("near= and within=: give both, such as near=48.85,2.35 within=200")
+        if self.near and not (len(self.near) == 2 and abs(self.near[0]) <= 90 and abs(self.near[1]) <= 180):
+            raise ValueError(f"near={','.join(f'{x:g}' for x in self.near)}: must be LAT,LON in degrees")
+        if self.tell_prior and not (self.country or self.near):
+            raise ValueError("tell_prior=true: nothing is known; add country= or near= with within=")
+
+
+@chz.chz
+class GuessConfig(GuesserConfig, PriorConfig):
     """Guess where photos were taken.
 
     geospot guess photos/ checkpoint=runs/demo/train samples=16 out=guesses.geojson
@@ -147,7 +170,7 @@ class AskConfig(GuesserConfig, SourceConfig):
 
 
 @chz.chz
-class EvalConfig(AskConfig):
+class EvalConfig(AskConfig, PriorConfig):
     """Evaluate a model on held-out pictures, or score predictions made elsewhere.
 
     geospot eval predictions=gpt.csv truth=test.csv references=all out=runs/gpt

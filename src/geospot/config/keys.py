@@ -18,6 +18,7 @@ TOPICS = (
     "Data",
     "Reward",
     "Sampling",
+    "Prior knowledge",
     "Optimisation",
     "Evaluation",
     "Run folder",

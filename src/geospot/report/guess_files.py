@@ -62,6 +62,8 @@ def _paragraph(guess: Guess) -> str:
             lines += [f"     {radius_text(guess)}", f"     {map_link(candidate.lat, candidate.lon)}"]
     if (more := len(guess.candidates) - SHOWN) > 0:
         lines.append(f"  and {more} more")
+    if guess.outside:
+        lines.append(f"  {guess.outside} of {len(guess.texts)} answers contradict what is known, and are set aside")
     if guess.failures:
         lines.append(f"  {len(guess.failures)} answers could not be read")
     return "\n".join([*lines, ""])
@@ -154,7 +156,7 @@ def as_json(guesses: Sequence[Guess]) -> str:
             "photo": guess.name, "candidates": candidates, "radius_km": guess.radius_km,
             "probability": guess.probability, "calibrated": guess.radius_km is not None,
             "radius_holds_for": holds_for(guess), "no_radius_because": no_radius(guess), "spread_km": guess.spread_km,
-            "failures": list(guess.failures), "warning": guess.warning or None,
+            "failures": list(guess.failures), "set_aside": guess.outside, "warning": guess.warning or None,
         })  # fmt: skip
     return json.dumps(photos, indent=2, ensure_ascii=False) + "\n"
 

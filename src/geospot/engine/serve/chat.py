@@ -17,7 +17,7 @@ from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import Core, disconnected, in_thread, read_body, submitted
 from geospot.engine.serve.pending import Pending
-from geospot.engine.serve.streams import Hearing, Pieces, before_stop, stream
+from geospot.engine.serve.streams import Hearing, Pieces, Whole, before_stop, stream
 from geospot.engine.serve.wire import Refused, Topk, read_model
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -64,6 +64,7 @@ class Completion(BaseModel):
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     stream: bool = False
+    stream_options: dict[str, Any] | None = None
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: dict[str, float] | None = None
@@ -125,8 +126,7 @@ class ChatRoutes:
             return Response(status_code=499)  # to nobody
         sequences = result["answer"].sequences
         choices = await self._choices(sequences, client, prompt, wanted)
-        n_out = sum(len(sequence.tokens) for sequence in sequences)
-        usage = {"prompt_tokens": prompt.length, "completion_tokens": n_out, "total_tokens": prompt.length + n_out}
+        usage = _usage(prompt, sequences)
         return JSONResponse({**head, "object": "chat.completion", "choices": choices, "usage": usage})
 
     async def _streamed(
@@ -142,10 +142,12 @@ class ChatRoutes:
         """Events from the first token on; what goes wrong before it has a status of its own."""
         assert self._renderer is not None
 
-        async def whole() -> list[dict[str, Any]]:
+        async def whole() -> Whole:
             result = await pending.result(None)
             assert isinstance(result, dict)
-            return await self._choices(result["answer"].sequences, client, prompt, wanted)
+            sequences = result["answer"].sequences
+            usage = _usage(prompt, sequences) if (wanted.stream_options or {}).get("include_usage") else None
+            return Whole(await self._choices(sequences, client, prompt, wanted), usage)
 
         done, first = asyncio.ensure_future(whole()), asyncio.ensure_future(hearing.news.wait())
         gone = asyncio.ensure_future(disconnected(request))
@@ -257,3 +259,8 @@ def _picture(part: Part) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refused(422, f"image_url: not base64 ({error})") from None
+
+
+def _usage(prompt: types.ModelInput, sequences: Sequence[types.SampledSequence]) -> dict[str, int]:
+    n_out = sum(len(sequence.tokens) for sequence in sequences)
+    return {"prompt_tokens": prompt.length, "completion_tokens": n_out, "total_tokens": prompt.length + n_out}

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character
@@ -60,6 +61,14 @@ class Pieces:
         return text[len(sent) :]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """All of an answer: the choices as without streaming, and its tokens where the client asked for them."""
+
+    choices: list[dict[str, Any]]
+    usage: dict[str, int] | None
+
+
 def event(head: dict[str, Any], index: int, delta: dict[str, Any], finish_reason: str | None, logprobs: Any) -> str:
     """One chunk."""
     choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
@@ -69,12 +78,12 @@ def event(head: dict[str, Any], index: int, delta: dict[str, Any], finish_reason
 async def stream(
     head: dict[str, Any],
     hearing: Hearing,
-    done: "asyncio.Future[list[dict[str, Any]]]",
+    done: "asyncio.Future[Whole]",
     decode: Callable[[Sequence[int]], str],
     pieces: Pieces,
     give_up: Callable[[], None],
 ) -> AsyncGenerator[str]:
-    """Chunks as they come. `done`: the choices as without streaming; `give_up` is called where nobody listens on."""
+    """Chunks as they come, then what `done` holds beyond them; `give_up` is called where nobody listens on."""
     started: set[int] = set()
 
     def opened(index: int) -> list[str]:
@@ -92,7 +101,8 @@ async def stream(
                 if piece := pieces.more(index, decode(tokens)):
                     for text in [*opened(index), event(head, index, {"content": piece}, None, None)]:
                         yield text
-        for choice in done.result():
+        found = done.result()
+        for choice in found.choices:
             index, logprobs = choice["index"], choice["logprobs"]
             rest = pieces.more(index, choice["message"]["content"], whole=True)
             for text in opened(index):
@@ -100,6 +110,9 @@ async def stream(
             if rest or logprobs:
                 yield event(head, index, {"content": rest}, None, logprobs)
             yield event(head, index, {}, choice["finish_reason"], None)
+        if found.usage is not None:
+            last = {**head, "object": "chat.completion.chunk", "choices": [], "usage": found.usage}
+            yield f"data: {json.dumps(last)}\n\n"
         yield "data: [DONE]\n\n"
     except Exception as error:  # the status has been sent
         yield f"data: {json.dumps({'error': {'message': str(error), 'type': type(error).__name__}})}\n\n"
