@@ -206,7 +206,7 @@ class EvalConfig(AskConfig, PriorConfig):
 
 @chz.chz
 class PlayConfig(GuesserConfig, SourceConfig):
-    """Play on a page against a model, or alone: where on Earth was this taken?
+    """Play on a page against a model, or alone: say where a picture was taken.
 
     geospot play checkpoint=runs/demo/train
     """
