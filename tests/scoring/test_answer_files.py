@@ -16,7 +16,7 @@ from geospot.answer.endings import CUT_OFF, FILTERED, REFUSED, with_ending
 from geospot.errors import TableError
 from geospot.scoring.tables.columns import parse_columns
 from geospot.scoring.tables.evaluations import evaluate_file
-from geospot.scoring.tables.replies import read_reply
+from geospot.scoring.tables.replies import read_cell
 
 PLACES = [(45.76, 4.84), (48.85, 2.35), (52.52, 13.4), (41.9, 12.5)]
 OFF = 0.1  # degrees north of the truth: 11.1 km
@@ -317,6 +317,6 @@ JSON = st.recursive(
 @settings(max_examples=40, deadline=None)
 @given(JSON)
 def test_no_cell_is_a_surprise(value):
-    reply = read_reply(value)
+    reply = read_cell(value)
     assert isinstance(reply.text, str)
     assert isinstance(with_ending(parse_answer(reply.text), reply.text, reply.stop), Answer)

@@ -5,16 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from geospot.answer.endings import CUT_OFF, FILTERED, REFUSED, REQUEST_FAILED
 from geospot.answer.parse import Answer, parse_answer
 
 # How a reply ended -> why there is no answer, where none can be read in its text. "stop" is an ordinary end, "error"
 # a request that failed for good.
-FAILURES = {
-    "length": "cut off",
-    "refusal": "refused",
-    "safety": "stopped by a safety filter",
-    "error": "request failed",
-}
+FAILURES = {"length": CUT_OFF, "refusal": REFUSED, "safety": FILTERED, "error": REQUEST_FAILED}
 _THOUGHTS = re.compile(r"\s*(?:<(think|thinking|thought)>)?(.*?)</(?:think|thinking|thought)>\s*", re.DOTALL)
 _OPEN = re.compile(r"\s*<(think|thinking|thought)>", re.DOTALL)
 

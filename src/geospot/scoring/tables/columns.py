@@ -8,7 +8,7 @@ from geospot.answer.spellings import SPELLINGS, first_of, fold_name
 from geospot.errors import TableError
 from geospot.scoring.tables.formats import RawTable
 from geospot.scoring.tables.nested import place_column, resolve
-from geospot.scoring.tables.replies import read_reply
+from geospot.scoring.tables.replies import read_cell
 
 _LOOKED_AT = 30  # cells that say whether a column holds answers
 _LONGEST_KEY = 400
@@ -202,7 +202,7 @@ def holds_answers(table: RawTable, name: str) -> bool:
     """Whether some of the cells of a column name coordinates when read as answers."""
     cells = [cell for cell in table.columns[name] if cell not in (None, "", [], {})]
     sample = cells[:: max(1, len(cells) // _LOOKED_AT)]
-    return any(parse_answer(read_reply(cell).text).ok for cell in sample)
+    return any(parse_answer(read_cell(cell).text).ok for cell in sample)
 
 
 def _marked(spellings: Sequence[str], marks: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from geospot.scoring.guesses import Guesses
 from geospot.scoring.tables.columns import find_columns, is_marked, key_of, missing_columns
 from geospot.scoring.tables.formats import RawTable, read_axis, read_numbers, read_raw
 from geospot.scoring.tables.nested import resolve, unfold
-from geospot.scoring.tables.replies import Reply, read_reply, read_stop
+from geospot.scoring.tables.replies import CellReply, read_cell, read_stop
 from geospot.scoring.truths import LABELS, Truths
 
 SAID = ("country", "region", "city")
@@ -81,7 +81,7 @@ def _whose(table: RawTable, roles: dict[str, str], chosen: Mapping[str, str]) ->
         read_axis(RawTable(table.path, table.columns, table.rows), roles[axis], axis)[0] for axis in coordinates
     )
     rows = [i for i in range(len(table)) if lat[i] == lat[i] and lon[i] == lon[i]]
-    said = [(i, parse_answer(read_reply(table.columns[roles["text"]][i]).text)) for i in rows[:: len(rows) // 50 + 1]]
+    said = [(i, parse_answer(read_cell(table.columns[roles["text"]][i]).text)) for i in rows[:: len(rows) // 50 + 1]]
     read = [(i, answer) for i, answer in said if answer.lat is not None and answer.lon is not None]
     same = sum(abs(a.lat - lat[i]) < 0.1 and abs(a.lon - lon[i]) < 0.1 for i, a in read)
     if not read or 2 * same >= len(read):
@@ -209,7 +209,7 @@ def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], 
             failures.append(said[i] or (NOT_NUMBERS if bad_lat[i] or bad_lon[i] else NO_COORDINATES))
     texts = None
     if "text" in roles:
-        replies = [read_reply(cell) for cell in table.columns[roles["text"]]]
+        replies = [read_cell(cell) for cell in table.columns[roles["text"]]]
         texts = [reply.text for reply in replies]
         failures = [reason if reason != NO_COORDINATES else _told(reply) for reason, reply in
                     zip(failures, replies, strict=True)]  # fmt: skip
@@ -221,7 +221,7 @@ def _of_coordinates(table: RawTable, roles: Mapping[str, str], keys: list[str], 
     )  # fmt: skip
 
 
-def _told(reply: Reply) -> str:
+def _told(reply: CellReply) -> str:
     """Why there are no coordinates of an answer whose text is there, too."""
     return reply.error or with_ending(Answer(None, None, error=NO_COORDINATES), reply.text, reply.stop).error or ""
 
@@ -237,7 +237,7 @@ def _errors(table: RawTable, roles: Mapping[str, str]) -> list[str | None]:
 
 def _of_texts(table: RawTable, roles: Mapping[str, str], keys: list[str], name: str) -> Guesses:
     """Guesses from raw answers."""
-    replies = [read_reply(cell) for cell in table.columns[roles["text"]]]
+    replies = [read_cell(cell) for cell in table.columns[roles["text"]]]
     if several := sum(reply.others > 0 for reply in replies):
         table.warn(f"{several} rows have several answers, of which the first was read")
     stops = [reply.stop for reply in replies]

@@ -24,7 +24,7 @@ _PACKED = re.compile(r"""\s*[\[{].{0,400}?["'](?:role|choices|candidates|parts|t
 
 
 @dataclass(frozen=True)
-class Reply:
+class CellReply:
     """The visible text of an answer with the arguments of its last tool call, the provider's word for how it ended,
     and the reason where a request failed. `others`: further answers to the same question, which were not read.
     """
@@ -35,22 +35,22 @@ class Reply:
     others: int = 0
 
 
-def read_reply(value: object, depth: int = 0) -> Reply:
+def read_cell(value: object, depth: int = 0) -> CellReply:
     """The answer that a cell holds, whatever it is wrapped in; the text of what is no known form. Never raises.
 
     Thoughts that a provider keeps apart are left out, unless there is nothing else: then they are `<think>...</think>`.
     Of a conversation the last turn of the model counts, of several answers the first.
     """
     if value is None or depth > _DEPTH:
-        return Reply()
+        return CellReply()
     if isinstance(value, str):
         held = _unpacked(value) if _PACKED.match(value) else None
-        return Reply(value) if held is None else read_reply(held, depth + 1)
+        return CellReply(value) if held is None else read_cell(held, depth + 1)
     if isinstance(value, Mapping):
         return _of_object(value, depth + 1)
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return _of_list(list(value), depth + 1)
-    return Reply(str(value))
+    return CellReply(str(value))
 
 
 def _unpacked(text: str) -> Any:
@@ -64,24 +64,24 @@ def _unpacked(text: str) -> Any:
         return None
 
 
-def _of_list(items: list, depth: int) -> Reply:
+def _of_list(items: list, depth: int) -> CellReply:
     if len(items) == 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in items):
-        return Reply(f"Latitude: {items[0]}\nLongitude: {items[1]}")
+        return CellReply(f"Latitude: {items[0]}\nLongitude: {items[1]}")
     objects = [item for item in items if isinstance(item, Mapping)]
     if not objects:  # lmms-eval: [["text"]]
-        first = read_reply(items[0], depth) if items else Reply()
-        return Reply(first.text, first.stop, first.error, max(len(items) - 1, first.others))
+        first = read_cell(items[0], depth) if items else CellReply()
+        return CellReply(first.text, first.stop, first.error, max(len(items) - 1, first.others))
     if any("role" in o or "from" in o for o in objects) and not _is_output(objects):
         return _last_turn(objects, depth)
     if any(key in objects[0] for key in (*_STOPS, "message", "logprobs")):  # choices, candidates
         first = _of_object(objects[0], depth)
-        return Reply(first.text, first.stop, first.error, len(objects) - 1)
+        return CellReply(first.text, first.stop, first.error, len(objects) - 1)
     if _is_output(objects) or any(o.get("type") in ("text", "tool_use", *_THOUGHTS) or "text" in o for o in objects):
         return _of_blocks(objects, depth)
     if any("functionCall" in o or "function" in o for o in objects):
         return _of_blocks(objects, depth)
-    first = read_reply(objects[0], depth)
-    return Reply(first.text, first.stop, first.error, len(objects) - 1)
+    first = read_cell(objects[0], depth)
+    return CellReply(first.text, first.stop, first.error, len(objects) - 1)
 
 
 def _is_output(objects: list[Mapping]) -> bool:
@@ -89,17 +89,17 @@ def _is_output(objects: list[Mapping]) -> bool:
     return any(o.get("type") in ("message", "function_call", "reasoning") for o in objects)
 
 
-def _last_turn(messages: list[Mapping], depth: int) -> Reply:
+def _last_turn(messages: list[Mapping], depth: int) -> CellReply:
     """The last turn of the model that says something."""
     turns = [m for m in messages if str(m.get("role", m.get("from"))).lower() in _ASSISTANT]
     for message in reversed(turns):
         reply = _of_object(message, depth)
         if reply.text.strip() or reply.stop or reply.error:
             return reply
-    return Reply()
+    return CellReply()
 
 
-def _of_blocks(blocks: list[Mapping], depth: int) -> Reply:
+def _of_blocks(blocks: list[Mapping], depth: int) -> CellReply:
     """Blocks of content, one after the other; tool calls last, since they are the answer where there are any."""
     said, thought, called, stop, error = [], [], [], None, None
     for block in blocks:
@@ -118,7 +118,7 @@ def _of_blocks(blocks: list[Mapping], depth: int) -> Reply:
     text = "\n".join(part for part in (*said, *called) if part)
     if not text.strip() and any(thought):
         text = f"<think>{' '.join(thought)}</think>"
-    return Reply(text, stop, error)
+    return CellReply(text, stop, error)
 
 
 def _arguments(call: Mapping) -> str:
@@ -129,28 +129,30 @@ def _arguments(call: Mapping) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _of_object(value: Mapping, depth: int) -> Reply:
+def _of_object(value: Mapping, depth: int) -> CellReply:
     stop = next((read_stop(value[key]) for key in (*_STOPS, "incomplete_details") if value.get(key)), None)
     if isinstance(feedback := value.get("promptFeedback"), Mapping) and feedback.get("blockReason"):
         stop = "SAFETY"
     if value.get("refusal"):
-        return Reply(str(value["refusal"]), stop or REFUSED)
+        return CellReply(str(value["refusal"]), stop or REFUSED)
     if error := _failure(value):
-        return Reply("", stop, error)
+        return CellReply("", stop, error)
     calls = [call for key in _CALLS if value.get(key) for call in _listed(value[key])]
-    inner = Reply()
+    inner = CellReply()
     held = next((key for key in _WRAPPERS if key in value and value[key] not in (None, "", [])), None)
     if has_place(value):
-        inner = Reply(json.dumps(value, ensure_ascii=False, default=str))
+        inner = CellReply(json.dumps(value, ensure_ascii=False, default=str))
     elif held is not None:
-        inner = read_reply(value[held], depth)
+        inner = read_cell(value[held], depth)
     elif not calls and stop is None and not _is_empty_turn(value):
-        inner = Reply(json.dumps(value, ensure_ascii=False, default=str))  # an object of the answer's own: its fields
+        inner = CellReply(
+            json.dumps(value, ensure_ascii=False, default=str)
+        )  # an object of the answer's own: its fields
     called = [_arguments(call) for call in calls if isinstance(call, Mapping)]
     text = "\n".join(part for part in (inner.text, *called) if part)
     if not text and isinstance(thought := value.get("reasoning_content") or value.get("reasoning"), str):
         text = f"<think>{thought}</think>"
-    return Reply(text, inner.stop or stop, inner.error, inner.others)
+    return CellReply(text, inner.stop or stop, inner.error, inner.others)
 
 
 def _is_empty_turn(value: Mapping) -> bool:
