@@ -63,7 +63,7 @@ function drawWords(ctx, game, models) {
     ctx.font = "17px system-ui, sans-serif";
     ctx.fillStyle = colour("muted");
     ctx.fillText(one.km === null ? "no guess" : `${km(one.km)} km`, left, CARD.map + 188);
-    ctx.fillText(one.country.slice(0, 24), left, CARD.map + 214);
+    ctx.fillText(one.country.length > 24 ? `${one.country.slice(0, 23)}…` : one.country, left, CARD.map + 214);
   });
 }
 
