@@ -60,6 +60,23 @@ def test_words_of_a_model_stay_words(run, open_page):
         assert page.locator("table.pairs b").count() == 0  # data=<b>made</b>
 
 
+def test_a_true_place_on_the_map_is_pointed_at_and_clicked(run, open_page):
+    with serving(site_of(run)) as address:
+        page = open_page(address)
+        page.get_by_text("12 answers to 3 pictures").wait_for()
+        box = page.locator(".world").bounding_box()
+        picked = page.get_by_label("Picture")
+        for x in range(0, int(box["width"]), 10):  # Lyon lies somewhere on this line of the map
+            for y in (0.24, 0.27, 0.30):
+                page.mouse.move(box["x"] + x, box["y"] + y * box["height"])
+                if page.locator(".tip-card").count():
+                    assert "km from the true place" in page.locator(".tip-card").inner_text()
+                    page.mouse.click(box["x"] + x, box["y"] + y * box["height"])
+                    until(lambda: picked.input_value() != "")
+                    return
+        raise AssertionError("no true place was found on the map")
+
+
 def test_a_server_that_is_started_again_is_found_again(run, open_page):
     with ExitStack() as first:
         address = first.enter_context(serving(site_of(run)))
