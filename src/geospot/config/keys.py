@@ -74,5 +74,7 @@ def one_of(name: str, value: str, allowed: Iterable[str]) -> None:
 
 def check_port(port: int) -> None:
     """ValueError where this is no port to listen on."""
-    if not 0 <= port <= 65_535:
-        raise ValueError(f"port={port}: must be 0 or above and at most 65535")
+    if port < 0:
+        raise ValueError(f"port={port}: must be 0 or above")
+    if port > 65_535:
+        raise ValueError(f"port={port}: must be at most 65535")
