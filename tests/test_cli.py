@@ -434,7 +434,9 @@ def test_a_missing_extra_is_named_with_a_command_that_works_from_a_checkout(word
 
 def test_modules_know_their_extras():
     assert extra_of("torch.nn") == "train"
-    assert extra_of("PIL") == "train"
+    assert extra_of("PIL") == extra_of("PIL", "play") == "train"  # of several: not the first by name
+    assert (extra_of("starlette", "serve"), extra_of("starlette", "watch")) == ("serve", "pages")
+    assert extra_of("openai") == "api"
     assert extra_of("geospot.nothing") is None
 
 

@@ -101,7 +101,7 @@ def reported(command: str) -> Generator[None]:
             raise SystemExit(128 + 13) from None  # as a program that SIGPIPE ended
         fail(command, in_words(error))
     except ModuleNotFoundError as error:
-        if (extra := extra_of(error.name or "")) is None:
+        if (extra := extra_of(error.name or "", command)) is None:
             raise
         fail(command, f"the package {error.name} is missing: install the extra {extra} with {install_extra(extra)}")
     except Stopped as stopped:  # it has said what was saved; `sft && train` must not go on
@@ -147,8 +147,11 @@ def _stdout_is_closed() -> bool:
         return True
 
 
-def extra_of(module: str) -> str | None:
-    """The extra of this package that installs a module; None where the module belongs to none."""
+def extra_of(module: str, command: str = "") -> str | None:
+    """The extra of this package that installs a module; None where the module belongs to none.
+
+    Of several extras it is the one that is there for the command, else `train`, which most commands need.
+    """
     root = module.partition(".")[0]
     if root == "geospot":
         return None
@@ -157,11 +160,16 @@ def extra_of(module: str) -> str | None:
         requirements = importlib.metadata.requires("geospot") or []
     except importlib.metadata.PackageNotFoundError:  # run from a source tree
         return "train"
+    extras = []
     for requirement in requirements:
         found = re.match(r"([A-Za-z0-9._-]+).*extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
         if found and found[1].replace("_", "-").lower() == package:
-            return found[2]
-    return None
+            extras.append(found[2])
+    wanted = (_EXTRA_OF_COMMAND.get(command), "train", *extras)
+    return next((extra for extra in wanted if extra in extras), None)
+
+
+_EXTRA_OF_COMMAND = {"serve": "serve", "watch": "pages", "play": "pages"}
 
 
 # --- words ---
