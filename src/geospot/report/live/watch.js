@@ -73,7 +73,7 @@ function Head({ run, store, alone }) {
     <div class="progress"><p><span class=${`state ${run.state.replace(" ", "-")}`}>${run.state}</span>
       step <b>${run.steps.toLocaleString("en")}</b>${run.max_steps ? ` of ${run.max_steps.toLocaleString("en")}` : ""} <span class="muted">${left}</span></p>
       <progress max="1" value=${share} aria-label="Share of the run that is done"></progress>
-      <p class="muted" role="status">${store.error || (store.connected ? "" : "The connection is lost; trying again …")}</p></div></header>`;
+      <p class="muted" role="status">${store.connected ? store.error : "The connection is lost; trying again …"}</p></div></header>`;
 }
 
 function Runs({ store, chosen, focus, change }) {
