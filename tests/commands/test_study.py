@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from geospot import __main__ as geospot
+from geospot.report import study_page
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import RunFolder, read_config
 from geospot.scoring.metrics import Predictions
+from geospot.scoring.metrics.seeds import Estimate
 from geospot.training.outcomes import decimals_worth_km
 
 TABLE = Path(__file__).parents[1] / "data" / "study" / "table.json"
@@ -95,6 +97,10 @@ def test_a_study_leaves_ordinary_runs_a_table_a_page_and_a_figure(studied, capsy
     assert (studied / "figure.pdf").read_bytes().startswith(b"%PDF")
     geospot.main(["runs", str(studied)])
     assert capsys.readouterr().out.count(" finished  ") == 5
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    assert study_page._cell(Estimate(-0.3, -1.2, 0.2, 0.5), 1, 0, "+") == "+0 [-1, +0]"
 
 
 def test_decimals_that_know_the_place_are_worth_kilometres_and_noise_is_worth_none():

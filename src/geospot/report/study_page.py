@@ -81,7 +81,7 @@ def _cell(estimate: Estimate, factor: float, digits: int, sign: str = "") -> str
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:
-    return MISSING if math.isnan(value) else f"{value:{sign}.{digits}f}"
+    return MISSING if math.isnan(value) else f"{value:{sign}z.{digits}f}"
 
 
 def _p(value: float) -> str:
