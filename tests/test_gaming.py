@@ -236,6 +236,35 @@ def test_the_city_of_one_region_at_the_coordinates_of_its_neighbour(name, progre
     assert earned(split, known, progress) <= max(without_region, honest(known, progress)) + 1e-9
 
 
+SAN_JUAN, BROOKLYN, HONG_KONG, BEIJING, SHENZHEN = places(
+    (18.4663, -66.1057, "San Juan", "San Juan", "PR"), (40.6501, -73.9496, "Brooklyn", "New York", "US"),
+    (22.2783, 114.1747, "Hong Kong", "Central and Western District", "HK"),
+    (39.9075, 116.3972, "Beijing", "Beijing", "CN"), (22.5455, 114.0683, "Shenzhen", "Guangdong", "CN"),
+)  # fmt: skip
+KINSHASA, BRAZZAVILLE = places(
+    (-4.3276, 15.3136, "Kinshasa", "Kinshasa", "CD"), (-4.2661, 15.2832, "Brazzaville", "Brazzaville", "CG")
+)
+# A name of one country that is taken for another's: a state's for its territory's, one that two share.
+NAMED_ALIKE = [
+    (SAN_JUAN, "United States", BROOKLYN),
+    (HONG_KONG, "China", BEIJING),
+    (HONG_KONG, "China", SHENZHEN),
+    (SHENZHEN, "China", HONG_KONG),
+    (KINSHASA, "Congo", BRAZZAVILLE),
+    (BRAZZAVILLE, "Congo", KINSHASA),
+]
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+@pytest.mark.parametrize(("place", "name", "other"), NAMED_ALIKE)
+def test_a_name_that_means_two_countries_is_paid_for_one(place, name, other, progress):
+    known, between = [place, other], ((place.lat + other.lat) / 2, (place.lon + other.lon) / 2)
+    for at in ((place.lat, place.lon), (other.lat, other.lon), between):
+        for city, region in ((place.city, place.region), (place.city, ""), ("", "")):
+            text = lines(city, region, name, *at)
+            assert earned(text, known, progress) <= honest(known, progress) + 1e-9, text
+
+
 def test_a_list_of_countries_earns_no_country():
     for text in (ALL_COUNTRIES, "France, Germany", "France Germany", "France/Germany", "France and Germany", "a", "%"):
         answer = parse_answer(lines(country=text))

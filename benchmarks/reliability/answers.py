@@ -3,10 +3,10 @@
     uv run python benchmarks/reliability/answers.py [--answers 1000000] [--workers 1] [--seed 0] [--out FILE]
 
 An author knows that a picture is from one of two places. Honest answers name one of them; a mutated answer is such a
-one in some writing, cut, doubled, spliced with the other place's or sprinkled with what breaks parsers. Its mean reward
-over the two places must not exceed that of the best honest answer, with or without a region. An answer that names a
-single place and lies within a kilometre of it is honest whatever it earns: beside a border its other digits may earn a
-little more.
+one in some writing, cut, doubled, spliced with the other place's, sprinkled with what breaks parsers or with another
+name of its country (its state's, one that two countries share). Its mean reward over the two places must not exceed
+that of the best honest answer, with or without a region. An answer that names a single place and lies within a
+kilometre of it is honest whatever it earns: beside a border its other digits may earn a little more.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -93,6 +94,35 @@ WRITINGS: tuple[Callable[[Place], str], ...] = (
 )
 
 
+SHARED = {"CD": "Congo", "CG": "Congo", "KR": "Korea", "KP": "Korea", "VI": "Virgin Islands", "VG": "Virgin Islands",
+          "MF": "Saint Martin", "SX": "Saint Martin", "GF": "Guiana", "GY": "Guiana"}  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def related() -> list[tuple[Place, Place]]:
+    """A place of a territory and one of its state, places of two countries that share a name, neighbours."""
+    countries, places = Gazetteer.load().countries, world()
+    lat, lon = np.array([(p.lat, p.lon) for p in places]).T
+    near = haversine_km(lat[:, None], lon[:, None], lat, lon) < 100
+    return [
+        (one, other)
+        for i, one in enumerate(places)
+        for j, other in enumerate(places)
+        if one.country != other.country
+        and (
+            countries.sovereign(one.country) == countries.sovereign(other.country)
+            or (one.country in SHARED and SHARED[one.country] == SHARED.get(other.country))
+            or near[i, j]
+        )
+    ]
+
+
+def renamed(place: Place, rng: random.Random) -> Place:
+    """A place, now and then with its country called by its state's name or by one that it shares."""
+    names = [Gazetteer.load().countries.sovereign(place.country), SHARED.get(place.country, place.country)]
+    return replace(place, country=rng.choice(names)) if rng.random() < 0.3 else place
+
+
 def mutate(text: str, other: str, rng: random.Random) -> str:
     """One to six changes: something sprinkled, a piece cut, doubled or moved, one of the other answer's put in."""
     for _ in range(rng.randint(1, 6)):
@@ -117,7 +147,9 @@ def mutate(text: str, other: str, rng: random.Random) -> str:
 
 
 def draw_pair(places: list[Place], rng: random.Random) -> tuple[Place, Place]:
-    """Two places, every other time of one country."""
+    """Two places: one in five times of related countries, else every other time of one country."""
+    if rng.random() < 0.2:
+        return rng.choice(related())
     one = rng.choice(places)
     near = [p for p in places if p.country == one.country and p != one]
     return one, rng.choice(near if near and rng.random() < 0.5 else [p for p in places if p != one])
@@ -132,7 +164,8 @@ def chunk_of(number: int, count: int, seed: int) -> dict[str, object]:
     authors = [draw_pair(places, rng) for _ in range(AUTHORS)]
     for _ in range(count):
         pair = rng.choice(authors)
-        text = mutate(rng.choice(WRITINGS)(pair[0]), rng.choice(WRITINGS)(pair[1]), rng)
+        one, other = (rng.choice(WRITINGS)(renamed(place, rng)) for place in pair)
+        text = mutate(one, other, rng)
         try:
             answer = parse_answer(text)
         except Exception as error:  # whatever it is, it is what this looks for

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from geospot.earth.agreement import CONSISTENT_KM, score_labels
+from geospot.earth.cities import Cities
+from geospot.earth.distance import haversine_km
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.truth import SAME_PLACE_KM, normalise_truths
@@ -115,6 +117,101 @@ def test_territories():
     reunion = Place(-20.88, 55.45, country="France")  # labelled by its state
     assert score(Said(-20.9, 55.5, country="Réunion"), reunion)[0] == 1
     assert score(Said(-20.9, 55.5, country="France"), reunion)[0] == 1
+
+
+def territories() -> list[tuple[str, str, float, float]]:
+    """(territory, its state, latitude, longitude) of the largest city of each territory with a polygon of its own."""
+    gazetteer, found = Gazetteer.load(), {}
+    cities = gazetteer.cities
+    for row in np.argsort(-cities.population).tolist():
+        found.setdefault(cities.country_codes[cities.country[row]], (float(cities.lat[row]), float(cities.lon[row])))
+    at = gazetteer.locate(*np.transpose(list(found.values())))
+    here = dict(zip(found, at.country, strict=True))
+    pairs = ((code, gazetteer.countries.sovereign(code)) for code in found)
+    return [(code, state, *found[code]) for code, state in pairs if state != code and here[code] == code]
+
+
+def test_a_states_name_in_its_territory_means_the_territory_alone():
+    """Else one answer is right for a picture from San Juan and for one from Brooklyn."""
+    capital = {"US": (38.9, -77.04), "FR": AT_PARIS, "GB": (51.5, -0.12), "NL": (52.37, 4.9), "CN": (39.9, 116.4)}
+    rows = [row for row in territories() if row[1] in capital]
+    assert len(rows) > 25
+    for code, state, lat, lon in rows:
+        there = Said(lat, lon, country=state)
+        assert score(there, Place(lat, lon, country=code))[0] == 1, code
+        assert score(there, Place(*capital[state], country=state))[0] == 0, code
+        assert score(there, Place(lat, lon, country=state))[0] == 1, code  # labelled by its state
+        assert score(Said(*capital[state], country=state), Place(*capital[state], country=state))[0] == 1
+
+
+def test_a_states_name_near_its_territory_means_one_of_them():
+    """Shenzhen and Hong Kong: the coordinates decide, however near."""
+    hong_kong, shenzhen = Place(22.28, 114.16, country="HK"), Place(22.60, 114.06, country="CN")
+    for lat, lon in ((22.28, 114.16), (22.60, 114.06), (22.40, 114.0), (22.50, 114.05), (22.1, 114.2)):
+        said = Said(lat, lon, country="China")
+        assert score(said, hong_kong)[0] + score(said, shenzhen)[0] == 1, (lat, lon)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("Congo", Place(-4.32, 15.31, country="CD"), Place(-4.26, 15.28, country="CG")),
+        ("Korea", Place(37.57, 126.98, country="KR"), Place(37.97, 126.55, country="KP")),
+        ("Saint Martin", Place(18.07, -63.08, country="MF"), Place(18.03, -63.05, country="SX")),
+        ("Virgin Islands", Place(18.34, -64.93, country="VI"), Place(18.43, -64.62, country="VG")),
+    ],
+)
+def test_a_shared_name_means_the_nearest_and_never_two(name, one, other):
+    middle = Place((one.lat + other.lat) / 2, (one.lon + other.lon) / 2)
+    off = [Place(middle.lat + dy, middle.lon + dx) for dy in (-0.3, 0, 0.3) for dx in (-0.3, 0, 0.3)]
+    for at in (one, other, *off):
+        said = Said(at.lat, at.lon, country=name)
+        assert score(said, one)[0] + score(said, other)[0] <= 1, at
+    assert score(Said(one.lat, one.lon, country=name), one)[0] == 1
+    assert score(Said(other.lat, other.lon, country=name), other)[0] == 1
+
+
+def test_a_city_between_two_of_its_name_is_the_nearer():
+    """Two of one region: their middle is near both, and is right for one."""
+    cities = Gazetteer.load().cities
+    pairs = namesakes_of_a_region(60, 95)
+    assert len(pairs) > 20
+    for a, b in pairs[:20]:
+        places = [
+            Place(
+                float(cities.lat[r]),
+                float(cities.lon[r]),
+                cities.name[r],
+                None,
+                cities.country_codes[cities.country[r]],
+            )
+            for r in (a, b)
+        ]
+        for share in (0.45, 0.5, 0.55):
+            lat = places[0].lat * share + places[1].lat * (1 - share)
+            lon = places[0].lon * share + places[1].lon * (1 - share)
+            said = Said(lat, lon, places[0].city, None, places[0].country)
+            assert sum(score(said, place)[2] for place in places) <= 1, places
+        for place in places:
+            assert score(Said(place.lat, place.lon, place.city, None, place.country), place)[2] == 1
+
+
+def by_name(cities: Cities) -> list[list[int]]:
+    return [cities.namesakes([row]) for row in {name: row for row, name in enumerate(cities.name)}.values()]
+
+
+def namesakes_of_a_region(low_km: float, high_km: float) -> list[tuple[int, int]]:
+    """Rows of two cities that share their name and region, so far apart."""
+    cities, found = Gazetteer.load().cities, []
+    for rows in by_name(cities):
+        for n, a in enumerate(rows):
+            for b in rows[n + 1 :]:
+                if cities.admin1[a] != cities.admin1[b]:
+                    continue
+                km = haversine_km(cities.lat[a], cities.lon[a], cities.lat[b], cities.lon[b])
+                if low_km < km < high_km:
+                    found.append((a, b))
+    return found
 
 
 def test_disputed_area_takes_the_truths_label():

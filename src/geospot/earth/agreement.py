@@ -6,8 +6,10 @@ The rules, in order:
   same place (the true city by any of its names, or a gazetteer city within SAME_PLACE_KM of it or of the picture).
 - Text and coordinates that contradict each other do not collect both: a line that names a place farther than
   CONSISTENT_KM from the answer's own coordinates does not count. Without coordinates there is nothing to contradict.
-- A name that several places bear means any that fits the answer's country and coordinates.
-- A state's name is right for its territory ("United States" for Puerto Rico) where the coordinates lie there too.
+- A name that several places bear means the one at the answer's coordinates, or the nearest to them; without
+  coordinates any that fits. So "Congo" beside the river is one of the two states, never both.
+- A state's name means its territory ("United States" in Puerto Rico) where the coordinates lie there: right for the
+  territory, and then not for the state itself.
 - The region is the answer's line if that names a region of any country, else the one its city lies in (a city that
   the coordinates agree with), else the one its coordinates lie in. Country and city are read from their lines only.
 - Levels are a chain: the region counts only in the right country, the city only in the right region. A level that the
@@ -30,6 +32,7 @@ from geospot.earth.truth import TruthLabels, resolve_truths
 # Text that names something farther than this from the answer's own coordinates contradicts them.
 CONSISTENT_KM = 50.0
 _CONSISTENT_COS = float(np.cos(CONSISTENT_KM / EARTH_RADIUS_KM))
+_RIVAL_COS = float(np.cos(2 * CONSISTENT_KM / EARTH_RADIUS_KM))  # two cities that one point can agree with
 
 _CONSISTENT_CHORD = float(chord(CONSISTENT_KM))
 
@@ -104,18 +107,30 @@ class Points:
     def look_around(self, rows: list[int]) -> None:
         """Find the polygons within CONSISTENT_KM of the coordinates of some answers, on rings, all at once."""
         lat, lon = destination(self.lat[rows][:, None], self.lon[rows][:, None], _RING_BEARING, _RING_KM)
-        found = self.gazetteer.borders.at(lat.ravel(), lon.ravel()).reshape(lat.shape)
-        self._around = {row: np.unique(polygons).tolist() for row, polygons in zip(rows, found, strict=True)}
+        found = self.gazetteer.borders.at(lat.ravel(), lon.ravel()).reshape(lat.shape).tolist()
+        # From the inner ring outwards, each once.
+        self._around = {row: list(dict.fromkeys(polygons)) for row, polygons in zip(rows, found, strict=True)}
 
-    def in_country(self, i: int, codes: frozenset[str]) -> bool:
-        """Whether answer i's coordinates, if it has any, lie in one of these countries or within CONSISTENT_KM."""
-        accepted = self.gazetteer.accepted
-        return not self.known[i] or any(
-            not codes.isdisjoint(accepted(polygon)) for polygon in (self.polygon[i], *self._around.get(i, ()))
-        )
+    def country_here(self, i: int, codes: frozenset[str]) -> frozenset[str]:
+        """As `country_meant`, of the polygon that answer i's coordinates lie in alone."""
+        return self.gazetteer.meant(codes, self.polygon[i])
+
+    def country_meant(self, i: int, codes: frozenset[str]) -> frozenset[str]:
+        """Which countries a name that may stand for `codes` means beside answer i's coordinates.
+
+        The first that it fits, from the coordinates outwards to CONSISTENT_KM; none where it fits nothing there; all
+        where the answer has no coordinates.
+        """
+        if not self.known[i]:
+            return codes
+        meant = (self.gazetteer.meant(codes, polygon) for polygon in (self.polygon[i], *self._around.get(i, ())))
+        return next(filter(None, meant), frozenset())
 
     def in_region(self, i: int, codes: frozenset[str]) -> bool:
-        """As `in_country` for regions; a polygon whose cities disagree on their region agrees with any."""
+        """Whether answer i's coordinates, if it has any, lie in one of these regions or within CONSISTENT_KM.
+
+        A polygon whose cities disagree on their region agrees with any.
+        """
         if not self.known[i] or self.region[i] in codes:
             return True
         around = self.gazetteer.polygon_region[[p for p in self._around.get(i, ()) if p >= 0]]
@@ -129,7 +144,11 @@ class Points:
 
     def near(self, i: int, vectors: np.ndarray) -> bool:
         """Whether answer i's coordinates, if it has any, lie within CONSISTENT_KM of any of these unit vectors."""
-        return not self.known[i] or bool((vectors @ self.vectors[i]).max() >= _CONSISTENT_COS)
+        return not self.known[i] or self.closeness(i, vectors) >= _CONSISTENT_COS
+
+    def closeness(self, i: int, vectors: np.ndarray) -> float:
+        """Cosine of the angle between answer i's coordinates and the nearest of these unit vectors; -1 of none."""
+        return float((vectors @ self.vectors[i]).max(initial=-1.0))
 
 
 class _Lines:
@@ -137,9 +156,8 @@ class _Lines:
 
     def __init__(self, answer: Said, truth: TruthLabels, gazetteer: Gazetteer):
         self.truth, self.gazetteer = truth, gazetteer
-        codes = gazetteer.countries.candidates(answer.country)
-        self.country = truth.countries.intersection(codes)
-        self.state = truth.states.intersection(codes)
+        self.codes = frozenset(gazetteer.countries.candidates(answer.country))
+        self.may_be_right = not self.codes.isdisjoint(truth.countries | truth.states)
         countries = truth.countries | {region[:2] for region in truth.regions}
         named = {r for c in countries for r in gazetteer.regions.candidates(answer.region, c)}
         same_text = bool(truth.region_name) and fold(answer.region or "") == truth.region_name
@@ -151,29 +169,35 @@ class _Lines:
         self.city = np.concatenate(
             [cities.vectors[rows], truth.point if truth.city_name in self.names else np.empty((0, 3))]
         )
+        namesakes = cities.vectors[[row for row in cities.namesakes(rows) if row not in truth.nearby]]
+        self.rivals = namesakes[(namesakes @ self.city.T >= _RIVAL_COS).any(axis=1)]
         self.levels = bool(truth.countries), bool(truth.regions or truth.region_name), bool(truth.city_name)
 
     def asks_around(self, i: int, points: Points) -> bool:
-        """Whether a line is right but the coordinates lie elsewhere, so that what is near them matters."""
-        if not points.known[i] or not (self.country or self.state):
+        """Whether a line may be right but the coordinates lie elsewhere, so that what is near them matters."""
+        if not points.known[i] or not self.may_be_right:
             return False
-        inside = not self.truth.countries.isdisjoint(self.gazetteer.accepted(points.polygon[i]))
-        return not inside or (bool(self.region) and points.region[i] not in self.region)
+        here = points.country_here(i, self.codes)
+        if not here:
+            return True
+        return not here.isdisjoint(self.truth.countries) and bool(self.region) and points.region[i] not in self.region
 
     def score(self, i: int, points: Points) -> tuple[float, float, float]:
         """Credit for (country, region, city): each counts only where those before it are right or not known."""
         has_country, has_region, _ = self.levels
-        country = not has_country or self._country_right(i, points)
-        city = country and len(self.city) > 0 and points.near(i, self.city)
+        country = not has_country or not points.country_meant(i, self.codes).isdisjoint(self.truth.countries)
+        city = country and self._city_right(i, points)
         region = country and (not has_region or self._region_right(i, points, city))
         city = city and region
         right = np.where(self.levels, (country, region, city), np.nan)
         return float(right[0]), float(right[1]), float(right[2])
 
-    def _country_right(self, i: int, points: Points) -> bool:
-        if self.country:
-            return points.in_country(i, self.country)
-        return bool(self.state) and points.known[i] and points.in_country(i, self.truth.countries)
+    def _city_right(self, i: int, points: Points) -> bool:
+        """Whether the city line names the true city, and no other of that name lies nearer to the coordinates."""
+        if not len(self.city) or not points.near(i, self.city):
+            return False
+        rivals = points.known[i] and len(self.rivals) > 0
+        return not rivals or points.closeness(i, self.city) >= points.closeness(i, self.rivals)
 
     def _region_right(self, i: int, points: Points, city_right: bool) -> bool:
         if self.region_unknown:

@@ -158,6 +158,17 @@ class Cities:
             self._folded[row] = found
         return found
 
+    @cached_property
+    def _named(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(self.name.tolist()):
+            rows.setdefault(name, []).append(row)
+        return rows
+
+    def namesakes(self, rows: Iterable[int]) -> list[int]:
+        """Rows of all cities that have the English name of one of these, themselves included."""
+        return [row for name in dict.fromkeys(self.name[list(rows)].tolist()) for row in self._named[name]]
+
     def called(self, name: str, country: int) -> np.ndarray:
         """Rows of the cities of a country that bear `name`, the most populous first; indexes the country once."""
         if country not in self._country_names:

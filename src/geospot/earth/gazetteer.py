@@ -148,9 +148,11 @@ class Gazetteer:
                  for p in self.borders.polygons]  # fmt: skip
         rows = np.flatnonzero((city_polygon >= 0) & np.append(moved, False)[city_polygon])
         cities.country[rows] = self.polygon_country[city_polygon[rows]]
-        accepted = ({c, self.countries.sovereign(c)} | set(CLAIMS[p["claim"]].accepted if p["claim"] else ())
-                    for c, p in zip(codes, self.borders.polygons, strict=True))  # fmt: skip
-        self._accepted = [frozenset(code for code in some if code is not None) for some in accepted]
+        states = [self.countries.sovereign(code) for code in codes]
+        claimed = [CLAIMS[p["claim"]].accepted if p["claim"] else () for p in self.borders.polygons]
+        accepted = ({*of, c, state} - {None} for of, c, state in zip(claimed, codes, states, strict=True))
+        self._accepted = list(map(frozenset, accepted))
+        self._territory = [(code, state) if code != state else None for code, state in zip(codes, states, strict=True)]
 
     def _assign_regions(self, city_polygon: np.ndarray) -> None:
         """The region of each polygon, as an index into `region_codes`: -1 for none, -2 where cities decide."""
@@ -176,6 +178,17 @@ class Gazetteer:
     def accepted(self, polygon: int) -> frozenset[str]:
         """Codes of all countries that a place in a polygon may be said to lie in."""
         return self._accepted[polygon] if polygon >= 0 else frozenset()
+
+    def meant(self, codes: frozenset[str], polygon: int) -> frozenset[str]:
+        """Which of the countries that a name may stand for it means of a place in a polygon; none where it fits none.
+
+        A state's name means the territory where the polygon is one of its: {"PR"} for {"US"} in Puerto Rico.
+        """
+        fitting = codes & self.accepted(polygon)
+        territory = self._territory[polygon] if polygon >= 0 else None
+        if territory and territory[1] in fitting:
+            return (fitting - {territory[1]}) or frozenset(territory[:1])
+        return fitting
 
     def city_regions(self, row: int) -> frozenset[str]:
         """The admin-1 codes of a city by GeoNames and by the map: one where they agree, as they nearly always do."""

@@ -128,7 +128,7 @@ def _disagreement(point: Said, around: Points, i: int, here: str | None) -> str:
     codes = () if is_blank(point.country) else gazetteer.countries.candidates(point.country)
     found = [] if is_blank(point.city) else [_city_away(str(point.city), around, i, [*codes, here])]
     where = "the open sea" if here is None else gazetteer.country_name(here)
-    if codes and not around.in_country(i, frozenset(codes)):
+    if codes and not around.country_meant(i, frozenset(codes)):
         found.append(f"the coordinates lie in {where}, not in {point.country}")
     elif not is_blank(point.region):
         named = {r for code in (*codes, here) if code for r in gazetteer.regions.candidates(point.region, code)}
