@@ -225,6 +225,19 @@ NEIGHBOURS = {
 }  # fmt: skip
 
 
+MAPUTO, MATOLA = places(
+    (-25.9655, 32.5832, "Maputo", "Maputo City", "MZ"), (-25.9622, 32.4589, "Matola", "Maputo Province", "MZ")
+)
+
+
+@pytest.mark.parametrize("progress", PROGRESS)
+def test_a_regions_name_that_two_bear_is_paid_for_one(progress):
+    for place in (MAPUTO, MATOLA):
+        for city in ("Maputo", "Matola", ""):
+            text = lines(city, "Maputo", "Mozambique", place.lat, place.lon)
+            assert earned(text, [MAPUTO, MATOLA], progress) <= honest([MAPUTO, MATOLA], progress) + 1e-9
+
+
 @pytest.mark.parametrize("name", NEIGHBOURS)
 @pytest.mark.parametrize("progress", PROGRESS)
 def test_the_city_of_one_region_at_the_coordinates_of_its_neighbour(name, progress):

@@ -8,6 +8,7 @@ import pytest
 from geospot.earth.agreement import CONSISTENT_KM, score_labels
 from geospot.earth.cities import Cities
 from geospot.earth.distance import haversine_km
+from geospot.earth.folding import fold
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.truth import SAME_PLACE_KM, normalise_truths
@@ -169,6 +170,32 @@ def test_a_shared_name_means_the_nearest_and_never_two(name, one, other):
         assert score(said, one)[0] + score(said, other)[0] <= 1, at
     assert score(Said(one.lat, one.lon, country=name), one)[0] == 1
     assert score(Said(other.lat, other.lon, country=name), other)[0] == 1
+
+
+def test_a_regions_shared_name_means_one_of_them():
+    """Maputo, Buenos Aires, Vilnius: the city's own region and the one around it."""
+    gazetteer = Gazetteer.load()
+    cities, checked = gazetteer.cities, 0
+    largest: dict[str, int] = {}
+    for row in np.argsort(-cities.population).tolist():
+        largest.setdefault(str(cities.admin1_codes[cities.admin1[row]]), row)
+    for code, title in gazetteer.regions.title.items():
+        country = code.partition(".")[0]
+        for name in {title, fold(title).removesuffix(" city").removesuffix(" province")}:
+            codes = [c for c in gazetteer.regions.candidates(name, country) if c in largest]
+            if len(codes) != 2:
+                continue
+            rows = [largest[c] for c in codes]
+            at = gazetteer.locate(cities.lat[rows], cities.lon[rows])
+            places = [Place(float(cities.lat[r]), float(cities.lon[r]), None, str(title_), country)
+                      for r, title_ in zip(rows, at.region, strict=True)]  # fmt: skip
+            if list(at.region_code) != codes:
+                continue
+            checked += 1
+            for place in places:
+                said = Said(place.lat, place.lon, None, name, country)
+                assert [score(said, truth)[1] for truth in places] == [float(truth == place) for truth in places], name
+    assert checked > 10
 
 
 def test_a_city_between_two_of_its_name_is_the_nearer():

@@ -7,7 +7,8 @@ The rules, in order:
 - Text and coordinates that contradict each other do not collect both: a line that names a place farther than
   CONSISTENT_KM from the answer's own coordinates does not count. Without coordinates there is nothing to contradict.
 - A name that several places bear means the one at the answer's coordinates, or the nearest to them; without
-  coordinates any that fits. So "Congo" beside the river is one of the two states, never both.
+  coordinates any that fits. So "Congo" beside the river is one of the two states, "Maputo" the city's region or the
+  one around it, never both.
 - A state's name means its territory ("United States" in Puerto Rico) where the coordinates lie there: right for the
   territory, and then not for the state itself.
 - The region is the answer's line if that names a region of any country, else the one its city lies in (a city that
@@ -126,15 +127,16 @@ class Points:
         meant = (self.gazetteer.meant(codes, polygon) for polygon in (self.polygon[i], *self._around.get(i, ())))
         return next(filter(None, meant), frozenset())
 
-    def in_region(self, i: int, codes: frozenset[str]) -> bool:
-        """Whether answer i's coordinates, if it has any, lie in one of these regions or within CONSISTENT_KM.
-
-        A polygon whose cities disagree on their region agrees with any.
-        """
-        if not self.known[i] or self.region[i] in codes:
-            return True
+    def region_meant(self, i: int, codes: frozenset[str]) -> frozenset[str]:
+        """As `country_meant` for regions; a polygon whose cities disagree on their region agrees with any."""
+        if not self.known[i]:
+            return codes
+        if self.region[i] in codes:
+            return frozenset({self.region[i]})
         around = self.gazetteer.polygon_region[[p for p in self._around.get(i, ()) if p >= 0]]
-        return bool((around == -2).any()) or not codes.isdisjoint(self.gazetteer.region_codes[around])
+        found = (code for code in self.gazetteer.region_codes[around[around >= 0]] if code in codes)
+        first = next(found, None)
+        return frozenset({first}) if first else codes if (around == -2).any() else frozenset()
 
     def cities_near(self, i: int) -> list[int]:
         """Rows of the gazetteer's cities within CONSISTENT_KM of answer i's coordinates; none where it has none."""
@@ -161,7 +163,8 @@ class _Lines:
         countries = truth.countries | {region[:2] for region in truth.regions}
         named = {r for c in countries for r in gazetteer.regions.candidates(answer.region, c)}
         same_text = bool(truth.region_name) and fold(answer.region or "") == truth.region_name
-        self.region = truth.regions if same_text else truth.regions & named
+        self.regions = frozenset(truth.regions | named if same_text else named)
+        self.region = truth.regions & self.regions
         self.region_unknown = same_text and not truth.regions  # right as a text, known to no gazetteer
         self.names_region = same_text or bool(named) or gazetteer.regions.known(answer.region)
         self.names, cities = _city_names(answer.city, truth, gazetteer), gazetteer.cities
@@ -203,7 +206,7 @@ class _Lines:
         if self.region_unknown:
             return points.near(i, self.truth.point)
         if self.names_region:
-            return bool(self.region) and points.in_region(i, self.region)
+            return bool(self.region) and not points.region_meant(i, self.regions).isdisjoint(self.region)
         return city_right or (points.region[i] in self.truth.regions and not self._city_elsewhere(i, points))
 
     def _city_elsewhere(self, i: int, points: Points) -> bool:

@@ -132,7 +132,7 @@ def _disagreement(point: Said, around: Points, i: int, here: str | None) -> str:
         found.append(f"the coordinates lie in {where}, not in {point.country}")
     elif not is_blank(point.region):
         named = {r for code in (*codes, here) if code for r in gazetteer.regions.candidates(point.region, code)}
-        if named and not around.in_region(i, frozenset(named)):
+        if named and not around.region_meant(i, frozenset(named)):
             lies = gazetteer.regions.title.get(around.region[i]) or where
             found.append(f"the coordinates lie in {lies}, not in {point.region}")
     return "; ".join(filter(None, found))
