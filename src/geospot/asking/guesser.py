@@ -51,7 +51,7 @@ class Guess:
     failures: tuple[str, ...] = ()
     coarse: bool = False
     warning: str = field(default="", compare=False)
-    calibrated_on: str | None = None
+    calibration: Calibration | None = field(default=None, compare=False, repr=False)
     unlike: str = ""
     outside: int = 0  # answers that what is known beforehand set aside
 
@@ -59,6 +59,17 @@ class Guess:
     def ok(self) -> bool:
         """Whether there is any candidate."""
         return bool(self.candidates)
+
+    @property
+    def calibrated_on(self) -> str | None:
+        """The pictures that a radius holds for; None where the model is not calibrated."""
+        return None if self.calibration is None else self.calibration.made_on
+
+    def radius_at(self, probability: float) -> float | None:
+        """The radius in km that holds the truth with another probability than its own; None where there is none."""
+        if self.radius_km is None or self.calibration is None or self.spread_km is None:
+            return None
+        return float(self.calibration.radius_km(self.spread_km, probability))
 
     def _first(self, name: str):
         return getattr(self.candidates[0], name) if self.candidates else None
@@ -133,8 +144,7 @@ def make_guess(
         radius = None if unlike else float(calibration.radius_km(draws.spread_km, probability))
     return Guess(
         name, candidates, radius, None if radius is None else probability, draws.spread_km, texts,
-        draws.failures, warning=warning, calibrated_on=None if calibration is None else calibration.made_on,
-        unlike=unlike, outside=draws.outside,
+        draws.failures, warning=warning, calibration=calibration, unlike=unlike, outside=draws.outside,
     )  # fmt: skip
 
 

@@ -50,15 +50,20 @@ class Prior:
             good &= np.isin(Gazetteer.load().locate(lat, lon).country.astype(str), self.countries)
         return good
 
-    def told(self, question: Question) -> Question:
-        """The question with what is known in it."""
+    @property
+    def words(self) -> str:
+        """As part of a sentence: "in France and within 50 km of latitude 48.85, longitude 2.35"."""
         parts = []
         if self.countries:
             names = [Gazetteer.load().country_name(code) for code in self.countries]
             parts.append(f"in {_or(names)}")
         if self.near is not None:
             parts.append(f"within {self.within_km:g} km of latitude {self.near[0]:g}, longitude {self.near[1]:g}")
-        return replace(question, text=f"{question.text}\nIt is known that it was taken {' and '.join(parts)}.")
+        return " and ".join(parts)
+
+    def told(self, question: Question) -> Question:
+        """The question with what is known in it."""
+        return replace(question, text=f"{question.text}\nIt is known that it was taken {self.words}.")
 
 
 def _or(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""`geospot play`: the game on a page, against a model or alone."""
+"""`geospot play`: the game on a page, and a tab where the model guesses photos of one's own."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from geospot.data.sets import held_out_samples, held_out_sets
 from geospot.data.world.mosaic import WorldConfig
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.errors import DataError
+from geospot.models.loading import is_tiny
 from geospot.runs.rollouts import query_rollouts
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def run(config: PlayConfig) -> None:
     """Serve the game until Ctrl-C."""
     need_pages("play")
     from geospot.report.live.deck import Deck, code_of_seed
+    from geospot.report.live.photos import Photos
     from geospot.report.live.playing import Play
     from geospot.report.live.serving import serve_site, site_hosts, site_key
     from geospot.report.live.site import make_site
@@ -38,7 +40,9 @@ def run(config: PlayConfig) -> None:
     code = None if config.seed is None else code_of_seed(config.seed)
     play = Play(deck, opponent, code=code, seconds=config.seconds, tiles=tiles)
     images = "" if config.tiles is None else "/".join(config.tiles.split("/")[:3])
-    app = make_site(play.routes(), key=key, hosts=site_hosts(key), images=images)
+    remark, sent_to = ("", "") if opponent is None else about_photos(config)
+    photos = Photos(opponent, config.max_pixels, remark=remark, sent_to=sent_to, tiles=tiles)
+    app = make_site([*play.routes(), *photos.routes()], key=key, hosts=site_hosts(key), images=images)
     against = f"against {opponent.title}" if opponent else "alone"
     say = f"{len(deck.samples):,} places of {name}, {against}, at"
     try:
@@ -70,6 +74,16 @@ def opened(config: PlayConfig) -> "Opponent | None":
     return Opponent(
         lambda: Guesser(config.model_name, checkpoint=config.checkpoint, **keys), subject.title, config.samples
     )
+
+
+def about_photos(config: PlayConfig) -> tuple[str, str]:
+    """What to say of a model that is given street photos, and who is sent them; each "" for nothing and nobody."""
+    subject = Subject.of(config)
+    remark = (
+        "It has only seen satellite pictures: on other photos it guesses noise." if is_tiny(subject.model_name) else ""
+    )
+    service = config.base_url or "the hosted Tinker service" if config.engine == "tinker" or config.base_url else ""
+    return remark, subject.api.where if subject.api is not None else service
 
 
 def places(config: PlayConfig) -> tuple[str, list[Sample]]:

@@ -206,7 +206,7 @@ class EvalConfig(AskConfig, PriorConfig):
 
 @chz.chz
 class PlayConfig(GuesserConfig, SourceConfig):
-    """Play on a page against a model, or alone: say where a picture was taken.
+    """Play on a page against a model, or alone: say where a picture was taken. A tab takes photos of your own.
 
     geospot play checkpoint=runs/demo/train
     """

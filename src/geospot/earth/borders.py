@@ -70,6 +70,21 @@ class Borders:
         return np.where(np.isfinite(chords), np.append(polygon, -1)[i], -1), chords
 
 
+def border_rings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The vertices (2, V) as (lon, lat) degrees, the ring of each (V,), and a number for the country of each ring (R,).
+
+    Rings are closed: their last vertex is their first. What belongs to no country alone has numbers of its own.
+    """
+    file = np.load(io.BytesIO(lzma.decompress((files("geospot.earth") / "data" / "borders.xz").read_bytes())))
+    rings, polygons = (
+        _Rings(file["steps"], file["ring_polygon"], file["ring_size"]),
+        json.loads(file["polygons"].tobytes()),
+    )
+    names = [polygon["country"] or f"{i}" for i, polygon in enumerate(polygons)]
+    country = np.unique(names, return_inverse=True)[1][rings.ring_polygon]
+    return rings.steps * STEP_DEG, rings.ring, country
+
+
 def make_borders(packed: bytes) -> dict[str, np.ndarray]:
     """The arrays of `Borders` from the file that `scripts/build_borders.py` wrote."""
     file = np.load(io.BytesIO(lzma.decompress(packed)))

@@ -20,7 +20,7 @@ function Game() {
   };
   useEffect(() => {
     const kept = sessionStorage.getItem(KEPT);
-    if (kept) ask("/api/game", { game: kept }).then(taken, () => sessionStorage.removeItem(KEPT));
+    if (kept) ask("/api/game", { game: kept }).then((found) => { if (found) taken(found); else sessionStorage.removeItem(KEPT); }, () => {});
   }, []);
   useEffect(() => {
     if (!game || !PAGE.model) return;
@@ -35,8 +35,8 @@ function Game() {
   const next = () => doing(async () => { taken(await tell("/api/next", { game: game.game })); setPin(null); });
   const leave = () => { sessionStorage.removeItem(KEPT); setGame(null); setModels({}); setPin(null); setSumming(false); };
   const notice = trouble && html`<p class="notice" role="alert">${trouble}</p>`;
-  if (!game) return html`${notice}<${Start} ...${{ begin, busy }} />`;
-  if (summing) return html`${notice}<${Summary} ...${{ game, models, leave, begin }} />`;
+  if (!game) return html`<${Tabs} />${notice}<${Start} ...${{ begin, busy }} />`;
+  if (summing) return html`<${Tabs} />${notice}<${Summary} ...${{ game, models, leave, begin }} />`;
   return html`${notice}<${Bar} ...${{ game, past, began, onTime: () => guess(pin), leave }} />
     <div class="duel"><${Pictures} tokens=${game.pictures} />
       <section class="answer" aria-label=${past ? "Result" : "Your guess"}>
@@ -86,9 +86,8 @@ function RoundMap({ game, past, pin, setPin, model }) {
     if (mine) lines.push([truth.lat, truth.lon, mine.lat, mine.lon, "first"]);
     marks.push({ lat: truth.lat, lon: truth.lon, kind: "truth", label: "the true place" });
   }
-  const circle = past && model?.ok && model.radius_km ? { lat: model.lat, lon: model.lon, radius_km: model.radius_km } : null;
   const label = past ? "World map with the true place and the guesses" : "World map: click, or press Enter for the middle of the map, to place your pin. Arrow keys move, plus and minus zoom.";
-  return html`<${GuessMap} ...${{ pin: mine, onPin: past ? null : setPin, marks, lines, circle, label }} />`;
+  return html`<${GuessMap} ...${{ pin: mine, onPin: past ? null : setPin, marks, lines, circles: past ? claimed(model) : [], label }} />`;
 }
 
 function Result({ game, past, model, next, finish, busy }) {
@@ -108,7 +107,7 @@ function Rival({ past, model }) {
   if (!model?.ok) return html`<div class="rival"><h3>The model named no place</h3>${model?.reason && html`<p class="muted">${model.reason}</p>`}</div>`;
   const won = past.km !== null && past.km <= model.km;
   return html`<div class="rival"><h3>${won ? "Nearer than the model: " : "The model: "}${km(model.km)} km, ${model.points.toLocaleString("en")} points</h3>
-    <p class="muted">${model.radius_km ? `It says: ${Math.round(100 * model.probability)} in 100 such places lie within ${km(model.radius_km)} km of its guess.` : "It does not say how sure it is."}</p>
+    <p class="muted">${sureness(model, "places")}</p>
     <ol>${model.candidates.map((one) => html`<li><b>${Math.round(100 * one.share)} %</b> ${one.title}</li>`)}</ol>
     <details><summary>Its words</summary><pre>${model.words}</pre></details></div>`;
 }

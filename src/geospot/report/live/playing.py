@@ -17,13 +17,12 @@ from geospot.earth.gazetteer import Gazetteer
 from geospot.pictures.scaling import thumbnail
 from geospot.report.live.deck import Deck, new_code, read_code
 from geospot.report.live.game import Game
-from geospot.report.live.opponent import Opponent, guess_json
-from geospot.report.live.site import page_html
+from geospot.report.live.opponent import Opponent, against_json
+from geospot.report.live.site import page_html, read_json
 from geospot.report.live.watching import land_json
 
 SCRIPTS = ("views.js", "summary.js", "play.js")
 MOST_GAMES = 1000  # kept; the one that was played least recently goes first
-MOST_BYTES = 10_000  # of a request
 SIDE = 1600  # pixels that a picture's longer side has at most on the page
 CITIES = 700  # whose names the map shows, the largest
 
@@ -67,8 +66,9 @@ class Play:
         return self._state(game)
 
     async def show(self, request: Request) -> Response:
-        """A game as it stands, for a page that was loaded anew."""
-        return self._state(self._game(request.query_params.get("game")))
+        """A game as it stands, for a page that was loaded anew; null where it is not here any more."""
+        game = self.games.get(request.query_params.get("game", ""))
+        return JSONResponse(None) if game is None else self._state(game)
 
     async def next(self, request: Request) -> Response:
         """The next round."""
@@ -91,7 +91,7 @@ class Play:
         if self.opponent is None:
             return JSONResponse(None)
         guess = await run_in_threadpool(self.opponent.guess, sample)
-        return JSONResponse(guess_json(guess, sample, self.deck.decay_km))
+        return JSONResponse(against_json(guess, sample, self.deck.decay_km))
 
     async def picture(self, request: Request) -> Response:
         """A picture of a round, encoded anew: whatever its file said beside its pixels is gone."""
@@ -132,22 +132,6 @@ def largest_cities() -> list[list[Any]]:
     cities = Gazetteer.load().cities
     order = np.argsort(-cities.population, kind="stable")[:CITIES]
     return [[str(cities.name[i]), round(float(cities.lat[i]), 2), round(float(cities.lon[i]), 2)] for i in order]
-
-
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body; a refusal where it is no object, or too large."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"more than {MOST_BYTES} bytes")
-    try:
-        found = json.loads(body)
-    except ValueError:
-        raise HTTPException(422, "the body must be JSON") from None
-    if not isinstance(found, dict):
-        raise HTTPException(422, "the body must be an object")
-    return found
 
 
 def _degrees(value: object, name: str, most: float) -> float | None:

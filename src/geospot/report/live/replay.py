@@ -64,7 +64,7 @@ def _page(title: str, data: str) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {digests}; base-uri 'none'; "
         "form-action 'none'"
     )
-    about = json.dumps({"panels": panels_json(), "land": land_json(), "root": title})
+    about = json.dumps({"panels": panels_json(), "land": land_json(), "root": title, "alone": True})
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'

@@ -1,5 +1,6 @@
 """The web application around the pages: who may see them, what a browser may do with them, their files."""
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
@@ -7,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -16,9 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geospot.engine.serve.access import check_page, same_key
 from geospot.errors import GeospotError
+from geospot.report.live.borderlines import borderlines
 from geospot.report.page import escape
 
 COOKIE = "geospot-key"
+MOST_BYTES = 10_000  # of a request that is JSON
 KINDS = {"js": "text/javascript", "css": "text/css"}
 # What every page begins with; then its own.
 STYLES = ("report:style.css", "vendor/leaflet.css", "vendor/uplot.css", "live.css")
@@ -91,7 +95,7 @@ def make_site(
 ) -> Starlette:
     """The application. `hosts`: by which names it may be called (None: any); `images`: another origin of pictures."""
     return Starlette(
-        routes=[Route("/static/{name:path}", _static), *routes],
+        routes=[Route("/static/{name:path}", _static), Route("/api/borders", _borders), *routes],
         middleware=[Middleware(Guard, key, hosts, images)],
         exception_handlers={HTTPException: _error, GeospotError: _error},
         lifespan=lifespan,
@@ -109,7 +113,8 @@ def _names(scripts: Sequence[str]) -> tuple[str, ...]:
     return (*STYLES, *SCRIPTS, *scripts)
 
 
-SERVED = {*_names(()), "frames.js", "curves.js", "store.js", "watch.js", "views.js", "summary.js", "play.js"}
+OF_PAGES = "frames.js curves.js store.js watch.js views.js summary.js play.js intake.js photo.js"
+SERVED = {*_names(()), *OF_PAGES.split()}
 
 
 def _static(request: Request) -> Response:
@@ -117,6 +122,35 @@ def _static(request: Request) -> Response:
     if name not in SERVED:
         raise HTTPException(404, f"no file {name}")
     return Response(static_text(name), media_type=KINDS[name.rpartition(".")[2]])
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body; a refusal where it is larger than `most` bytes, as soon as that is seen."""
+    declared = request.headers.get("content-length", "")
+    body = bytearray()
+    if not (declared.isdecimal() and int(declared) > most):
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                break
+        else:
+            return bytes(body)
+    raise HTTPException(413, f"too large: more than {most / 1e6:,.0f} MB" if most >= 1e6 else f"more than {most} bytes")
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The body; a refusal where it is no object, or too large."""
+    try:
+        found = json.loads(await read_body(request, MOST_BYTES))
+    except ValueError:
+        raise HTTPException(422, "the body must be JSON") from None
+    if not isinstance(found, dict):
+        raise HTTPException(422, "the body must be an object")
+    return found
+
+
+async def _borders(request: Request) -> Response:
+    return Response(await run_in_threadpool(borderlines), media_type="application/octet-stream")
 
 
 def page_html(title: str, scripts: Sequence[str], data: str = "{}") -> str:

@@ -1,6 +1,10 @@
 "use strict";
 // What a round shows: the pictures of a place, to zoom and turn between, and the map to click.
 
+// The pages of `geospot play`.
+const Tabs = () => html`<nav class="site" aria-label="Pages">${[["/", "Play"], ["/photo", "Your photo"]].map(([path, title]) =>
+  html`<a href=${path} aria-current=${location.pathname === path ? "page" : undefined}>${title}</a>`)}</nav>`;
+
 // One picture by Leaflet: wheel, pinch, drag, double click, arrow keys, plus and minus.
 function PictureView({ address, label }) {
   const element = useRef();
@@ -67,10 +71,11 @@ function dotAt(ctx, x, y, radius) {
   ctx.arc(x, y, radius, 0, 2 * Math.PI);
 }
 
-// The map of a round. `pin`: the own guess; `marks`: [{lat, lon, kind, label}]; `lines`: [[lat1, lon1, lat2, lon2, colour]].
-function GuessMap({ pin, onPin, marks, lines, circle, label, tall }) {
+// A map of places. `pin`: where the visitor has clicked; `marks`: [{lat, lon, kind, label, text?, size?}];
+// `lines`: [[lat1, lon1, lat2, lon2, colour]]; `circles`: [{lat, lon, radius_km, colour, dashed}].
+function GuessMap({ pin, onPin, marks, lines, circles = [], label }) {
   const element = useRef(), world = useRef(), now = useRef({}), pins = useRef();
-  now.current = { onPin, marks, lines, circle };
+  now.current = { onPin, marks, lines, circles };
   useEffect(() => {
     const made = makeWorld(element.current, PAGE.land, { tiles: PAGE.tiles, mercator: true, label, zoomed: 8 });
     if (!PAGE.tiles) made.layer((ctx, x, y) => paintCities(ctx, x, y, made.map.getZoom() - made.map.getMinZoom()));
@@ -94,28 +99,59 @@ function GuessMap({ pin, onPin, marks, lines, circle, label, tall }) {
   }, []);
   useEffect(() => {
     pins.current.clearLayers();
-    const all = [...(pin ? [{ ...pin, kind: "mine", label: "your guess" }] : []), ...marks];
+    const all = [...(pin ? [{ ...pin, kind: "mine", label: "your pin" }] : []), ...marks];
     for (const mark of all) {
-      const icon = L.divIcon({ className: `pin ${mark.kind}`, iconSize: [18, 18] });
-      L.marker([mark.lat, mark.lon], { icon, alt: mark.label, keyboard: false, interactive: false }).addTo(pins.current);
+      const said = document.createElement("span"), size = mark.size || 18;
+      said.textContent = mark.text || "";
+      const icon = L.divIcon({ className: `pin ${mark.kind}`, iconSize: [size, size], html: said });
+      L.marker([mark.lat, mark.lon], { icon, keyboard: false, interactive: false }).addTo(pins.current);
     }
     world.current.over.again();
     if (marks.length) {
       const shown = L.latLngBounds([...marks, ...(pin ? [pin] : [])].map((one) => [one.lat, one.lon]));
+      const small = circles[0];
+      if (small && small.radius_km < SEEN_KM) circleBounds(small).forEach((corner) => shown.extend(corner));
       requestAnimationFrame(() => { world.current.map.invalidateSize({ animate: false }); world.current.map.fitBounds(shown.pad(0.35), { maxZoom: 4.5, animate: false }); });
     } else if (!pin) world.current.fit();
-  }, [pin?.lat, pin?.lon, marks.map((m) => `${m.lat} ${m.lon}`).join(), circle?.radius_km]);
+  }, [pin?.lat, pin?.lon, marks.map((m) => `${m.lat} ${m.lon}`).join(), circles.map((c) => `${c.lat} ${c.lon} ${c.radius_km}`).join()]);
   useRedraw(() => world.current?.again());
-  return html`<div class=${`world guessing ${tall ? "tall" : ""}`} ref=${element}></div>`;
+  return html`<div class=${`world guessing ${onPin ? "open" : ""}`} ref=${element}></div>`;
 }
 
-function paintResult(ctx, x, y, { lines, circle }) {
+const SEEN_KM = 2500; // a smaller circle is shown whole
+const EARTH_WIDE_KM = 20000; // a larger one is the whole Earth and is not drawn
+
+// The corners of a box around a circle, which stays on the map.
+function circleBounds({ lat, lon, radius_km }) {
+  const up = radius_km / (EARTH_KM * RADIANS), aside = Math.min(180, up / Math.max(0.1, Math.cos(lat * RADIANS)));
+  return [[Math.max(-85, lat - up), Math.max(-180, lon - aside)], [Math.min(85, lat + up), Math.min(180, lon + aside)]];
+}
+
+// The circles that a guess claims, [[probability, km], ...], the smaller first; what spans the Earth is none.
+const claimed = (guess) => (guess?.ok ? guess.circles : []).filter(([, radius]) => radius < EARTH_WIDE_KM).map(([probability, radius_km]) => (
+  { lat: guess.lat, lon: guess.lon, radius_km, colour: "place", dashed: probability > 0.5 }));
+
+// How sure a model is, in words.
+function sureness(guess, what) {
+  if (guess.unlike) return `It cannot say how sure it is: its radius was learned from pictures of ${guess.calibrated_on}, and ${guess.unlike}.`;
+  if (!guess.circles.length) return "It does not say how sure it is: nobody has measured how far off it is.";
+  const within = ([probability, radius], i) => `for ${Math.round(100 * probability)} of 100${i ? "" : ` ${what} such as these the true place lies`} ${radius < EARTH_WIDE_KM ? `within ${km(radius)} km${i ? "" : " of its guess"}` : "anywhere on Earth"}`;
+  return `It says: ${guess.circles.map(within).join(", ")}.`;
+}
+
+function paintResult(ctx, x, y, { lines, circles }) {
   ctx.lineCap = "round";
-  if (circle) {
+  for (const circle of circles) {
+    const points = circleAround(circle.lat, circle.lon, circle.radius_km);
     ctx.beginPath();
-    trace(ctx, circleAround(circle.lat, circle.lon, circle.radius_km), x, y);
-    ctx.strokeStyle = colour("place");
-    ctx.setLineDash([6, 4]);
+    trace(ctx, points, x, y);
+    ctx.strokeStyle = ctx.fillStyle = colour(circle.colour);
+    if (points.every((value, i) => i < 3 || i % 2 === 0 || Math.abs(value - points[i - 2]) < 180)) { // not cut at the map's edge
+      ctx.globalAlpha = 0.09;
+      ctx.fill();
+      ctx.globalAlpha = 1;
+    }
+    if (circle.dashed) ctx.setLineDash([6, 4]);
     ctx.lineWidth = 1.5;
     ctx.stroke();
     ctx.setLineDash([]);

@@ -90,6 +90,70 @@ function paintLand(rings) {
   };
 }
 
+// The borders that borderlines.py has packed: rings of [lon, lat, ...] in degrees, and which of their edges divide regions.
+function unpackBorders(buffer) {
+  const [rings, n] = new Int32Array(buffer, 0, 2), sizes = new Int32Array(buffer, 8, rings), begin = 8 + 4 * rings;
+  const lon = new Int16Array(buffer, begin, n), lat = new Int16Array(buffer, begin + 2 * n, n), inner = new Uint8Array(buffer, begin + 4 * n, n);
+  const found = [], degree = 180 / 32760;
+  for (let r = 0, first = 0; r < rings; first += sizes[r], r += 1) {
+    const ring = { x: [], y: [], inner: inner.subarray(first, first + sizes[r]), box: [90, 180, -90, -180] };
+    for (let i = first; i < first + sizes[r]; i++) {
+      const [x, y] = [lon[i] * degree, lat[i] * degree], { box } = ring;
+      ring.x.push(x);
+      ring.y.push(y);
+      if (y < box[0]) box[0] = y;
+      if (x < box[1]) box[1] = x;
+      if (y > box[2]) box[2] = y;
+      if (x > box[3]) box[3] = x;
+    }
+    found.push(ring);
+  }
+  return found;
+}
+
+let borders = null; // of all maps of a page: a promise of the rings
+
+function paintBorders(rings, bounds) {
+  const [south, west, north, east] = [bounds.getSouth(), bounds.getWest(), bounds.getNorth(), bounds.getEast()];
+  const seen = rings.filter(({ box }) => box[0] < north && box[2] > south && box[1] < east && box[3] > west);
+  return (ctx, x, y) => {
+    const land = new Path2D(), outer = new Path2D(), within = new Path2D();
+    for (const ring of seen) {
+      let [a, b] = [x(ring.x[0]), y(ring.y[0])];
+      land.moveTo(a, b);
+      for (let i = 1; i < ring.x.length; i++) {
+        const line = ring.inner[i - 1] ? within : outer;
+        line.moveTo(a, b);
+        [a, b] = [x(ring.x[i]), y(ring.y[i])];
+        line.lineTo(a, b);
+        land.lineTo(a, b);
+      }
+    }
+    ctx.fillStyle = ctx.strokeStyle = colour("land");
+    ctx.lineWidth = 1;
+    ctx.fill(land);
+    ctx.stroke(within); // no seams
+    ctx.strokeStyle = colour("border");
+    ctx.stroke(within);
+    ctx.strokeStyle = colour("edge");
+    ctx.stroke(outer);
+  };
+}
+
+const DETAIL_ZOOMS = 1.6; // so many levels closer than the whole Earth, the outlines of the page would be seen to be coarse
+
+// The ground of a map: the page's outlines, and closer by the detailed ones once they are here.
+function paintGround(land, map, home, again) {
+  let rings = null;
+  const coarse = paintLand(land), close = () => map.getZoom() >= map.getBoundsZoom(home) + DETAIL_ZOOMS;
+  map.on("zoomend", () => {
+    if (rings || PAGE.alone || !close()) return;
+    borders ||= fetch("/api/borders").then((found) => { if (!found.ok) throw new Refused(found.status); return found.arrayBuffer(); }).then(unpackBorders);
+    borders.then((found) => { rings = found; again(); }, () => { borders = null; });
+  });
+  return (ctx, x, y) => (rings && close() ? paintBorders(rings, map.getBounds().pad(0.5)) : coarse)(ctx, x, y);
+}
+
 // A map in an element. `tiles`: {url, attribution} of a server of tiles, which are in Mercator's projection.
 function makeWorld(element, land, { tiles = null, mercator = !!tiles, label, bottom = -58, zoomed = 9 } = {}) {
   const map = L.map(element, {
@@ -102,7 +166,7 @@ function makeWorld(element, land, { tiles = null, mercator = !!tiles, label, bot
   const home = [[bottom, -180], [mercator ? 80 : 84, 180]];
   const fit = () => { map.invalidateSize(); map.fitBounds(home, { animate: false }); map.setMinZoom(map.getZoom() - 0.25); };
   map.fitBounds(home, { animate: false });
-  const base = tiles ? L.tileLayer(tiles.url, { attribution: tiles.attribution, noWrap: true }) : new Painted(paintLand(land));
+  const base = tiles ? L.tileLayer(tiles.url, { attribution: tiles.attribution, noWrap: true }) : new Painted(paintGround(land, map, home, () => base.again()));
   base.addTo(map);
   const layers = tiles ? [] : [base];
   requestAnimationFrame(fit);
