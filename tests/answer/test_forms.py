@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geospot.answer import CONTRADICTION, NO_COORDINATES, Answer, parse_answer, read_answer
+from geospot.answer import CONTRADICTION, NO_COORDINATES, Answer, languages, parse_answer, read_answer
 from geospot.answer.coordinates import plain
 from geospot.answer.languages import all_words, to_english
 from geospot.answer.links import read_link
@@ -284,6 +284,26 @@ def test_words_of_other_languages_keep_the_length():
 @given(st.text(max_size=100))
 def test_any_text_keeps_its_length(text):
     assert len(to_english(plain(text))) == len(text)
+
+
+# Words of other languages, and what may stand around them.
+SPOKEN = st.sampled_from([
+    *all_words(), "north", "Norte", "südlich", "ovest", "ost", "degrees", "grad", "minutes", "sekund", "noorderbreedte",
+    "latitude", "longitud", "breite", "minus ", "negative ", "s. š.", "север", "City", "country",
+])  # fmt: skip
+AROUND = st.sampled_from(
+    ["48.85", "2", "°", "' ", '"', ": ", " ", "\n", ", ", "(", ")", "_", "O", "V", "Ny", "é", "°N"]
+)
+SHOUTED = st.sampled_from([str.lower, str.upper, str.title])
+
+
+@given(st.lists(st.one_of(st.builds(lambda word, cased: cased(word), SPOKEN, SHOUTED), AROUND), max_size=14))
+def test_a_quick_look_in_small_letters_finds_what_the_long_one_does(pieces):
+    text = plain("".join(pieces))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(languages, "_rewritten", lambda pattern, put, flat: pattern.sub(put, flat))
+        slow = to_english(text)
+    assert to_english(text) == slow
 
 
 PIECES = [

@@ -20,6 +20,7 @@ from geospot.net.retry import RetryPolicy
 pytest.importorskip("openai", reason="needs the extra api")
 
 KEY = "sk-secret-0123456789"
+PROVIDERS = ["openai", "anthropic", "gemini"]
 
 
 def run_cli(*words: object) -> None:
@@ -34,6 +35,8 @@ def many(tmp_path_factory):
     samples = [Sample(f"{i:03d}", (p,), Place(*at)) for i, (p, at) in enumerate(places.items())]
     write_shard(folder / "eval.tar", samples)
     write_shard(folder / "few.tar", samples[:6])
+    write_shard(folder / "some.tar", samples[:12])
+    write_shard(folder / "least.tar", samples[:20])
     return folder, places
 
 
@@ -52,7 +55,9 @@ def quick(monkeypatch, tmp_path):
     """Short waits between tries, and a key that must be nowhere afterwards."""
     monkeypatch.setattr("geospot.engine.api.client.POLICY", RetryPolicy(retries=4, first_s=0.01, longest_s=0.05))
     monkeypatch.setattr("geospot.engine.api.client.QUICK", RetryPolicy(retries=1, first_s=0.01))
-    monkeypatch.setenv("MY_KEY", KEY)
+    for name in ("MY_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.setenv(name, KEY)
+    monkeypatch.setenv("GEOSPOT_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield
     for path in tmp_path.rglob("*"):
@@ -62,6 +67,11 @@ def quick(monkeypatch, tmp_path):
 def words(server: Server, data: object, *more: str) -> list[str]:
     return ["eval", f"model={server.url}/v1", f"data={data}", "out=out", "report=false", "data_workers=0",
             "probe=false", "api_key_env=MY_KEY", *more]  # fmt: skip
+
+
+def of_provider(server: Server, provider: str) -> list[str]:
+    """The words that lead a provider's own SDK to the stand-in for its server."""
+    return [f"model={provider}/seer", f"base_url={server.url}{'/v1' if provider == 'openai' else ''}"]
 
 
 def rows(folder: str = "out") -> list[dict]:
@@ -127,6 +137,139 @@ def test_a_request_that_fails_for_good_is_counted_and_sent_again_by_the_next_run
         run_cli(*words(server, folder / "few.tar"))
         assert len(server.asked) == before + 1
         assert all(row["error"] is None for row in rows())
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_each_provider_is_evaluated_through_its_own_sdk_with_everything_that_goes_wrong(many, provider, capsys):
+    """The stall is waited for; on a slow machine another request may take as long, so one more of each is allowed."""
+    folder, places = many
+    faults = {1: "429", 2: "429 after 0", 3: "500", 4: "cut", 5: "stall", 6: "529"}
+    ends = {7: "refusal", 8: "safety", 9: "length"}
+    number = {picture: i for i, picture in enumerate(places)}
+
+    def answer(asked: Asked) -> Said:
+        i = number[asked.pictures[0]]
+        return Said("City: Li", ends[i]) if i in ends else knows(places, "Palms, so the south.")(asked)
+
+    def goes_wrong(asked: Asked, n: int) -> str | None:
+        i = number[asked.pictures[0]]
+        return "500" if i == 10 else faults.get(i) if n == 1 else None  # one fails for good
+
+    with serving(answer) as server:
+        server.fault = goes_wrong
+        given = ["eval", *of_provider(server, provider), f"data={folder}/some.tar", "out=out", "report=false",
+                 "data_workers=0", "probe=false", "concurrency=4"]  # fmt: skip
+        run_cli(*given, "request_timeout_s=3")
+        for i, picture in enumerate(list(places)[:12]):
+            least = 5 if i == 10 else 1 + (i in faults)
+            assert least <= server.times[picture] <= least + (i != 10), i
+        assert {asked.protocol for asked in server.asked} == {provider}
+        found = {row["key"]: row for row in rows()}
+        assert [key for key, row in found.items() if row["error"] is not None] == ["007", "008", "009", "010"]
+        assert found["009"]["error"] == "cut off"
+        assert found["010"]["error"] == "request failed (server error (500))"
+        assert all(row["distance_km"] < 0.1 for row in found.values() if row["error"] is None)
+        assert {found["007"]["error"], found["008"]["error"]} <= {"refused", "stopped by a safety filter"}
+        out = capsys.readouterr().out
+        for reason in ("rate limit (429) 2", "server error (500) ", "server error (529) 1", "timeout ", "truncated"):
+            assert reason in out, reason
+        thoughts = [
+            json.loads(line)["about"][0].get("thoughts") for line in Path("out/answers.jsonl").read_text().splitlines()
+        ]
+        assert thoughts.count("Palms, so the south.") == 8
+        server.fault = lambda asked, n: None
+        before = len(server.asked)
+        run_cli(*given)  # only what failed is asked again
+        assert len(server.asked) == before + 1
+        assert [row["error"] for row in rows() if row["key"] == "010"] == [None]
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+def test_an_evaluation_of_each_provider_that_is_killed_repeats_no_request(many, provider):
+    folder, places = many
+    with serving(knows(places)) as server:
+        given = ["eval", *of_provider(server, provider), f"data={folder}/few.tar", "out=out", "report=false",
+                 "data_workers=0", "probe=false", "concurrency=1"]  # fmt: skip
+        run_and_be_killed(given, answers=4)
+        run_cli(*given)
+        assert 6 <= len(server.asked) <= 7
+        assert [row["distance_km"] < 0.1 for row in rows()] == [True] * 6
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_wrong_model_of_each_provider_ends_the_evaluation(many, provider, capsys):
+    folder, places = many
+    with serving(knows(places)) as server:
+        given = of_provider(server, provider)
+        with pytest.raises(SystemExit) as left:
+            run_cli(
+                "eval", given[0].replace("seer", "sear"), given[1], f"data={folder}/few.tar", "probe=false", "out=o"
+            )
+        assert left.value.code == 2
+        assert "has no model 'sear'. Did you mean seer?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_photo_is_guessed_by_each_provider(many, provider, tmp_path):
+    from geospot import Guesser
+
+    _, places = many
+    picture, (lat, lon) = next(iter(places.items()))
+    (tmp_path / "a.jpg").write_bytes(picture)
+    with serving(knows(places)) as server:
+        given = of_provider(server, provider)
+        run_cli("guess", "a.jpg", *given, "samples=2", "out=a.geojson")
+        (found,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
+        assert found["geometry"]["coordinates"] == pytest.approx([lon, lat], abs=1e-3)
+        with Guesser(given[0].partition("=")[2], base_url=given[1].partition("=")[2]) as guesser:
+            guess = guesser(picture)
+        assert (guess.lat, guess.lon) == pytest.approx((lat, lon), abs=1e-3)
+        assert len(server.asked) == 3
+
+
+def test_a_model_behind_an_api_is_calibrated_and_its_guesses_have_a_radius(many, tmp_path, capsys):
+    """Its answers are some 100 km off; asked in another way, it has no radius, since it was not calibrated so."""
+    folder, places = many
+
+    def answer(asked: Asked) -> Said:
+        lat, lon = places[asked.pictures[0]]
+        return Said(f"Latitude: {lat + 0.9:.4f}\nLongitude: {lon:.4f}")
+
+    with serving(answer) as server:
+        given = of_provider(server, "anthropic")
+        run_cli("calibrate", *given, f"data={folder}/least.tar", "out=answers", "samples=2", "data_workers=0",
+                "probe=false")  # fmt: skip
+        assert len(server.asked) == 20 * 2
+        out = capsys.readouterr().out
+        assert "20 pictures of" in out
+        assert "geospot guess samples=2 finds it" in out
+        (tmp_path / "a.jpg").write_bytes(next(iter(places)))
+        run_cli("guess", "a.jpg", *given, "samples=2", "out=a.json")
+        run_cli("guess", "a.jpg", *given, "samples=2", "thinking=low", "out=b.json")
+        (known,), (other,) = (json.loads(Path(name).read_text()) for name in ("a.json", "b.json"))
+        assert 90 < known["radius_km"] < 120
+        assert other["radius_km"] is None
+
+
+def test_two_models_behind_apis_are_compared(many, capsys):
+    folder, places = many
+
+    def worse(asked: Asked) -> Said:
+        lat, lon = places[asked.pictures[0]]
+        return Said(f"Latitude: {lat + 1:.4f}\nLongitude: {lon:.4f}")
+
+    for provider, answer in (("openai", knows(places)), ("gemini", worse)):
+        with serving(answer) as server:
+            run_cli("eval", *of_provider(server, provider), f"data={folder}/some.tar", f"out={provider}",
+                    "report=false", "data_workers=0", "probe=false")  # fmt: skip
+    capsys.readouterr()
+    run_cli("compare", "openai", "gemini", "references=constant")
+    out = capsys.readouterr().out
+    assert "12 pictures" in out
+    assert "gemini − openai" in out
+    with pytest.raises(SystemExit):
+        run_cli("compare", "openai/gpt-5", "openai")
+    assert "geospot eval model=openai/gpt-5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

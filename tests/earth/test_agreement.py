@@ -11,7 +11,7 @@ from geospot.earth.distance import haversine_km
 from geospot.earth.folding import fold
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
-from geospot.earth.truth import SAME_PLACE_KM, normalise_truths
+from geospot.earth.truth import SAME_PLACE_KM, normalise_truths, resolve_truths
 
 
 @dataclass
@@ -347,3 +347,19 @@ def test_normalise_truths_fills_and_reports():
 
 def test_consistency_is_a_stated_distance():
     assert CONSISTENT_KM == 50
+
+
+def test_truths_mean_the_same_together_as_alone():
+    """Pictures of one city look at the cities around it once: that of another Paris, or of none, sees its own."""
+    gazetteer, rng = Gazetteer.load(), np.random.default_rng(0)
+    towns = [("Paris", 48.86, 2.35), ("Paris", 33.66, -95.56), ("Paris", 0.0, -30.0), ("Saint-Denis", 48.94, 2.36),
+             ("Lutetia", 48.86, 2.35), (None, 48.86, 2.35), ("unknown", 48.86, 2.35)]  # fmt: skip
+    places = [
+        Place(lat + dlat, lon + dlon, city) for city, lat, lon in towns for dlat, dlon in rng.normal(0, 0.2, (4, 2))
+    ]
+    together = resolve_truths(places, gazetteer)
+    for place, truth in zip(places, together, strict=True):
+        (alone,) = resolve_truths([place], gazetteer)
+        assert (truth.nearby, truth.city_name, truth.countries) == (alone.nearby, alone.city_name, alone.countries)
+    assert together[0].nearby
+    assert together[20].nearby == frozenset()

@@ -128,6 +128,14 @@ def test_each_kind_of_file_is_scored_without_a_script(kind, ending, tmp_path, ca
     assert ("none, so rows are numbered" in told) == (kind in ("verl", "trl"))
 
 
+def test_what_lmms_eval_writes_where_a_request_failed_is_no_answer_to_read(tmp_path):
+    rows = [ROWS["lmms-eval"](i) for i in range(len(PLACES))]
+    rows[1]["resps"] = [["[LMMS_EVAL_REQUEST_FAILED after 5 retries] Error code: 500, lat: 1.0, lon: 2.0"]]
+    rows[2]["resps"] = [[None]]
+    found = evaluate_file(lines(tmp_path / "p.jsonl", rows))
+    assert found.predictions.failure_counts() == {"request failed": 1, "empty": 1}
+
+
 def write_log(path, samples: list[dict], compression: int = zipfile.ZIP_DEFLATED):
     with zipfile.ZipFile(path, "w", compression) as log:
         log.writestr("header.json", json.dumps({"version": 2, "eval": {"task": "geo"}}))

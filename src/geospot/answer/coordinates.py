@@ -141,8 +141,13 @@ _PARTS = tuple(
 )
 
 
+_PARTED = re.compile("[0-9][ :-][0-9]")  # without which none of them matches
+
+
 def mark_parts(flat: str) -> str:
     """A plain text with degrees and minutes that only a space, hyphen or colon ends marked; of the same length."""
+    if not _PARTED.search(flat):
+        return flat
     for pattern in _PARTS:
         flat = pattern.sub(lambda m: f"{m[1]}{m[2]}°{m[3]}" + (f"'{m[4]}" if m[4] else ""), flat)
     return flat

@@ -47,7 +47,8 @@ def letter_sides(flat: str) -> str:
     Letters that English has, too, are taken for the language's own only where another one stands beside them that
     English lacks, and none that the language lacks: "50° S, 14° V" is Prague, "34° S, 18° E" the Cape.
     """
-    flat = _ALWAYS.sub(_one_meaning, flat)
+    if not flat.isascii():
+        flat = _ALWAYS.sub(_one_meaning, flat)
     found = {match[3] for match in _BEHIND.finditer(flat)}
     if not found - set(_SIDES):
         return flat

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -182,12 +183,18 @@ def as_row(value: Any) -> Any:
             return row
     if (point := _point(row)) is not None:
         return {**{k: v for k, v in row.items() if k not in ("type", "coordinates")}, **point}
-    folded = {"".join(c for c in name.lower() if c.isalnum()): name for name in row if isinstance(name, str)}
-    for name in _NESTED:
-        held = row.get(folded.get(name, ""))
+    for name, key in _nested(tuple(row)):
+        held = row[key]
         if (point := _point(held) or _written_pair(held, name)) is not None:
             return {**row, **point}
     return value
+
+
+@lru_cache(maxsize=1024)
+def _nested(names: tuple[object, ...]) -> tuple[tuple[str, str], ...]:
+    """Of an object's keys those that may hold its place, each behind its name in _NESTED, the best first."""
+    folded = {"".join(c for c in name.lower() if c.isalnum()): name for name in names if isinstance(name, str)}
+    return tuple((name, folded[name]) for name in _NESTED if name in folded)
 
 
 def _written_pair(value: object, name: str) -> dict[str, object] | None:

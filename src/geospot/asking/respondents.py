@@ -1,6 +1,6 @@
 """Who answers questions about pictures: an engine of ours, or a model behind an API. No caller asks which."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -56,7 +56,7 @@ class Respondent(Protocol):
 
 
 @contextmanager
-def open_respondent(config: GuesserConfig, subject: Subject, kept: Iterable[Reply] = ()) -> Iterator[Respondent]:
+def open_respondent(config: GuesserConfig, subject: Subject, kept: Iterable[Reply] = ()) -> Generator[Respondent]:
     """Who answers for a subject; `kept` are replies that are there already, and count for what all may cost."""
     if subject.api is not None:
         from geospot.engine.api.client import ApiClient

@@ -13,6 +13,7 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.config import CompareConfig
+from geospot.engine.api.names import is_api_model
 from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html
@@ -143,6 +144,11 @@ def _check_same(first: str, truths: Truths, theirs: Truths, name: str, by_row: b
 
 def _named(word: str) -> tuple[str | None, str]:
     """'NAME:PATH' or a path; a folder's name stands for its predictions.jsonl."""
+    if is_api_model(word):
+        raise TableError(
+            f"{word} is a model, and compare reads answers: geospot eval model={word} writes them into a folder, which "
+            "is what to give here"
+        )
     name, colon, path = word.partition(":")
     if colon and name and not Path(word).expanduser().exists() and not (os.name == "nt" and len(name) == 1):
         return name, path

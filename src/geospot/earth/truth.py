@@ -1,10 +1,12 @@
 """The labels of true places: what they mean in the gazetteer, filled where they are missing, counted where they err."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from geospot.earth.cities import Cities
 from geospot.earth.distance import chord, unit_vectors
 from geospot.earth.folding import fold, is_blank
 from geospot.earth.gazetteer import Gazetteer, Located
@@ -38,15 +40,15 @@ def resolve_truths(places: Sequence[Place], gazetteer: Gazetteer) -> list[TruthL
     if len(bad):
         raise ValueError(f"truth {bad[0]} has no coordinates: {places[bad[0]]}; leave it out of the data")
     at, points = gazetteer.locate(lat, lon), unit_vectors(lat, lon)
-    near = gazetteer.cities.tree.query_ball_point(points, chord(SAME_PLACE_KM)) if len(places) else []
-    return [_resolve(place, i, at, points[i], near[i], gazetteer) for i, place in enumerate(places)]
+    names = ["" if is_blank(p.city) else fold(p.city) for p in places]
+    nearby = _same_places(names, points, gazetteer)
+    return [_resolve(p, i, at, points[i], names[i], nearby[i], gazetteer) for i, p in enumerate(places)]
 
 
 def _resolve(
-    place: Place, i: int, at: Located, point: np.ndarray, near: list[int], gazetteer: Gazetteer
+    place: Place, i: int, at: Located, point: np.ndarray, city: str, nearby: frozenset[int], gazetteer: Gazetteer
 ) -> TruthLabels:
     countries = _countries(place, at.country[i], at.polygon[i], gazetteer)
-    city = "" if is_blank(place.city) else fold(place.city)
     region = "" if is_blank(place.region) else fold(place.region)
     return TruthLabels(
         place=place,
@@ -56,7 +58,7 @@ def _resolve(
         regions=_regions(place, countries, at, i, gazetteer) if region else frozenset(),
         region_name=region,
         city_name=city,
-        nearby=_same_place(city, point, near, gazetteer) if city else frozenset(),
+        nearby=nearby,
     )
 
 
@@ -84,17 +86,45 @@ def _regions(place: Place, countries: frozenset[str], at: Located, i: int, gazet
     return frozenset({here} & named or named or {here} - {None})
 
 
-def _same_place(city: str, point: np.ndarray, near: list[int], gazetteer: Gazetteer) -> frozenset[int]:
-    """Rows of the cities within SAME_PLACE_KM of the picture or of the nearest city that bears the true name."""
-    cities, rows = gazetteer.cities, near
-    # Most are called by their first name, which costs no look at the others.
-    if not any(fold(cities.name[row]) == city for row in rows) and not any(city in cities.names(row) for row in rows):
-        rows = cities.tree.query_ball_point(point, chord(CITY_SEARCH_KM))
-    own = [row for row in rows if city in cities.names(row)]
+def _same_places(names: Sequence[str], points: np.ndarray, gazetteer: Gazetteer) -> list[frozenset[int]]:
+    """Of each picture (N, 3) the rows of the cities within SAME_PLACE_KM of it, or of the nearest city that bears its
+    true name (N,); none without a name. Pictures of one city look at each city around it once.
+    """
+    cities, by_name = gazetteer.cities, defaultdict(list)
+    for i, name in enumerate(names):
+        if name:
+            by_name[name].append(i)
+    found: list[frozenset[int]] = [frozenset()] * len(names)
+    near = cities.tree.query_ball_point(points, chord(SAME_PLACE_KM)) if by_name else []
+    for name, rows in by_name.items():
+        bearers = _Bearers(name, cities)
+        for i in rows:
+            found[i] = _same_place(points[i], near[i], bearers, cities)
+    return found
+
+
+def _same_place(point: np.ndarray, near: list[int], bearers: "_Bearers", cities: Cities) -> frozenset[int]:
+    own = bearers.among(near) or bearers.among(cities.tree.query_ball_point(point, chord(CITY_SEARCH_KM)))
     if not own:
         return frozenset(near)
-    nearest = min(own, key=lambda row: float(np.sum((cities.vectors[row] - point) ** 2)))
+    nearest = own[0] if len(own) == 1 else min(own, key=lambda row: float(np.sum((cities.vectors[row] - point) ** 2)))
     return frozenset(near).union(cities.tree.query_ball_point(cities.vectors[nearest], chord(SAME_PLACE_KM)))
+
+
+class _Bearers:
+    """The cities that bear a folded name, among others or as their first one."""
+
+    def __init__(self, name: str, cities: Cities):
+        self._name, self._cities = name, cities
+        self._seen: set[int] = set()
+        self._bearing: set[int] = set()
+
+    def among(self, rows: list[int]) -> list[int]:
+        """Those of the rows, in their order."""
+        new = set(rows) - self._seen
+        self._seen |= new
+        self._bearing.update(row for row in new if self._name in self._cities.names(row))
+        return [row for row in rows if row in self._bearing] if self._bearing else []
 
 
 @dataclass

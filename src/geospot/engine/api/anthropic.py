@@ -8,13 +8,13 @@ import httpx2
 
 from geospot.answer.reply import Reply
 from geospot.engine.api.names import ApiModel
-from geospot.engine.api.requests import Options, Wanted
+from geospot.engine.api.requests import Options, SharedBySdks, Wanted
 from geospot.engine.api.trouble import page_instead, truncated
 
 _FINISH = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
 
 
-class AnthropicProtocol:
+class AnthropicProtocol(SharedBySdks):
     """See `ApiProtocol`. A model that thinks takes no temperature, and none takes a seed."""
 
     def __init__(self, model: ApiModel, options: Options):
@@ -24,14 +24,6 @@ class AnthropicProtocol:
             api_key=model.key(), base_url=model.base_url, max_retries=0,
             timeout=httpx2.Timeout(options.timeout_s, connect=min(10.0, options.timeout_s)),
         )  # fmt: skip
-
-    def served(self) -> list[str]:
-        """See `ApiProtocol`."""
-        return [model.id for model in self._client.models.list()]
-
-    def close(self) -> None:
-        """See `ApiProtocol`."""
-        self._client.close()
 
     def ask(self, wanted: Wanted) -> Reply:
         """See `ApiProtocol`."""

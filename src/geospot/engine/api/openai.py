@@ -9,7 +9,7 @@ import openai
 
 from geospot.answer.reply import Reply
 from geospot.engine.api.names import AT_ADDRESS, ApiModel
-from geospot.engine.api.requests import Options, Wanted, data_url
+from geospot.engine.api.requests import Options, SharedBySdks, Wanted, data_url
 from geospot.engine.api.trouble import page_instead, truncated
 
 # What a server may not know: left out from then on where it says so.
@@ -18,7 +18,7 @@ _FINISH = {"length": "length", "content_filter": "safety"}
 _THOUGHTS = ("reasoning_content", "reasoning")
 
 
-class OpenAIProtocol:
+class OpenAIProtocol(SharedBySdks):
     """See `ApiProtocol`. Parameters that the server refuses by name are left out from then on; `left_out` has them."""
 
     def __init__(self, model: ApiModel, options: Options):
@@ -31,14 +31,6 @@ class OpenAIProtocol:
             api_key=model.key(), base_url=model.base_url, max_retries=0,
             timeout=httpx2.Timeout(options.timeout_s, connect=min(10.0, options.timeout_s)),
         )  # fmt: skip
-
-    def served(self) -> list[str]:
-        """See `ApiProtocol`."""
-        return [model.id for model in self._client.models.list()]
-
-    def close(self) -> None:
-        """See `ApiProtocol`."""
-        self._client.close()
 
     def ask(self, wanted: Wanted) -> Reply:
         """See `ApiProtocol`."""

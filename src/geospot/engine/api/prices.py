@@ -1,7 +1,7 @@
 """What requests cost by published prices (genai-prices, which ships with them), and a cap on what they may cost."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -127,7 +127,7 @@ class Budget:
             self.spent += self.price.cost(tokens_in, tokens_out)
 
     @contextmanager
-    def spending(self) -> Iterator[Spending]:
+    def spending(self) -> Generator[Spending]:
         """Around one request; CostReached where it might lead beyond the cap."""
         with self._lock:
             if self.max_cost is not None and self.price is not None:

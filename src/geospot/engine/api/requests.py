@@ -59,6 +59,20 @@ class ApiProtocol(Protocol):
         ...
 
 
+class SharedBySdks:
+    """What OpenAI's SDK and Anthropic's do in the same way, see `ApiProtocol`; they share their generator."""
+
+    _client: Any
+
+    def served(self) -> list[str]:
+        """See `ApiProtocol`."""
+        return [model.id for model in self._client.models.list()]
+
+    def close(self) -> None:
+        """See `ApiProtocol`."""
+        self._client.close()
+
+
 def data_url(picture: bytes, kind: str) -> str:
     """A picture as a URL that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

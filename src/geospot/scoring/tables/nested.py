@@ -25,11 +25,15 @@ def unfold(table: RawTable) -> None:
             values = table.columns[name]
             if not isinstance(next((v for v in values if v is not None), None), Mapping):
                 continue
+            inside: dict[object, list | None] = {}  # by key; None for one that the table has a column of
             for i, value in enumerate(values):
                 for key, part in value.items() if isinstance(value, Mapping) else ():
-                    inner = f"{name}.{key}"
-                    if inner not in table.columns:
-                        added.setdefault(inner, [None] * len(values))[i] = part
+                    if key not in inside:
+                        inner = f"{name}.{key}"
+                        known = inner in table.columns
+                        inside[key] = None if known else added.setdefault(inner, [None] * len(values))
+                    if (column := inside[key]) is not None:
+                        column[i] = part
             if len(added) + len(table.columns) > _MOST_COLUMNS:
                 table.warn(f"its objects have more than {_MOST_COLUMNS} keys; name what is inside them in full")
                 return

@@ -19,6 +19,7 @@ _WRAPPERS = (  # the most telling first: Inspect repeats the text of its choices
 )  # fmt: skip
 _CALLS = ("tool_calls", "function_call", "functionCall")
 _THOUGHTS = ("thinking", "reasoning", "redacted_thinking", "thought")
+_NO_REPLY = "[LMMS_EVAL_REQUEST_FAILED"  # what lmms-eval writes in place of an answer; what failed follows
 # A list or an object written as text, by JSON or by Python: worth parsing for what it holds.
 _PACKED = re.compile(r"""\s*[\[{].{0,400}?["'](?:role|choices|candidates|parts|tool_calls|from)["']\s*:""", re.DOTALL)
 
@@ -44,6 +45,8 @@ def read_cell(value: object, depth: int = 0) -> CellReply:
     if value is None or depth > _DEPTH:
         return CellReply()
     if isinstance(value, str):
+        if value.startswith(_NO_REPLY):
+            return CellReply(error=REQUEST_FAILED)
         held = _unpacked(value) if _PACKED.match(value) else None
         return CellReply(value) if held is None else read_cell(held, depth + 1)
     if isinstance(value, Mapping):
