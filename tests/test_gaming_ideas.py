@@ -5,7 +5,7 @@ hedged labels, ranges, look-alikes, names that many places bear, the edges of th
 import json
 
 import pytest
-from test_gaming import (
+from gaming import (
     BERLIN,
     BORDER,
     EUROPE,
@@ -15,9 +15,9 @@ from test_gaming import (
     MADRID,
     NOTHING,
     PARIS,
-    PROGRESS,
     WORLD,
     earned,
+    gains,
     honest,
     lines,
     places,
@@ -129,10 +129,9 @@ IDEAS = {
 
 
 @pytest.mark.parametrize("name", IDEAS)
-@pytest.mark.parametrize("progress", PROGRESS)
-def test_ideas(name, progress):
+def test_ideas(name):
     text, known = IDEAS[name]
-    assert earned(text, known, progress) <= honest(known, progress) + 1e-9
+    assert gains(text, known) == {}
 
 
 VADUZ, SCHAAN = places(
@@ -140,11 +139,9 @@ VADUZ, SCHAAN = places(
 )  # nearer to each other than cities that count as one
 
 
-@pytest.mark.parametrize("progress", PROGRESS)
-def test_the_name_of_a_near_city_at_the_coordinates_of_another_earns_no_more(progress):
+def test_the_name_of_a_near_city_at_the_coordinates_of_another_earns_no_more():
     text = f"City: Vaduz\nCountry: LI\nLatitude: {SCHAAN.lat}\nLongitude: {SCHAAN.lon}"
-    plain = max(earned(format_answer(place, decimals=4), [VADUZ, SCHAAN], progress) for place in (VADUZ, SCHAAN))
-    assert earned(text, [VADUZ, SCHAAN], progress) <= plain + 1e-9
+    assert gains(text, [VADUZ, SCHAAN], honest([VADUZ, SCHAAN], region=False)) == {}
 
 
 OVERFLOWS = ["1" * 309, "1e308", "1e309", "-1e309", "nan", "NaN", "inf", "-Infinity", "0x7f", "9" * 5000, "1e-9999"]
@@ -158,8 +155,8 @@ OVERFLOWS = ["1" * 309, "1e308", "1e309", "-1e309", "nan", "NaN", "inf", "-Infin
 )  # fmt: skip
 def test_overflow_earns_nothing_without_knowledge(number, form):
     text = f"Country: {WORLD[0].country}\n" + form.format(number)
-    assert earned(text, NOTHING, 1.0) <= honest(NOTHING, 1.0) + 1e-9
+    assert gains(text, NOTHING) == {}
 
 
 def test_the_suite_knows_places_that_differ():
-    assert earned(format_answer(PARIS, decimals=4), FRANCE, 1.0) > earned(format_answer(LYON), [PARIS], 1.0)
+    assert (earned(format_answer(PARIS, decimals=4), FRANCE) > earned(format_answer(LYON), [PARIS])).all()

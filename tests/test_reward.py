@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
+from gaming import MOMENTS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geospot.earth.place import Place
-from geospot.reward import CURVES, AdaptiveTau, RewardConfig, combine, reward_parts, weighted_parts
+from geospot.reward import CURVES, TAU_SCHEDULES, AdaptiveTau, RewardConfig, combine, reward_parts, weighted_parts
 
 
 @dataclass
@@ -210,23 +211,27 @@ def test_the_curve_and_tau_reach_the_reward():
     assert weighted_parts([said], [SF], weights).coordinate[0] == pytest.approx(np.exp(-DEGREE_KM / 300))
 
 
-@given(st.sampled_from(sorted(CURVES)), st.floats(0, 20_100), st.floats(0, 20_100), shares)
-def test_every_curve_is_in_0_to_1_and_never_rises(curve, one, other, progress):
+# Every curve, one's own among them, wherever each schedule brings tau.
+moments = st.sampled_from(sorted(MOMENTS))
+
+
+@given(moments, st.floats(0, 20_100), st.floats(0, 20_100))
+def test_every_curve_is_in_0_to_1_and_never_rises_under_every_schedule(moment, one, other):
     near, far = sorted((one, other))
-    worth = RewardConfig(reward_curve=curve).at(progress).coordinate_worth([near, far])
+    worth = MOMENTS[moment].coordinate_worth([near, far])
     assert 1 >= worth[0] >= worth[1] >= 0
 
 
-@given(st.sampled_from(sorted(CURVES)), st.floats(-80, 80), st.floats(0.01, 20))
-def test_every_curve_is_the_same_across_the_date_line(curve, lat, off):
-    config = RewardConfig(reward_curve=curve)
+@given(moments, st.floats(-80, 80), st.floats(0.01, 20))
+def test_every_curve_is_the_same_across_the_date_line_under_every_schedule(moment, lat, off):
     truth, mirrored = Place(lat, 179.99), Place(lat, -179.99)
-    east = reward_parts([Said(lat, 179.99 - off)], [mirrored], 0.5, config)
-    west = reward_parts([Said(lat, -179.99 + off)], [truth], 0.5, config)
-    assert east.coordinate == pytest.approx(west.coordinate, abs=1e-6)
+    east = weighted_parts([Said(lat, 179.99 - off)], [mirrored], MOMENTS[moment])
+    west = weighted_parts([Said(lat, -179.99 + off)], [truth], MOMENTS[moment])
+    assert east.distance_km == pytest.approx(west.distance_km, abs=1e-6)
+    assert east.total == pytest.approx(west.total, abs=1e-6)
 
 
-@pytest.mark.parametrize("schedule", ["geometric", "linear", "cosine", "steps"])
+@pytest.mark.parametrize("schedule", TAU_SCHEDULES)
 def test_schedules_begin_at_the_start_end_at_the_end_and_never_loosen(schedule):
     config = RewardConfig(tau_schedule=schedule)
     taus = [config.at(progress).tau_km for progress in np.linspace(0, 1, 41)]
@@ -314,11 +319,11 @@ lats, lons = st.floats(-90, 90), st.floats(-180, 180)
 labels = st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=3, max_size=3)
 
 
-@given(st.floats(0, 20_100), st.floats(0, 20_100), labels, shares, st.booleans())
-def test_non_increasing_in_distance(near, far, labels, progress, read):
+@given(moments, st.floats(0, 20_100), st.floats(0, 20_100), labels, st.booleans(), st.floats(0, 1))
+def test_in_0_1_and_non_increasing_in_distance(moment, near, far, labels, read, form):
     near, far = sorted((near, far))
-    _, pay = combine([near, far], [labels, labels], [read, read], CONFIG.at(progress))
-    assert pay[0] >= pay[1]
+    _, pay = combine([near, far], [labels, labels], [read, read], MOMENTS[moment], [form, form])
+    assert 1 >= pay[0] >= pay[1] >= 0
 
 
 @given(st.floats(0, 20_100), labels, shares, st.integers(0, 2))
