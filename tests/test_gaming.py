@@ -188,12 +188,11 @@ MAPUTO, MATOLA = places(
 )
 
 
-@pytest.mark.parametrize("progress", PROGRESS)
-def test_a_regions_name_that_two_bear_is_paid_for_one(progress):
+def test_a_regions_name_that_two_bear_is_paid_for_one():
     for place in (MAPUTO, MATOLA):
         for city in ("Maputo", "Matola", ""):
             text = lines(city, "Maputo", "Mozambique", place.lat, place.lon)
-            assert earned(text, [MAPUTO, MATOLA], progress) <= honest([MAPUTO, MATOLA], progress) + 1e-9
+            assert gains(text, [MAPUTO, MATOLA]) == {}, text
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
@@ -224,14 +223,13 @@ NAMED_ALIKE = [
 ]
 
 
-@pytest.mark.parametrize("progress", PROGRESS)
 @pytest.mark.parametrize(("place", "name", "other"), NAMED_ALIKE)
-def test_a_name_that_means_two_countries_is_paid_for_one(place, name, other, progress):
+def test_a_name_that_means_two_countries_is_paid_for_one(place, name, other):
     known, between = [place, other], ((place.lat + other.lat) / 2, (place.lon + other.lon) / 2)
     for at in ((place.lat, place.lon), (other.lat, other.lon), between):
         for city, region in ((place.city, place.region), (place.city, ""), ("", "")):
             text = lines(city, region, name, *at)
-            assert earned(text, known, progress) <= honest(known, progress) + 1e-9, text
+            assert gains(text, known) == {}, text
 
 
 def test_a_list_of_countries_earns_no_country():

@@ -150,9 +150,10 @@ class Gazetteer:
         cities.country[rows] = self.polygon_country[city_polygon[rows]]
         states = [self.countries.sovereign(code) for code in codes]
         claimed = [CLAIMS[p["claim"]].accepted if p["claim"] else () for p in self.borders.polygons]
-        accepted = ({*of, c, state} - {None} for of, c, state in zip(claimed, codes, states, strict=True))
-        self._accepted = list(map(frozenset, accepted))
-        self._territory = [(code, state) if code != state else None for code, state in zip(codes, states, strict=True)]
+        accepted = ({*of, c, state} for of, c, state in zip(claimed, codes, states, strict=True))
+        self._accepted = [frozenset(code for code in some if code is not None) for some in accepted]
+        # (territory, its state), None for a polygon of a state.
+        self._territory = [(c, state) if c and state != c else None for c, state in zip(codes, states, strict=True)]
 
     def _assign_regions(self, city_polygon: np.ndarray) -> None:
         """The region of each polygon, as an index into `region_codes`: -1 for none, -2 where cities decide."""
@@ -186,9 +187,9 @@ class Gazetteer:
         """
         fitting = codes & self.accepted(polygon)
         territory = self._territory[polygon] if polygon >= 0 else None
-        if territory and territory[1] in fitting:
-            return (fitting - {territory[1]}) or frozenset(territory[:1])
-        return fitting
+        if territory is None or territory[1] not in fitting:
+            return fitting
+        return fitting - {territory[1]} or frozenset({territory[0]})
 
     def city_regions(self, row: int) -> frozenset[str]:
         """The admin-1 codes of a city by GeoNames and by the map: one where they agree, as they nearly always do."""
