@@ -71,7 +71,7 @@ def supervise(loop: Loop, config: SftConfig, bar: Progress) -> list[Evaluation]:
             "loss": loss,
             "learning_rate": rate,
             "answer_tokens": n_tokens,
-            "samples_skipped": loop.batches.position(step + 1).skipped.total(),
+            **loop.batches.metrics(step + 1),
             "step_seconds": time.monotonic() - started,
         }
         loop.run.log(step, metrics)

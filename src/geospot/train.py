@@ -10,6 +10,7 @@ Where this departs from textbook GRPO (Shao et al., arXiv 2402.03300), and why:
   favoured.
 - There is no KL term to a reference model by default (`kl_coef`), and no pass for the "old" log-probabilities: those
   that the sampler reported are the ones in the ratio.
+- A step whose rewards differ in no group leaves the weights alone, unless `kl_coef` holds them to the start.
 - The reward moves: tau and the weights follow the share of the run that is done (`geospot.reward`).
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chz
+import numpy as np
 
 from geospot.answer import prompt_text
 from geospot.asking.requests import Asked, request_seed
@@ -110,17 +112,21 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
         progress = min(step / (config.schedule_length - 1), 1.0) if config.schedule_length > 1 else 1.0
         weights = reward_config.at(progress, adaptive.tau_km if adaptive else None)
         parts = score(rollouts, weights, region=config.region)
+        rewards_BG = parts.total.reshape(-1, config.group_size)
         advantages_BG = group_advantages(
-            parts.total.reshape(-1, config.group_size),
+            rewards_BG,
             divide_by_std=config.divide_by_std,
             leave_one_out=config.leave_one_out,
         )
         token_advantages, kl_metrics = per_token(rollouts, advantages_BG.ravel().tolist(), reference, config)
+        loop.batches.learn(step, rollouts.samples, rewards_BG, advantages_BG)
         clock.lap("reward")
 
         # Update.
         rate = learning_rate_at(config, peak, step)
         learned = groups_to_learn_from(advantages_BG, config.batch_size) if config.oversample > 1 else None
+        if not (advantages_BG.any() or config.kl_coef):
+            learned = np.array([], np.int64)  # Adam would step as far for an entropy bonus alone as for a reward
         update_metrics = update(
             loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy, groups=learned
         )
@@ -132,7 +138,7 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
         # Log and save.
         loop.run.add_rollouts(step, log_rows(rollouts, "train", parts, advantages_BG.ravel()))
         metrics |= reward_metrics(parts, advantages_BG, rollouts, weights) | update_metrics | kl_metrics
-        metrics["samples_skipped"] = loop.batches.position(step + 1).skipped.total()
+        metrics |= loop.batches.metrics(step + 1)
         metrics |= {"requests_retried": rollouts.requests_retried, "requests_lost": rollouts.requests_lost}
         loop.run.log(step, metrics | clock.metrics())
         loop.guard.stepped(metrics)

@@ -1,5 +1,6 @@
 """`geospot runs`, `geospot report`, `geospot completion`, config=FILE and dry_run=true, as a user meets them."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -64,12 +65,39 @@ def test_a_run_that_is_not_finished_has_a_page(runs, capsys):
     assert "is stopped: 2 of 4 steps are done" in page
     for words in ("Reward (its scale tightens)", "Tau, km", "before, step 0"):
         assert words in page, words
+    assert "Read this before the numbers" not in page
     assert left("report", "runs") == 2
     err = capsys.readouterr().err
     assert "not a run folder" in err
     assert "there are runs in it: runs/sft, runs/train" in err
     assert left("report", "runs/none") == 2
     assert left("report", "runs/train", "out=page.pdf") == 2
+
+
+def test_a_page_shows_what_the_reward_cannot_see_and_warns_above_everything(runs):
+    """Of a run that lost its form and answers one place whatever it is shown."""
+    evaluation = {"median_km": 9000.0, "median_km_low": 8000.0, "median_km_high": 9500.0, "constant_km": 6000.0,
+                  "pictures": 300.0, "distinct_answers": 1.0, "in_form": 0.4, "failure_rate": 0.0}  # fmt: skip
+    step = {"groups_without_signal": 0.9, "dead_zone": 0.8, "decimal_endings": 2.0, "pool_easy": 0.1,
+            "pool_hard": 0.7, "answers_cut_off": 0.5, "reward_form": 0.4}  # fmt: skip
+    rows = [{"step": i, "time": 0.0} | step for i in range(12)]
+    rows[6] |= {f"eval/{key}": value for key, value in evaluation.items()}
+    (runs / "train" / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    geospot.main(["report", "runs/train"])
+    page = (runs / "train" / "report.html").read_text()
+    above, _, below = page.partition("</header>")
+    for words in (
+        "eval: no better than one constant place", "1 different answers for 300 pictures", "40% of the answers",
+        "90% of the groups of the last 10 steps have no signal", "50% of the answers of the last 10 steps reached",
+    ):  # fmt: skip
+        assert words in above.replace("&#x27;", "'"), words
+    for words in (
+        "answers in the dead zone",
+        "Different answers of a step",
+        "Pools by difficulty",
+        "Different answers to the held-out",
+    ):
+        assert words in below, words
 
 
 def parsed(config_class: type[Config], words: list[str]) -> Config:

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import metrics, rollouts
+from made import jpeg
+from small_runs import CITIES, metrics, rollouts
 
 from geospot.config import SftConfig, TrainConfig
+from geospot.data.samples import Sample
+from geospot.data.tar import write_shard
+from geospot.earth.place import Place
+from geospot.reward import RewardConfig, RewardParts, combine
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import read_metrics
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
-from geospot.training.guards import Guard, evaluation_warnings
-from geospot.training.rollout import decimal_endings
+from geospot.training.guards import Guard, evaluation_warnings, step_warnings
+from geospot.training.rollout import decimal_endings, reward_shares
 
 GOOD = {
     "eval/median_km": 400.0, "eval/constant_km": 6000.0, "eval/pictures": 300.0, "eval/distinct_answers": 250.0,
@@ -62,6 +67,12 @@ def test_groups_without_signal_are_warned_of_over_ten_steps(capsys):
     assert guard.reason_to_stop() == "on_collapse=stop: see the warning above"
 
 
+def test_answers_that_never_end_are_warned_of():
+    rows = [{"groups_without_signal": 0.1, "answers_cut_off": share} for share in (0.0, 0.0, *[0.3] * 8)]
+    assert len(step_warnings([*rows, rows[-1]])) == 1
+    assert step_warnings(rows) == step_warnings(rows[:9]) == step_warnings([]) == []
+
+
 def test_the_best_evaluation_and_patience_outlive_a_restart():
     guard = Guard(Config(early_stop=2), {})
     assert guard.evaluated(0, "eval", GOOD)
@@ -77,6 +88,22 @@ def test_decimal_endings():
     assert decimal_endings([(48.38, 2.38), (-12.38, 100.38)]) == 2  # one of latitudes, one of longitudes
     assert decimal_endings([(48.38, 2.38), (48.39, 2.38)]) == 3
     assert decimal_endings([]) == 0
+
+
+def test_the_parts_share_the_reward_by_hand():
+    """A truth with country and city, and one without any label, whose weight the coordinates take."""
+    nan = float("nan")
+    config = RewardConfig(coord_weight=0.4, hierarchy_weight=0.2)
+    weights, format_, form = config.at(1.0), np.ones(2), np.array([1.0, 0.5])
+    labels = np.array([[1.0, nan, 0.0], [nan, nan, nan]])
+    coordinate, total = combine([0.0, 0.0], labels, format_, weights, form)
+    parts = RewardParts(coordinate, *labels.T, format_, form, total, np.zeros(2))
+    shares = reward_shares(parts, weights)  # 0.4 + 0.3 and 1.0 - 0.05 / 2
+    assert total == pytest.approx([0.7, 0.975])
+    assert shares == pytest.approx({
+        "country_share": 0.3 / 1.675, "region_share": 0.0, "city_share": 0.0, "coordinate_share": 1.4 / 1.675,
+        "format_share": 0.0,
+    })  # fmt: skip
 
 
 def test_a_run_without_gain_ends_early_with_its_best_checkpoint_kept(common, sft_run, tmp_path, capsys):
@@ -106,10 +133,15 @@ def test_the_best_checkpoint_is_kept_beside_the_last(common, tmp_path, capsys):
     assert ("best        " in capsys.readouterr().out) == (best not in (0, 30))
 
 
-def test_an_adaptive_run_that_goes_on_equals_one_in_one_go(common, sft_run, tmp_path):
+def test_an_adaptive_pooled_run_that_goes_on_equals_one_in_one_go(common, sft_run, tmp_path):
     near = str(sft_run[0] / "checkpoints" / "000045")
+    few = [Sample(f"few-{i}", (jpeg(i % 3),), Place(lat, lon, city, None, country))
+           for i, (city, country, lat, lon) in enumerate(2 * CITIES)]  # fmt: skip
+    write_shard(tmp_path / "few.tar", few)  # as many as a step asks about: each comes again and again
     settings = common | {
         "checkpoint": near,
+        "data": str(tmp_path / "few.tar"),
+        "difficulty_pools": True,
         "group_size": 4,
         "tau_schedule": "adaptive",
         "eval_every": 2,
@@ -117,14 +149,17 @@ def test_an_adaptive_run_that_goes_on_equals_one_in_one_go(common, sft_run, tmp_
         "oversample": 1.5,
         "entropy_coef": 0.01,
     }
-    run_train(TrainConfig(**settings, max_steps=4, log_path=str(tmp_path / "whole")))
+    run_train(TrainConfig(**settings, max_steps=5, log_path=str(tmp_path / "whole")))
     taus = [row["tau_km"] for row in read_metrics(tmp_path / "whole") if "tau_km" in row]
-    assert [row.get("answers_asked") for row in read_metrics(tmp_path / "whole")] == [24.0] * 4 + [None]
+    passed = [row["pool_passed"] for row in read_metrics(tmp_path / "whole") if "pool_passed" in row]
+    assert passed[:2] == [0, 0]  # a batch is drawn by the results of two steps before
+    assert passed[-1] > 0
+    assert [row.get("answers_asked") for row in read_metrics(tmp_path / "whole")] == [24.0] * 5 + [None]
     assert taus[0] == 2000
     assert taus[1] < 2000
     assert (np.diff(taus) <= 0).all()
     broken = tmp_path / "broken"
-    config = TrainConfig(**settings, max_steps=4, log_path=str(broken))
+    config = TrainConfig(**settings, max_steps=5, log_path=str(broken))
     run_train(config)
     lines = (broken / "checkpoints.jsonl").read_text().splitlines(keepends=True)
     kept = [line for line in lines if json.loads(line)["step"] <= 3 and not json.loads(line)["final"]]
@@ -143,3 +178,20 @@ def test_a_step_logs_what_its_reward_cannot_see(common, half_trained, tmp_path):
     assert row["decimal_endings"] >= 1
     assert row["eval/constant_km"] > 0
     assert row["eval/distinct_answers"] <= row["eval/pictures"]
+
+
+def test_a_step_without_any_signal_leaves_the_weights_alone(common, half_trained, tmp_path, monkeypatch):
+    """Adam steps as far for a bonus on entropy as for a reward, where the bonus is all that there is."""
+    (tmp_path / "flat_curve.py").write_text("import numpy as np\ndef nothing(km, tau):\n    return np.zeros_like(km)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = common | {"checkpoint": half_trained, "group_size": 2, "eval_every": 2, "entropy_coef": 0.1}
+    settings |= {"reward_curve": "flat_curve:nothing", "coord_weight_start": 1.0, "coord_weight": 1.0}
+    settings |= {"hierarchy_weight_start": 0.0, "hierarchy_weight": 0.0}
+    run = tmp_path / "run"
+    run_train(TrainConfig(**settings, max_steps=2, log_path=str(run)))
+    rows = [row for row in read_metrics(run) if "reward" in row]
+    assert [row["groups_without_signal"] for row in rows] == [1.0, 1.0]
+    assert [(row["n_updates"], row["updates_skipped"], row["groups_kept"]) for row in rows] == [(0, 1, 0)] * 2
+    held_out = [row for row in rollouts(run) if row["split"] == "eval"]
+    texts = [[row["text"] for row in held_out if row["step"] == step] for step in (0, 2)]
+    assert texts[0] == texts[1]

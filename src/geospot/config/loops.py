@@ -132,6 +132,11 @@ class LoopConfig(EngineConfig, SourceConfig):
         return self.batch_size
 
     @property
+    def pools_lag(self) -> int | None:
+        """By how many steps the results lag that a step's pictures are drawn by; None: they are drawn by none."""
+        return None
+
+    @property
     def schedule_length(self) -> int:
         """Steps over which the learning rate decays and the reward tightens."""
         return self.schedule_steps or self.max_steps
@@ -213,6 +218,11 @@ class TrainConfig(LoopConfig):
         "ask about this many times batch_size pictures and learn from at most batch_size whose answers differ in "
         "reward, 1 or more",
     )
+    difficulty_pools: bool = _sampling(
+        False,
+        "draw a picture less often, one time in four at least, where all its answers earned the same when it was asked "
+        "about before; acts from the second epoch of the data on",
+    )
     overlap: bool = _sampling(
         False, "request the next step's answers while the update is running: faster, one step off-policy"
     )
@@ -227,7 +237,9 @@ class TrainConfig(LoopConfig):
     clip_high: float | None = _optim(None, "upper clipping bound of the ratio; none: 1.2 (ppo), 4 (cispo)")
     divide_by_std: bool = _optim(False, "divide advantages by the group's standard deviation")
     leave_one_out: bool = _optim(False, "baseline: mean reward of the group's other answers")
-    entropy_coef: float = _optim(0.0, "bonus on the entropy of the sampled tokens, reward per nat")
+    entropy_coef: float = _optim(
+        0.0, "bonus on the entropy of the sampled tokens, reward per nat; none in a step without any signal"
+    )
     kl_coef: float = _optim(0.0, "penalty on the KL divergence from the initial weights, reward per token")
     max_mismatch_kl: float = _optim(
         0.1, "stop if the KL between sampler and trainer exceeds this on a step's first minibatch"
@@ -264,6 +276,11 @@ class TrainConfig(LoopConfig):
     def pictures_per_step(self) -> int:
         """How many pictures a step reads and asks about."""
         return math.ceil(round(self.batch_size * self.oversample, 6))
+
+    @property
+    def pools_lag(self) -> int | None:
+        """A step's pictures are read one step ahead, and with `overlap` asked about one step ahead of that."""
+        return (3 if self.overlap else 2) if self.difficulty_pools else None
 
     @property
     def loss_fn(self) -> str:

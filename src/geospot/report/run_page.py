@@ -18,7 +18,16 @@ from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import Evaluation, judge
 from geospot.scoring.metrics import Predictions
 from geospot.scoring.truths import Truths
+from geospot.training.closing import last_warnings
 
+# Title, ending of a held-out set's keys, logarithmic.
+SET_CURVES = (
+    ("Median distance, km", "median_km", True),
+    ("Score, points", "geoguessr_score", False),
+    ("Different answers to the held-out pictures", "distinct_answers", False),
+    ("Lines in form, share", "in_form", False),
+)
+INTERVALS = ("median_km", "geoguessr_score")
 VERSIONS = ("python", "torch", "transformers", "tinker")  # of the last session
 # Title, keys of metrics.jsonl with their names, logarithmic. A chart is drawn where the run has one of its keys.
 CURVES = (
@@ -26,8 +35,17 @@ CURVES = (
     ("Reward (its scale tightens)", (("reward", "reward"),), False),
     ("Parts of the reward (labels by text)",
      tuple((f"reward_{part}", part) for part in ("coordinate", "country", "region", "city")), False),
+    ("Shares of the reward by part",
+     tuple((f"{part}_share", part) for part in ("coordinate", "country", "region", "city")), False),
     ("Tau, km", (("tau_km", "tau"),), True),
     ("Learning rate", (("learning_rate", "learning rate"),), False),
+    ("What the reward cannot see, shares",
+     (("groups_without_signal", "groups without signal"), ("dead_zone", "answers in the dead zone"),
+      ("same_place_in_group", "answers of a group at one place")), False),
+    ("Different answers of a step",
+     (("distinct_answers", "coordinates"), ("decimal_endings", "decimal endings")), False),
+    ("Answers in form, and cut off, shares", (("reward_form", "in form"), ("answers_cut_off", "cut off")), False),
+    ("Pools by difficulty, shares", tuple((f"pool_{name}", name) for name in ("easy", "normal", "hard")), False),
     ("Entropy, nats per token", (("entropy", "entropy"),), False),
     ("Norm of the gradient", (("grad_norm", "norm"),), False),
 )  # fmt: skip
@@ -55,6 +73,7 @@ def write_run_page(run: Path, out: Path) -> Path:
         versions={"geospot": __version__, **{name: session[name] for name in VERSIONS if name in session}},
         command=session.get("command", ""),
         notes=[_state(info)],
+        warnings=last_warnings(rows),
     )
 
 
@@ -100,8 +119,9 @@ def evaluation_at(run: Path, name: str, step: int) -> Evaluation | None:
 def charts(rows: Sequence[dict], names: Sequence[str]) -> list[Chart]:
     """The curves that a run has."""
     found = []
-    for title, ending, log in (("Median distance, km", "median_km", True), ("Score, points", "geoguessr_score", False)):
-        series = [curve(rows, f"{name}/{ending}", name, band=True) for name in names]
+    for title, ending, log in SET_CURVES:
+        band = ending in INTERVALS
+        series = [curve(rows, f"{name}/{ending}", name, band=band) for name in names]
         found.append(Chart(title, [one for one in series if len(one.steps)], log=log))
     for title, keys, log in CURVES:
         series = [curve(rows, key, name) for key, name in keys]

@@ -54,6 +54,7 @@ BEFORE_THE_KEY = {
     "form_penalty": 0.0,
     "oversample": 1.0,
     "entropy_coef": 0.0,
+    "difficulty_pools": False,
 }
 # What may differ as well where a run is given more steps than before: how its learning rate and reward go on.
 LENGTHENED = frozenset({"max_steps", "schedule_steps", "learning_rate", "lr_schedule"})

@@ -16,7 +16,7 @@ from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import judge
 from geospot.scoring.metrics import TITLES, Difference, Predictions, paired_differences
 from geospot.scoring.truths import Truths
-from geospot.training.guards import evaluation_warnings
+from geospot.training.guards import evaluation_warnings, step_warnings
 
 # Column, key of metrics.jsonl, factor, digits. The first two get the paired difference.
 COLUMNS = (
@@ -36,17 +36,17 @@ def closing(run: Path, command: str, config: LoopConfig) -> str:
     last = last_checkpoint(run)
     if last is None or not last.final:
         return ""
-    lines = [*held_out_tables(run), *(f"warning     {said}" for said in last_warnings(run))]
+    lines = [*held_out_tables(run), *(f"warning     {said}" for said in last_warnings(read_metrics(run)))]
     lines += [f"run folder  {run}", f"checkpoint  {last.path}"]
     if best := best_checkpoint(run):
         lines.append(f"best        {best.path} (before step {best.step})")
     return "\n".join(["", *lines, *(f"next        {words}" for words in next_commands(run, command, config))])
 
 
-def last_warnings(run: Path) -> list[str]:
-    """What the last evaluation warns of."""
-    rows = [row for row in read_metrics(run) if any(key.endswith("/constant_km") for key in row)]
-    return evaluation_warnings(rows[-1]) if rows else []
+def last_warnings(rows: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """What the last evaluation of a run and its last steps warn of, by the lines of its metrics.jsonl."""
+    evaluated = [row for row in rows if any(key.endswith("/constant_km") for key in row)]
+    return [*(evaluation_warnings(evaluated[-1]) if evaluated else []), *step_warnings(rows)]
 
 
 def best_checkpoint(run: Path) -> Checkpoint | None:

@@ -17,8 +17,13 @@ from geospot.scoring.references import reference_rows
 MIN_PICTURES = 20  # of a held-out set; fewer say little about different answers, and fit a constant place too well
 FEW_ANSWERS = 0.1  # different answers per picture
 IN_FORM = 0.9
-NO_SIGNAL = 0.75  # share of groups
-WINDOW = 10  # steps over which the share of groups without signal is averaged
+WINDOW = 10  # steps of GRPO over which these shares are averaged
+# Key of metrics.jsonl, the share above which it is a sign, what the share is of.
+STEP_SIGNS = (
+    ("groups_without_signal", 0.75, "of the groups of the last {n} steps have no signal: all their answers earn the "
+     "same, and nothing is learned from them"),
+    ("answers_cut_off", 0.25, "of the answers of the last {n} steps reached max_tokens: they grow, or never end"),
+)  # fmt: skip
 SCORE = "geoguessr_score"  # the best checkpoint has the most of it on the first held-out set
 
 
@@ -77,6 +82,16 @@ def evaluation_warnings(metrics: Mapping[str, float | None]) -> list[str]:
     return said
 
 
+def step_warnings(rows: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """What the last steps of GRPO mean, in sentences; empty where nothing is wrong, or where there are too few."""
+    said = []
+    for key, most, words in STEP_SIGNS:
+        recent = [value for row in rows if (value := row.get(key)) is not None][-WINDOW:]
+        if len(recent) == WINDOW and (share := sum(recent) / WINDOW) > most:
+            said.append(f"{share:.0%} {words.format(n=WINDOW)}")
+    return said
+
+
 class Guard:
     """Watches a run: prints each warning when it begins, knows the best evaluation, says when to stop.
 
@@ -86,7 +101,8 @@ class Guard:
     def __init__(self, config: GuardConfig, state: dict[str, Any]):
         self._config, self.state = config, state
         state.setdefault("best", {"step": None, "score": -1.0, "evaluations_since": 0})
-        state.setdefault("no_signal", [])
+        state.setdefault("steps", [])
+        state.pop("no_signal", None)  # what it was called before
         state.setdefault("warned", [])
 
     def evaluated(self, step: int, first_set: str | None, metrics: Mapping[str, float]) -> bool:
@@ -103,16 +119,9 @@ class Guard:
 
     def stepped(self, metrics: Mapping[str, float]) -> None:
         """Take in a step of GRPO."""
-        recent = [*self.state["no_signal"], metrics["groups_without_signal"]][-WINDOW:]
-        self.state["no_signal"] = recent
-        share = sum(recent) / len(recent)
-        said = []
-        if len(recent) == WINDOW and share > NO_SIGNAL:
-            said.append(
-                f"{share:.0%} of the groups of the last {WINDOW} steps have no signal: all their answers earn the "
-                "same, and nothing is learned from them"
-            )
-        self._warn("step", said)
+        newest = {key: metrics[key] for key, *_ in STEP_SIGNS if key in metrics}
+        self.state["steps"] = [*self.state["steps"], newest][-WINDOW:]
+        self._warn("step", step_warnings(self.state["steps"]))
 
     def _warn(self, when: str, said: list[str]) -> None:
         """Print what was not yet said; `warned` holds what is wrong now, without its numbers."""

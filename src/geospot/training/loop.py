@@ -36,6 +36,7 @@ from geospot.training.batches import Batches
 from geospot.training.estimate import workload
 from geospot.training.guards import Guard, constant_km, signs
 from geospot.training.held_out import evaluate, logged
+from geospot.training.pools import Pools
 from geospot.training.resume import extension_text, has_begun, may_differ, planned_steps, prune, run_path
 
 # For save_every=0. A small model is saved in a blink: by the share alone a step of two seconds would be followed by a
@@ -142,7 +143,7 @@ class Loop:
         if not (due or final or forced or steps_done == self.config.max_steps):
             return
         path = self._weights_path(steps_done, final=final)
-        position = {"stream": self.batches.position(steps_done).stream, "revisions": self.revisions}
+        position = self.batches.state(steps_done) | {"revisions": self.revisions}
         data = save_position(self.run.path, steps_done, position)
         sampler_path = None
         if final and is_remote(path):  # a service does not sample from what can be trained on
@@ -242,7 +243,9 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Gener
             open_parts=config.open_shards,
             start=position.get("stream"),
         )
-        batches = stack.enter_context(Batches(stream, renderer, config.pictures_per_step, first_step))
+        lag = config.pools_lag
+        pools = None if lag is None else Pools(config.seed, lag, position.get("pools"))
+        batches = stack.enter_context(Batches(stream, renderer, config.pictures_per_step, first_step, pools))
         loop = Loop(
             config=config,
             run=run,

@@ -9,7 +9,7 @@ from geospot.answer import in_form
 from geospot.asking.requests import Rollouts
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
-from geospot.reward import RewardParts, Weights, weighted_parts
+from geospot.reward import LEVELS, RewardParts, Weights, weighted_parts
 from geospot.training.update import answer_logprobs
 
 NEARER, DEAD = 0.3, 0.01
@@ -74,9 +74,9 @@ def reward_metrics(
     return (
         out
         | blind_spots(parts, advantages_BG.shape, rollouts, weights)
+        | reward_shares(parts, weights)
         | {
             "reward": float(parts.total.mean()),
-            "coordinate_share": float(weights.coordinate * parts.coordinate.mean() / max(parts.total.mean(), 1e-9)),
             "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
             "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
             "tau_km": weights.tau_km,
@@ -91,6 +91,22 @@ def reward_metrics(
             "answers_cut_off": float(np.mean([s.stop_reason == "length" for s in rollouts.sequences])),
         }
     )
+
+
+def reward_shares(parts: RewardParts, weights: Weights) -> dict[str, float]:
+    """`<part>_share`: what of the step's reward each part earned, as `combine` pays it; 0 where nothing was earned.
+
+    Together they are 1 and what the form cost: that is taken off the whole.
+    """
+    labels = np.stack([parts.country, parts.region, parts.city], axis=-1)
+    present = ~np.isnan(labels)
+    each = len(LEVELS) * weights.hierarchy / np.maximum(present.sum(axis=-1, keepdims=True), 1)
+    paid = dict(zip(LEVELS, (np.where(present, labels, 0.0) * each).T, strict=True))
+    paid["coordinate"] = parts.coordinate * np.where(
+        present.any(axis=-1), weights.coordinate, weights.coordinate + len(LEVELS) * weights.hierarchy
+    )
+    paid["format"] = parts.format * weights.format
+    return {f"{part}_share": float(found.sum() / max(parts.total.sum(), 1e-9)) for part, found in paid.items()}
 
 
 def blind_spots(parts: RewardParts, shape: tuple[int, int], rollouts: Rollouts, weights: Weights) -> dict[str, float]:

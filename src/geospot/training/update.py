@@ -90,6 +90,7 @@ def update(
     """
     size = rollouts.group_size
     chosen = np.arange(len(rollouts.samples)) if groups is None else groups
+    kept = [g for g in chosen.tolist() if any(np.any(token_advantages[g * size + m]) for m in range(size))]
     asked, loss_fn = [], cast("types.LossFnType", config.loss_fn)
     for epoch in range(config.num_epochs):
         order = np.random.default_rng([config.seed, step, epoch]).permutation(chosen)
@@ -112,10 +113,12 @@ def update(
             first_kl = row["kl"]
             if on_policy:
                 check_mismatch(first_kl, config)
+    out = {"n_updates": len(rows), "learning_rate": rate, "groups_kept": len(kept)}
+    out["updates_skipped"] = config.num_epochs * config.num_substeps - len(rows)
     if not rows:
-        return {"n_updates": 0, "learning_rate": rate}
+        return out
     means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in rows[0]}
-    return means | {"mismatch_kl": first_kl, "n_updates": len(rows), "learning_rate": rate}
+    return means | {"mismatch_kl": first_kl} | out
 
 
 def minibatch(
