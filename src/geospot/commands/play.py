@@ -13,6 +13,7 @@ from geospot.data.sets import held_out_samples, held_out_sets
 from geospot.data.world.mosaic import WorldConfig
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.errors import DataError
+from geospot.net.loopback import served_names
 from geospot.runs.rollouts import query_rollouts
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run(config: PlayConfig) -> None:
     need_pages("play")
     from geospot.report.live.deck import Deck, code_of_seed
     from geospot.report.live.playing import Play
-    from geospot.report.live.serving import serve_site, site_hosts, site_key
+    from geospot.report.live.serving import serve_site, site_key
     from geospot.report.live.site import make_site
 
     config = chz.replace(config, checkpoint=opponent_of(config))
@@ -38,7 +39,7 @@ def run(config: PlayConfig) -> None:
     code = None if config.seed is None else code_of_seed(config.seed)
     play = Play(deck, opponent, code=code, seconds=config.seconds, tiles=tiles)
     images = "" if config.tiles is None else "/".join(config.tiles.split("/")[:3])
-    app = make_site(play.routes(), key=key, hosts=site_hosts(key), images=images)
+    app = make_site(play.routes(), key=key, hosts=served_names(key), images=images)
     against = f"against {opponent.title}" if opponent else "alone"
     say = f"{len(deck.samples):,} places of {name}, {against}, at"
     try:
