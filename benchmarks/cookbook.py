@@ -2,6 +2,9 @@
 downloads and merges, a server that is killed. Prints a table: what was run, whether it works, whose fault where not.
 
 uv run python benchmarks/cookbook.py [--only "sl_loop;rl_loop cispo"] [--python COOKBOOK_PYTHON] [--folder FOLDER]
+    [--out benchmarks/results/cookbook-cpu2.json]
+
+Rows can be run a few at a time, into the same folder and the same --out, which keeps the others.
 
 The cookbook has an environment of its own, which uv makes. Data and rewards are made up (`cookbook_made/`), since
 nothing is downloaded; a recipe is started as its documentation says, with smaller numbers.
@@ -9,6 +12,7 @@ nothing is downloaded; a recipe is started as its documentation says, with small
 
 import argparse
 import json
+import os
 import platform
 import re
 import shutil
@@ -16,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 from cookbook_stand import HERE, LIMIT_S, NAME, RECIPES, REQUIREMENTS, Failed, Stand, environment, slug
@@ -24,17 +30,47 @@ from cookbook_stand import HERE, LIMIT_S, NAME, RECIPES, REQUIREMENTS, Failed, S
 from geospot.progress import table
 from geospot.runs.config import git_commit
 
-UNPUBLISHED = "ours: refused at the request, since the formula of stable_reinforce is not published"
+UNPUBLISHED = (
+    "refused by the server at the first sample request, before anything is trained: nobody publishes the objective of "
+    "stable_reinforce, what a sampler records for it (record_stability_info), or the default of its kl_coeff"
+)
+
+
+@contextmanager
+def begun(stand: Stand, log: str, steps: int) -> Iterator[tuple[list[str], subprocess.Popen, Path]]:
+    """An RL loop that has saved its second checkpoint and goes on: its command, process and list of checkpoints."""
+    command = stand.recipe("rl_loop importance_sampling", log, f"max_steps={steps}")
+    noted = stand.folder / "logs" / log / "checkpoints.jsonl"
+    with open(stand.folder / f"{log}-begun.log", "w") as out:
+        loop = subprocess.Popen(command, cwd=stand.folder, env=stand.env, stdout=out, stderr=out)
+        try:
+            deadline = time.monotonic() + LIMIT_S
+            while not noted.exists() or len(noted.read_text().splitlines()) < 2:
+                if loop.poll() is not None or time.monotonic() > deadline:
+                    raise Failed("the loop ended before its second checkpoint")
+                time.sleep(0.2)
+            yield command, loop, noted
+        finally:
+            loop.kill()
+            loop.wait()
+
+
+def resumed(stand: Stand, command: list[str], noted: Path) -> int:
+    """The same command again: the batch that it goes on from, which is the last one noted; it must come to its end."""
+    before = json.loads(noted.read_text().splitlines()[-1])
+    found = re.search(r"Resuming from batch (\d+)", stand.run(f"{noted.parent.name} resumed", command))
+    last = json.loads(noted.read_text().splitlines()[-1])
+    if found is None or int(found[1]) != before["batch"] or last["name"] != "final":
+        raise Failed(f"batch {before['batch']} before, {found and found[1]} resumed, {last['name']} at the end")
+    return int(found[1])
 
 
 def resume(stand: Stand) -> str:
-    """A recipe that was stopped after two steps goes on from its checkpoint."""
-    name = "rl_loop importance_sampling"
-    stand.run("resume", stand.recipe(name, "resume", "max_steps=1"))
-    said = stand.run("resume", stand.recipe(name, "resume", "max_steps=3"))
-    if "Resuming from batch 1" not in said:
-        raise Failed("it began anew")
-    return "goes on from batch 1"
+    """A recipe that was killed after two checkpoints goes on from the last."""
+    with begun(stand, "resume", steps=8) as (command, loop, noted):
+        loop.kill()
+        loop.wait()
+    return f"killed with SIGKILL; goes on from batch {resumed(stand, command, noted)} of 8"
 
 
 def from_weights(stand: Stand) -> str:
@@ -102,30 +138,13 @@ def merge(stand: Stand) -> str:
 
 def kill(stand: Stand) -> str:
     """kill -9 of the server in the middle of an RL loop, restart: the same command goes on from its checkpoint."""
-    name, log = "rl_loop importance_sampling", "killed"
-    command = stand.recipe(name, log, "max_steps=6")
-    noted = stand.folder / "logs" / log / "checkpoints.jsonl"
     port = int(stand.url.rpartition(":")[2])
-    with open(stand.folder / "killed.log", "w") as out:
-        loop = subprocess.Popen(command, cwd=stand.folder, env=stand.env, stdout=out, stderr=out)
-        deadline = time.monotonic() + LIMIT_S
-        while not noted.exists() or len(noted.read_text().splitlines()) < 2:
-            if loop.poll() is not None or time.monotonic() > deadline:
-                loop.kill()
-                raise Failed("the loop ended before its second checkpoint")
-            time.sleep(0.2)
+    with begun(stand, "killed", steps=8) as (command, loop, noted):
         stand.stop(kill=True)
         stand.start(port)
         status = loop.wait(LIMIT_S)
-    before = [json.loads(line) for line in noted.read_text().splitlines()]
-    said = stand.run("killed, resumed", command)
-    after = [json.loads(line) for line in noted.read_text().splitlines()]
-    found = re.search(r"Resuming from batch (\d+)", said)
-    if found is None or int(found[1]) != before[-1]["batch"] or after[-1]["name"] != "final":
-        raise Failed(
-            f"batch {before[-1]['batch']} before, {found and found[1]} resumed, {after[-1]['name']} at the end"
-        )
-    return f"the loop ended with one error (status {status}), resumed at batch {found[1]} of 6, and finished"
+    batch = resumed(stand, command, noted)
+    return f"the loop ended with one error (status {status}), resumed at batch {batch} of 8, and finished"
 
 
 def renderers(stand: Stand) -> str:
@@ -193,7 +212,8 @@ def outcome(stand: Stand, name: str) -> dict[str, object]:
         result, said = "fails", f"{error}"[:160]
         if "stable_reinforce" in name and "stab" in said:
             result, said = "refused", UNPUBLISHED
-    return {"what": name, "result": result, "says": said, "seconds": round(time.monotonic() - started)}
+    took = round(time.monotonic() - started)
+    return {"what": name, "result": result, "says": said, "seconds": took, "commit": git_commit()}
 
 
 def main() -> None:
@@ -216,18 +236,23 @@ def main() -> None:
     if given.out and Path(given.out).exists():
         rows = {row["what"]: row for row in json.loads(Path(given.out).read_text())["rows"]}
     stand.start()
-    about = {"commit": git_commit(), "python": platform.python_version(), "requirements": REQUIREMENTS, "model": NAME}
+    about = {"benchmark": "cookbook", "date": date.today().isoformat(), "python": platform.python_version()}
+    about |= {"requirements": REQUIREMENTS, "model": NAME, "machine": f"{os.cpu_count()} cores"}
     try:
         for name in given.only.split(";") if given.only else [*RECIPES, *CHECKS]:
             rows[name] = outcome(stand, name)
             print(*rows[name].values(), sep=" | ", flush=True)
             if given.out:
-                Path(given.out).write_text(json.dumps({**about, "rows": list(rows.values())}, indent=1) + "\n")
+                Path(given.out).write_text(json.dumps(about | _ordered(rows)) + "\n")
     finally:
         stand.stop()
-    ordered = [rows[name] for name in [*RECIPES, *CHECKS] if name in rows]
-    print(table(ordered))
-    print(json.dumps({**about, "rows": ordered}))
+    print(table(_ordered(rows)["rows"]))
+    print(json.dumps(about | _ordered(rows)))
+
+
+def _ordered(rows: dict[str, dict[str, object]]) -> dict[str, list]:
+    names = [*RECIPES, *CHECKS]
+    return {"rows": [rows[n] for n in names if n in rows], "not_run": [n for n in names if n not in rows]}
 
 
 if __name__ == "__main__":

@@ -124,8 +124,10 @@ def test_gspo_gives_every_token_the_ratio_of_its_sequence(low, high):
 
 
 def test_what_the_api_names_and_nobody_publishes_is_refused_with_what_would_do():
-    with pytest.raises(ValueError, match="loss_fn='stable_reinforce': its formula is not published"):
+    with pytest.raises(ValueError, match="loss_fn='stable_reinforce': its objective is not published"):
         check_loss("stable_reinforce", None)
+    with pytest.raises(ValueError, match=r"clip_low_threshold=1\.3 is above clip_high_threshold=1\.2"):
+        check_loss("ppo", {"clip_low_threshold": 1.3})
     with pytest.raises(ValueError, match="custom losses run in the client"):
         check_loss("custom", None)
 

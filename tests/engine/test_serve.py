@@ -1,11 +1,8 @@
 """`geospot serve` driven by the real Tinker SDK: what it answers, what it refuses, whom it lets in."""
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -250,7 +247,7 @@ def test_a_model_or_a_rank_that_is_not_served_is_refused(sdk, server):
         sdk.create_lora_training_client("Qwen/Qwen3-8B").result(timeout=120)
     with pytest.raises(tinker.TinkerError, match="rank 257"):
         sdk.create_lora_training_client(server.model_name, rank=257).result(timeout=120)
-    with pytest.raises(tinker.TinkerError, match="no checkpoint tinker://no/weights/x"):
+    with pytest.raises(tinker.TinkerError, match="checkpoint tinker://no/weights/x is not known here"):
         sdk.create_sampling_client(model_path="tinker://no/weights/x").result(timeout=120)
 
 
@@ -436,120 +433,6 @@ def test_a_full_queue_asks_the_client_to_come_again_and_nothing_is_lost(server, 
 
 def post(server, path: str, **kwargs) -> httpx.Response:
     return httpx.post(f"{server.url}/api/v1/{path}", timeout=120, **kwargs)
-
-
-def test_messages_that_are_not_of_the_protocol_are_refused_with_a_reason(server):
-    assert post(server, "create_session", content=b"{").status_code == 400
-    wrong = post(server, "create_session", json={"tags": [], "user_metadata": None, "sdk_version": "x", "colour": 1})
-    assert wrong.status_code == 422
-    assert "colour" in wrong.json()["detail"]
-    assert post(server, "forward_backward", content=b"\xff\xff").status_code == 400
-    assert post(server, "retrieve_future", json={"request_id": "none"}).status_code == 410
-    assert post(server, "get_info", json={"model_id": "none:train:0"}).status_code == 404
-    assert post(server, "asample", content=b"x", headers={"content-encoding": "br"}).status_code == 415
-    assert post(server, "asample", content=b"x", headers={"content-encoding": "zstd"}).status_code == 400
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"origin": "http://example.org"}, 403),
-        ({"host": "attacker.example:8321"}, 403),
-        ({"host": "127.0.0.1.attacker.example"}, 403),
-        ({"host": "LOCALHOST:1"}, 422),
-        ({"host": "[::1]:8321"}, 422),
-    ],
-)
-def test_web_pages_are_not_served(server, headers, status):
-    """Neither those of another origin nor, by DNS rebinding, those that call this machine by a name of their own."""
-    assert post(server, "create_session", json={}, headers=headers).status_code == status
-
-
-HOSTILE = [
-    ("weights_info", {"tinker_path": 5}, 422),
-    ("session_heartbeat", {"session_id": [1]}, 422),
-    ("retrieve_future", {"request_id": {"a": 1}}, 422),
-    ("cancel_future", {"request_id": None}, 422),
-    ("asample", {"sampling_session_id": "a", "seq_id": 1, "prompt": {"chunks": []}, "sampling_params": {},
-                 "num_samples": 10_000_000}, 422),
-    ("asample", {"sampling_session_id": "a", "seq_id": 1, "prompt": {"chunks": []},
-                 "sampling_params": {"max_tokens": 10**12}}, 422),
-    ("create_model", {"session_id": "a", "model_seq_id": 10**400, "base_model": "b"}, 400),
-    ("save_weights", {"model_id": "no", "path": "a" * 100_000, "seq_id": 1}, 404),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("path", "body", "status"), HOSTILE)
-def test_hostile_values_are_refused_before_any_work(server, path, body, status):
-    answer = post(server, path, content=json.dumps(body).encode())
-    assert answer.status_code == status
-    assert answer.json()["detail"]
-
-
-@pytest.mark.parametrize("value", [None, 5, -1, 1.5, "x", "", [1], {"a": 1}, True, 10**30])
-def test_no_value_of_any_field_breaks_the_server(server, value):
-    """Every endpoint, with every field of its message wrong: an answer below 500."""
-    fields = {
-        "create_session": types.CreateSessionRequest, "create_model": types.CreateModelRequest,
-        "get_info": types.GetInfoRequest, "optim_step": types.OptimStepRequest, "asample": types.SampleRequest,
-        "save_weights": types.SaveWeightsRequest, "load_weights": types.LoadWeightsRequest,
-        "save_weights_for_sampler": types.SaveWeightsForSamplerRequest,
-        "save_weights_external": types.SaveWeightsExternalRequest,
-        "create_sampling_session": types.CreateSamplingSessionRequest,
-    }  # fmt: skip
-    with httpx.Client(timeout=120) as client:
-        for path, message in fields.items():
-            for name in [*message.model_fields, "tinker_path", "request_id"]:
-                answer = client.post(f"{server.url}/api/v1/{path}", json={name: value})
-                assert answer.status_code < 500, (path, name)
-        assert client.get(f"{server.url}/api/v1/healthz").status_code == 200
-
-
-def test_a_body_is_counted_as_it_comes(server, monkeypatch):
-    monkeypatch.setattr("geospot.engine.serve.core.MAX_BODY_BYTES", 1 << 20)
-    sent = []
-
-    def parts():
-        for _ in range(2000):
-            sent.append(1)
-            yield b"x" * (64 << 10)
-
-    with contextlib.suppress(httpx.WriteError):
-        answer = post(server, "create_session", content=parts())
-        assert answer.status_code == 413
-    assert len(sent) < 2000
-
-
-@pytest.mark.parametrize(
-    "start", [b"", b"POST /api/v1/cre", b"POST /api/v1/create_session HTTP/1.1\r\nHost: localhost\r\n"]
-)
-def test_a_request_that_does_not_come_to_an_end_is_closed(server, monkeypatch, start):
-    monkeypatch.setattr("geospot.engine.serve.listening.HEADER_S", 0.1)
-    with socket.create_connection(("127.0.0.1", server.port)) as half:
-        half.sendall(start)
-        half.settimeout(60)
-        assert half.recv(1) == b""
-
-
-def test_a_body_that_pauses_is_given_up(server, monkeypatch):
-    monkeypatch.setattr("geospot.engine.serve.core.IDLE_S", 0.1)
-    head = b"POST /api/v1/create_session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
-    with socket.create_connection(("127.0.0.1", server.port)) as half:
-        half.sendall(head)
-        half.settimeout(60)
-        answer = b"".join(iter(lambda: half.recv(1 << 16), b""))  # to the end: it is closed
-        assert answer.startswith(b"HTTP/1.1 408")
-
-
-def test_sessions_and_connections_are_bounded(server, monkeypatch):
-    monkeypatch.setattr("geospot.engine.serve.sessions.MOST_SESSIONS", 0)
-    body = {"tags": [], "user_metadata": None, "sdk_version": "x"}
-    full = post(server, "create_session", json=body)
-    assert (full.status_code, full.headers["retry-after"]) == (429, "10")
-    monkeypatch.setattr("geospot.engine.serve.listening.MOST_CONNECTIONS", 0)
-    with socket.create_connection(("127.0.0.1", server.port)) as refused:
-        refused.settimeout(60)
-        assert refused.recv(1) == b""
 
 
 def test_answers_are_forgotten_after_they_were_sent_and_not_before(sdk, server, renderer, prompts, monkeypatch):

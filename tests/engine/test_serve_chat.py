@@ -8,17 +8,24 @@ import pytest
 import tinker
 from hypothesis import given
 from hypothesis import strategies as st
-from made import jpeg
+from made import jpeg, until
 from servers.tinker import Serving
 from tinker import types
 
+from geospot.engine.serve.request_log import RequestLog
 from geospot.engine.serve.streams import Pieces
 from geospot.training.datums import supervised_datum
 
 
 @pytest.fixture(scope="module")
-def server(tiny_folder, tmp_path_factory):
-    with Serving(tiny_folder, tmp_path_factory.mktemp("served"), api_key="tml-right") as server:
+def log_file(tmp_path_factory):
+    return tmp_path_factory.mktemp("log") / "requests.jsonl"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder, tmp_path_factory, log_file):
+    log = RequestLog(str(log_file))
+    with Serving(tiny_folder, tmp_path_factory.mktemp("served"), api_key="tml-right", request_log=log) as server:
         yield server
 
 
@@ -99,6 +106,56 @@ def test_a_stream_comes_in_pieces_that_make_up_the_answers(server, more):
         assert [c["logprobs"] for c in own if c["logprobs"]] == [whole[i]["logprobs"]] * ("logprobs" in more)
 
 
+def logged(log_file, outcome: str, n_before: int) -> dict:
+    """The line of the log that has come with this outcome, once it is there."""
+
+    def lines() -> list[dict]:
+        new = [json.loads(line) for line in log_file.read_text().splitlines()[n_before:]]
+        return [line for line in new if line.get("outcome") == outcome]
+
+    until(lines)
+    [line] = lines()
+    return line
+
+
+def test_the_log_says_what_became_of_a_stream_once_it_has_ended(server, log_file):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "seed": 1, "n": 2, "logprobs": True}
+    n = len(log_file.read_text().splitlines())
+    whole = ask(server, **told, max_tokens=5).json()["usage"]
+    used = {"prompt": whole["prompt_tokens"], "sampled": whole["completion_tokens"]}
+    assert logged(log_file, "answered", n)["tokens"] == used
+    streamed(server, **told, max_tokens=5)
+    line = logged(log_file, "answered", n + 1)
+    assert (line["endpoint"], line["status"], line["kind"]) == ("/v1/chat/completions", 200, "chat")
+    assert line["tokens"] == used
+    assert line["ms"] >= line["waited_ms"] > 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_hangs_up_frees_the_engine_and_the_log_says_so(server, log_file, stream):
+    """Some stop string would end an answer early: none does, so only hanging up ends it."""
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "seed": 1, "stream": stream}
+    n, turns = len(log_file.read_text().splitlines()), server.service.turns
+    headers = {"authorization": "Bearer tml-right"}
+    with httpx.Client(timeout=120) as client:
+        request = client.build_request(
+            "POST", f"{server.url}/v1/chat/completions", headers=headers, json={**told, "n": 64, "max_tokens": 8000}
+        )
+        if stream:
+            answer = client.send(request, stream=True)
+            assert next(answer.iter_lines()).startswith("data: ")
+            answer.close()
+        else:
+            request.extensions["timeout"]["read"] = 0.5
+            with pytest.raises(httpx.ReadTimeout):
+                client.send(request)
+    line = logged(log_file, "client gone", n)
+    assert line["status"] == (200 if stream else 499)
+    assert line["tokens"]["prompt"] > 0
+    assert not stream or line["tokens"]["sampled"] > 0
+    until(lambda: turns.depth["sampled"] == 0)
+
+
 def test_what_is_wrong_before_the_first_word_of_a_stream_has_a_status(server):
     told = {"model": server.model_name, "messages": question(b"no picture"), "max_tokens": 2, "stream": True}
     assert ask(server, **told).status_code == 422
@@ -127,13 +184,14 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(server):
     ("changes", "status", "says"),
     [
         ({"model": "gpt-9"}, 404, "is not served here"),
-        ({"model": "tinker://no/weights/x"}, 404, "no checkpoint"),
+        ({"model": "tinker://no/weights/x"}, 404, "is not known here"),
         ({"n": 10**7}, 422, "num_samples=10000000"),
         ({"temperature": -1}, 422, "temperature=-1"),
         ({"max_tokens": 10**6}, 422, "max_tokens=1000000"),
         ({"tools": [{}]}, 422, "tools is not served"),
         ({"response_format": {"type": "json_object"}}, 422, "only text"),
         ({"messages": []}, 422, "messages"),
+        ({"messages": [{"role": "user", "content": "a" * (64 * 32_768 + 1)}]}, 422, "2097153 characters; at most"),
         ({"messages": [{"role": "user", "content": "<|image_pad|>"}]}, 422, "image tokens for 0 pictures"),
         ({"messages": question(b"no picture")}, 422, ""),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {

@@ -424,7 +424,7 @@ def test_a_checkpoint_of_the_other_engine_is_refused_with_a_word(server, over_wi
     with pytest.raises(EngineError, match="a checkpoint of the local engine: a server loads only its own"):
         run_sft(SftConfig(**over_wire, max_steps=1, checkpoint=str(tmp_path / "here"), log_path=str(tmp_path / "a")))
     path = "tinker://none/weights/000001"
-    with pytest.raises(EngineError, match=f"no checkpoint {path}"):
+    with pytest.raises(EngineError, match=f"checkpoint {path} is not known here"):
         run_sft(SftConfig(**over_wire, max_steps=1, checkpoint=path, log_path=str(tmp_path / "b")))
 
 

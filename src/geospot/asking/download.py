@@ -16,6 +16,7 @@ from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Reque
 
 from geospot._version import __version__
 from geospot.errors import DataError
+from geospot.net.loopback import in_url
 
 MAX_BYTES = 50 * 1024 * 1024
 TIMEOUT_S = 20.0  # without an answer
@@ -71,8 +72,7 @@ def valid_address(address: str) -> str:
         raise PhotoError("is not a valid web address (http://HOST/PATH or https://HOST/PATH)")
     if parts.username is not None:
         raise PhotoError("has a user name or a password in its address, which is not supported; download it first")
-    place = f"[{name}]" if ":" in name else name
-    place += "" if port is None else f":{port}"
+    place = in_url(name) + ("" if port is None else f":{port}")
     return urlunsplit((parts.scheme, place, path, query, ""))
 
 

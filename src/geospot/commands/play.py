@@ -14,6 +14,7 @@ from geospot.data.world.mosaic import WorldConfig
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.errors import DataError
 from geospot.models.loading import is_tiny
+from geospot.net.loopback import served_names
 from geospot.runs.rollouts import query_rollouts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(config: PlayConfig) -> None:
     from geospot.report.live.deck import Deck, code_of_seed
     from geospot.report.live.photos import Photos
     from geospot.report.live.playing import Play
-    from geospot.report.live.serving import serve_site, site_hosts, site_key
+    from geospot.report.live.serving import serve_site, site_key
     from geospot.report.live.site import make_site
 
     config = chz.replace(config, checkpoint=opponent_of(config))
@@ -42,7 +43,7 @@ def run(config: PlayConfig) -> None:
     images = "" if config.tiles is None else "/".join(config.tiles.split("/")[:3])
     remark, sent_to = ("", "") if opponent is None else about_photos(config)
     photos = Photos(opponent, config.max_pixels, remark=remark, sent_to=sent_to, tiles=tiles)
-    app = make_site([*play.routes(), *photos.routes()], key=key, hosts=site_hosts(key), images=images)
+    app = make_site([*play.routes(), *photos.routes()], key=key, hosts=served_names(key), images=images)
     against = f"against {opponent.title}" if opponent else "alone"
     say = f"{len(deck.samples):,} places of {name}, {against}, at"
     try:

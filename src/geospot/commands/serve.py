@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from geospot.config import ServeConfig
 from geospot.engine.open import local_engine
 from geospot.errors import EngineError
+from geospot.net.loopback import LOOPBACK, in_url, served_names
 
 if TYPE_CHECKING:
     from uvicorn import Server
@@ -22,7 +23,6 @@ CLOSE_S = 10.0  # how long requests in progress may go on after Ctrl-C
 def run(config: ServeConfig) -> None:
     """Listen until Ctrl-C."""
     key = server_key(config.host)
-    from geospot.engine.serve.access import LOOPBACK_NAMES
     from geospot.engine.serve.app import ServeOptions, make_app
     from geospot.engine.serve.listening import listener
     from geospot.engine.serve.request_log import RequestLog
@@ -32,8 +32,7 @@ def run(config: ServeConfig) -> None:
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
     service.create_sampling_client(base_model=config.model_name).result()
     service.announces = set()
-    # Without a key a web page could reach the port under a name of its own (DNS rebinding).
-    hosts = LOOPBACK_NAMES if key is None else None
+    hosts = served_names(key)
     options = ServeOptions(
         config.model_name, api_key=key, max_rank=config.max_rank, hosts=hosts, request_log=request_log
     )
@@ -52,8 +51,6 @@ def run(config: ServeConfig) -> None:
 
 def server_key(host: str) -> str | None:
     """The key that clients must give; EngineError where others could connect without one."""
-    from geospot.engine.serve.access import LOOPBACK
-
     key = os.environ.get("TINKER_API_KEY") or None
     if host not in LOOPBACK and key is None:
         raise EngineError(f"host={host!r} can be reached by others: set TINKER_API_KEY=tml-..., or host=127.0.0.1")
@@ -74,7 +71,7 @@ async def _listen(server: "Server", config: ServeConfig, *, keyed: bool) -> None
 
 def startup_text(config: ServeConfig, port: int, *, keyed: bool) -> str:
     """What a person reads once the server listens."""
-    url = f"http://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"
+    url = f"http://{in_url(config.host)}:{port}"
     who = "the TINKER_API_KEY set here" if keyed else "none: anyone on this machine may use it"
     return "\n".join(
         [

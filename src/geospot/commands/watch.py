@@ -5,6 +5,7 @@ from pathlib import Path
 
 from geospot.config import WatchConfig
 from geospot.errors import GeospotError, RunError, install_extra, mean_path
+from geospot.net.loopback import served_names
 
 
 def run(config: WatchConfig) -> None:
@@ -16,12 +17,12 @@ def run(config: WatchConfig) -> None:
     if config.out:
         write(folder, Path(config.out).expanduser())
         return
-    from geospot.report.live.serving import serve_site, site_hosts, site_key
+    from geospot.report.live.serving import serve_site, site_key
     from geospot.report.live.site import make_site
     from geospot.report.live.watching import Watch
 
     key, watch = site_key(config.host), Watch(folder.resolve())
-    app = make_site(watch.routes(), key=key, hosts=site_hosts(key), lifespan=watch.lifespan)
+    app = make_site(watch.routes(), key=key, hosts=served_names(key), lifespan=watch.lifespan)
     serve_site(app, config.host, config.port, key, say=f"watching {config.run} at", show=config.open)
 
 

@@ -28,8 +28,8 @@ LOSS_INPUTS = {
 _DEFAULTS = {"weights": 1.0}
 # Losses that the API names and that are refused here, with the reason.
 _UNKNOWN = {
-    "stable_reinforce": "its formula is not published, and another in its place would be a silent change; take "
-    "importance_sampling, ppo, cispo or gspo",
+    "stable_reinforce": "its objective is not published, nor what a sampler records for it, nor its default kl_coeff, "
+    "and another loss in its place would be a silent change; take importance_sampling, ppo, cispo or gspo",
     "custom": "custom losses run in the client: forward_backward_custom",
 }
 LOSS_CONFIG: dict[str, dict[str, float]] = {
@@ -59,7 +59,11 @@ def check_loss(loss_fn: str, config: Mapping[str, float] | None) -> dict[str, fl
     for key, value in given.items():
         if not math.isfinite(value):
             raise ValueError(f"loss_fn_config {key}={value}: must be finite")
-    return {**LOSS_CONFIG[loss_fn], **given}
+    whole = {**LOSS_CONFIG[loss_fn], **given}
+    low, high = whole.get("clip_low_threshold", 0.0), whole.get("clip_high_threshold", math.inf)
+    if low > high:
+        raise ValueError(f"clip_low_threshold={low} is above clip_high_threshold={high}: both bound the ratio itself")
+    return whole
 
 
 def check_datum(datum: "types.Datum", loss_fn: str, length: int) -> dict[str, np.ndarray]:

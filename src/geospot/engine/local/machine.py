@@ -11,10 +11,16 @@ def available_bytes(device: str) -> int | None:
     process has already. None where it cannot be told."""
     if device.startswith("cuda"):
         return total_bytes(device)
-    if (free := _meminfo("MemAvailable")) is None:
-        return None
-    limited = free_in_cgroup()
-    return (free if limited is None else min(free, limited)) + _status("RssAnon")
+    free = free_bytes(device)
+    return None if free is None else free + _status("RssAnon")
+
+
+def free_bytes(device: str) -> int | None:
+    """Memory of the device that nobody has; None where it cannot be told."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    free, limited = _meminfo("MemAvailable"), free_in_cgroup()
+    return free if free is None or limited is None else min(free, limited)
 
 
 def held_bytes(device: str) -> dict[str, int]:

@@ -33,6 +33,7 @@ class SampleRequest:
 
 # Room is made for all of a request's tokens beforehand: one that asks for more must not take everybody's memory.
 _MOST_TOKENS, _MOST_IN_ALL, _MOST_SAMPLES, _MOST_INT = 2**15, 2**24, 2**13, 2**31 - 1
+_MOST_STOPS, _MOST_STOP_LETTERS = 1024, 2**14  # looked for in every answer, beside those of others
 
 
 def check_params(params: types.SamplingParams, num_samples: int) -> None:
@@ -57,6 +58,11 @@ def check_params(params: types.SamplingParams, num_samples: int) -> None:
         raise ValueError(f"top_p={params.top_p}: must be above 0 and at most 1")
     if params.top_k != -1 and not 1 <= params.top_k <= _MOST_INT:
         raise ValueError(f"top_k={params.top_k}: must be -1 (off), or at least 1 and at most {_MOST_INT}")
-    for stop in () if params.stop is None else params.stop:
+    stops = () if params.stop is None else params.stop
+    if len(stops) > _MOST_STOPS or sum(len(stop) for stop in stops if isinstance(stop, str)) > _MOST_STOP_LETTERS:
+        raise ValueError(
+            f"stop: {len(stops)} of them; at most {_MOST_STOPS}, and {_MOST_STOP_LETTERS} characters in all"
+        )
+    for stop in stops:
         if not isinstance(stop, str) and not 0 <= stop <= _MOST_INT:
             raise ValueError(f"stop={stop}: token ids are from 0 to {_MOST_INT}")

@@ -41,7 +41,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closed = self._dropping = self._interrupted = False
         self.activity = Activity()
-        self._thread = threading.Thread(target=self._work, args=(threads,), name="geospot-engine", daemon=True)
+        self._thread = threading.Thread(target=self._begin_work, args=(threads,), name="geospot-engine", daemon=True)
         self._thread.start()
 
     def submit(self, run: Callable[[], T], *, kept: bool = False) -> LocalFuture[T]:
@@ -112,10 +112,14 @@ class Scheduler:
             samples.append(job)
         return samples if self._closed or any(job.demanded for job in samples) else []
 
-    def _work(self, threads: int | None) -> None:
+    def _begin_work(self, threads: int | None) -> None:
+        """What the thread runs: `_work` until the end, with its own number of threads for matrix products."""
         attach(self.activity)
         if threads:
             torch.set_num_threads(threads)  # OpenMP keeps this per thread
+        self._work()
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 due = self._due()

@@ -6,10 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
-
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local.activity import attach
 from geospot.engine.local.scheduler import Job, Scheduler
 from geospot.errors import Cancelled, EngineGone
 
@@ -80,10 +77,7 @@ class Turns(Scheduler):
             sampled = sum(len(o.jobs) for o in list(self._open.values()))
             return {"operations": len(self._jobs) - samples, "samples": samples, "sampled": sampled}
 
-    def _work(self, threads: int | None) -> None:
-        attach(self.activity)
-        if threads:
-            torch.set_num_threads(threads)  # OpenMP keeps this per thread
+    def _work(self) -> None:
         while True:
             with self._changed:
                 while not (self._open or self._closed or any(self._is_due(job) for job in self._jobs)):

@@ -6,9 +6,6 @@ import re
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")  # addresses to listen on that nobody else can reach
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")  # as the Host header of a request names them
-
 
 def check_page(request: Request, hosts: tuple[str, ...] | None) -> Response | None:
     """The refusal of a request that a web page makes which found the port, by its own name or by one it was given."""

@@ -18,11 +18,11 @@ from geospot.engine.serve.core import LONG_POLL_S, Core, ServeOptions, read_body
 from geospot.engine.serve.gate import Gate, Handler
 from geospot.engine.serve.metrics import is_users
 from geospot.engine.serve.models import TrainingRoutes
-from geospot.engine.serve.rest import REFUSED, RestRoutes, refusing
+from geospot.engine.serve.rest import ONE_USER, REFUSED, RestRoutes, refusing
 from geospot.engine.serve.sampling import SamplingRoutes
 from geospot.engine.serve.status import StatusRoutes
 from geospot.engine.serve.weights import WeightsRoutes
-from geospot.engine.serve.wire import Refused, read_model, read_text
+from geospot.engine.serve.wire import Refused, read_model, read_text, unknown
 
 log = logging.getLogger(__name__)
 PREFIX = "/api/v1"
@@ -59,6 +59,8 @@ class SessionRoutes:
     async def create_session(self, request: Request) -> Response:
         """A new client."""
         wanted = read_model(types.CreateSessionRequest, await read_body(request))
+        if wanted.project_id is not None:
+            raise Refused(422, f"project_id={wanted.project_id!r}: {ONE_USER}; leave it out")
         session_id = self.core.sessions.create()
         said = {"user_metadata": wanted.user_metadata, "display_name": wanted.display_name, "tags": wanted.tags}
         self.core.records.write_session(session_id, sdk_version=wanted.sdk_version, **said)
@@ -80,7 +82,7 @@ class SessionRoutes:
 
     async def telemetry(self, request: Request) -> Response:
         """Taken and thrown away."""
-        await read_body(request)
+        await read_body(request, large=True)
         return JSONResponse({"status": "accepted"})
 
     async def retrieve_future(self, request: Request) -> Response:
@@ -88,7 +90,7 @@ class SessionRoutes:
         request_id = read_text(await read_body(request), "request_id")
         pending = self.core.pending.get(request_id)
         if pending is None:
-            raise Refused(410, f"request {request_id!r} is not known here: it expired, or the server was restarted")
+            raise unknown(f"request {request_id!r}", "it expired, or the server was restarted", status=410)
         request.state.pending = pending
         try:
             with self.core.sessions.waits(pending.session_id) as session:
@@ -164,7 +166,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             post("save_weights_external", weights.save_weights_external),
             post("load_weights", weights.load_weights),
             post("weights_info", weights.weights_info),
-            get(f"{external}/external_weights_urls", weights.external_weights_urls),
+            get(f"{checkpoint}/external_weights_urls", weights.external_weights_urls),
             # The SDK's downloaders send no key to what should be a signed URL: the name in it is the secret.
             get(f"{external}/files/{{file}}", weights.external_file, name="file", open_to_all=True),
             post("create_sampling_session", sampling.create_sampling_session),

@@ -10,18 +10,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from tinker import types
 
 from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import Core, disconnected, in_thread, read_body, submitted
-from geospot.engine.serve.pending import Pending
-from geospot.engine.serve.streams import Hearing, Pieces, Whole, before_stop, stream
+from geospot.engine.serve.pending import GONE, Pending
+from geospot.engine.serve.streams import Events, Hearing, Pieces, Whole, before_stop, stream
 from geospot.engine.serve.wire import Refused, Topk, read_model
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 
+MOST_LETTERS = 64  # of a token, as good as: a longer text is refused before it is cut into tokens
 OWNER = "chat"  # whose the samplers and requests of this endpoint are, where others have a session
 
 
@@ -76,8 +77,12 @@ class Completion(BaseModel):
         """Strings that end an answer."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
-    def check(self) -> None:
-        """Refused for what is not done."""
+    def check(self, most_letters: int) -> None:
+        """Refused for what is not done, and for text that is longer than any prompt can be."""
+        contents = [message.content for message in self.messages]
+        letters = sum(len(c) if isinstance(c, str) else sum(len(part.text) for part in c) for c in contents)
+        if letters > most_letters:
+            raise Refused(422, f"messages: {letters} characters; at most {most_letters} can be within the context")
         for name in ("frequency_penalty", "presence_penalty", "logit_bias", "tools"):
             if getattr(self, name):
                 raise Refused(422, f"{name} is not served here; leave it out")
@@ -102,9 +107,9 @@ class ChatRoutes:
 
     async def complete(self, request: Request) -> Response:
         """Answers to a conversation."""
-        body = await read_body(request)
+        body = await read_body(request, large=True)
         wanted = await in_thread(len(body), read_model, Completion, body)
-        wanted.check()
+        wanted.check(MOST_LETTERS * self.core.options.max_context)
         client = await self._client(wanted.model)
         prompt = await asyncio.to_thread(self._prompt, wanted)
         params = self._params(wanted)
@@ -115,6 +120,8 @@ class ChatRoutes:
         drawn = submitted(lambda: client.sample(prompt, wanted.n, params, hearing))
         pending = Pending(OWNER, "chat", [drawn], lambda results: {"answer": results[0]}, n_bytes=len(body))
         pending.tokens = {"prompt": prompt.length}
+        if hearing is not None:
+            pending.n_sampled = lambda: hearing.n_tokens
         request.state.pending = pending
         self.core.gatherer.add(self.core.pending.add(None, pending))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": wanted.model}
@@ -123,7 +130,7 @@ class ChatRoutes:
         result = await self.core.result_or_gone(request, pending, None)
         if not isinstance(result, dict):
             self.core.pending.give_up(pending)
-            return Response(status_code=499)  # to nobody
+            return Response(status_code=GONE)  # to nobody
         sequences = result["answer"].sequences
         choices = await self._choices(sequences, client, prompt, wanted)
         usage = _usage(prompt, sequences)
@@ -155,7 +162,7 @@ class ChatRoutes:
         if gone.done() and not done.done():
             done.cancel()
             self.core.pending.give_up(pending)
-            return Response(status_code=499)  # to nobody
+            return Response(status_code=GONE)  # to nobody
         first.cancel()
         gone.cancel()
         if done.done():
@@ -163,7 +170,7 @@ class ChatRoutes:
         # Log-probabilities belong to tokens, not to pieces of text: they come with the whole answer.
         decode = (lambda _: "") if wanted.logprobs else self._renderer.decode
         events = stream(head, hearing, done, decode, Pieces(wanted.stops), lambda: self.core.pending.give_up(pending))
-        return StreamingResponse(events, media_type="text/event-stream")
+        return Events(events)
 
     async def _choices(
         self,
@@ -187,8 +194,7 @@ class ChatRoutes:
         sampler_id = f"{OWNER}:sample:{model}"
         if sampler_id not in self.core.samplers:
             is_path = model.startswith("tinker://")
-            if not (is_path or model == self.core.options.model_name):
-                raise Refused(404, f"model {model!r} is not served here: see /v1/models")
+            self.core.check_model(None if is_path else model, status=404)
             self.core.add_sampler(sampler_id, None if is_path else model, model if is_path else None)
         return await self.core.samplers.client(sampler_id)
 

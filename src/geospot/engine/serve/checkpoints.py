@@ -10,17 +10,29 @@ from typing import Any
 
 from geospot.engine.local.options import NetworkSpec
 from geospot.engine.local.state import read_spec
-from geospot.engine.serve.wire import Refused
+from geospot.engine.serve.wire import Refused, unknown
 from geospot.errors import RunError
 from geospot.files import atomic_folder, write_json_atomic
 
 _PATH = re.compile(
-    r"tinker://(?P<model>[A-Za-z0-9][\w.:-]*)/(?P<kind>weights|sampler_weights|external_weights)/(?P<name>[A-Za-z0-9][\w.-]*)"
+    r"tinker://(?P<model>[A-Za-z0-9][\w:-]*)/(?P<kind>weights|sampler_weights|external_weights)/(?P<name>[A-Za-z0-9][\w.-]*)"
 )
 LEAST_TTL_S, MOST_TTL_S = 3600, 3650 * 86_400
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,199}")
-_RUN = re.compile(r"[A-Za-z0-9][\w:-]{0,99}")
+_RUN = re.compile(r"[A-Za-z0-9][\w:-]{0,99}")  # ids of runs (models in training): SESSION:train:NUMBER
 KINDS = {"weights": "training", "sampler_weights": "sampler", "external_weights": "external"}
+
+
+def is_run(model_id: str) -> bool:
+    """Whether this is the id of a run, and so the name of a folder and no way out of it."""
+    return _RUN.fullmatch(model_id) is not None
+
+
+def run_folder(model_id: str) -> str:
+    """The name of the folder of a run's checkpoints; Refused for what is no id."""
+    if not is_run(model_id):
+        raise Refused(422, f"model_id {model_id[:100]!r}: letters, digits, ':', '_' and '-' only, 100 of them at most")
+    return model_id.replace(":", "_")
 
 
 def check_ttl(ttl_seconds: int | None) -> None:
@@ -41,7 +53,7 @@ class Checkpoints:
         """Where a checkpoint of this name lies, relative to `root`; Refused for a name that is no plain name."""
         if not name or not _NAME.fullmatch(name):
             raise Refused(422, f"checkpoint name {name!r}: letters, digits, '.', '_' and '-' only")
-        return f"{model_id.replace(':', '_')}/{kind}/{name}"
+        return f"{run_folder(model_id)}/{kind}/{name}"
 
     def find(self, path: str) -> Path:
         """The folder behind a tinker:// path; Refused where it is no such path or is not there."""
@@ -51,7 +63,7 @@ class Checkpoints:
         self.remove_expired()
         folder = self.root / self.folder_name(match["model"], match["kind"], match["name"])
         if not folder.is_dir():
-            raise Refused(404, f"there is no checkpoint {path}: it expired, or another server has it")
+            raise unknown(f"checkpoint {path}", "it expired, or another server has it")
         return folder
 
     def spec(self, path: str) -> NetworkSpec:
@@ -94,12 +106,12 @@ class Checkpoints:
     def of_run(self, model_id: str) -> list[dict[str, Any]]:
         """What the API says of each checkpoint of a run, the oldest first."""
         self.remove_expired()
-        if not _RUN.fullmatch(model_id):
+        if not is_run(model_id):
             return []
         found = [
             self._described(model_id, kind, folder)
             for kind in KINDS
-            for folder in (self.root / model_id.replace(":", "_") / kind).glob("[!.]*")
+            for folder in (self.root / run_folder(model_id) / kind).glob("[!.]*")
             if folder.is_dir() and _NAME.fullmatch(folder.name) and ".tmp-" not in folder.name
         ]
         return sorted(found, key=lambda c: c["time"])

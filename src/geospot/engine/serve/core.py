@@ -12,12 +12,11 @@ from tinker import types
 
 from geospot._version import __version__
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local.machine import held_bytes
+from geospot.engine.local.machine import free_bytes, held_bytes
 from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.access import LOOPBACK_NAMES
 from geospot.engine.serve.checkpoints import Checkpoints
 from geospot.engine.serve.metrics import Metrics, Moment
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
@@ -25,14 +24,15 @@ from geospot.engine.serve.records import Records
 from geospot.engine.serve.request_log import RequestLog
 from geospot.engine.serve.samplers import Sampler, Samplers
 from geospot.engine.serve.sessions import Sessions
-from geospot.engine.serve.wire import MAX_BODY_BYTES, Refused, decompress
+from geospot.engine.serve.wire import MAX_BODY_BYTES, MAX_WORDS_BYTES, Refused, decompress
+from geospot.net.loopback import LOOPBACK_NAMES
 
 T = TypeVar("T")
 P = ParamSpec("P")
 SWEEP_S = 1.0
 IDLE_S = 30.0  # that a body may pause on its way
 _LARGE_BYTES = 1 << 20
-_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB"
+SPARE_MEMORY_BYTES = 1 << 28  # for the work itself
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
 
 
@@ -145,10 +145,21 @@ class Core:
         """The training client of a model."""
         return await asyncio.wrap_future(self.sessions.model(model_id).future())
 
-    def check_model(self, base_model: str | None) -> None:
+    def check_model(self, base_model: str | None, *, status: int = 422) -> None:
         """Refused for a model that is not the one served."""
         if base_model is not None and base_model != self.options.model_name:
-            raise Refused(422, f"model {base_model!r} is not served here: this server has {self.options.model_name}")
+            words = f"model {base_model!r} is not served here: this server has {self.options.model_name}"
+            raise Refused(status, f"{words} and its checkpoints")
+
+    def check_memory(self, what: str, n_bytes: int = 0) -> None:
+        """Refused where there is no memory for something more that is kept: said now rather than when it is used."""
+        free = free_bytes(self.service.options.device)
+        if free is not None and free < n_bytes + SPARE_MEMORY_BYTES:
+            raise Refused(
+                422,
+                f"no memory for {what}: {free / 1e9:.2f} GB are free, of which {SPARE_MEMORY_BYTES / 1e9:.1f} GB are "
+                "left alone; close clients that are done",
+            )
 
     def check_context(self, model_input: types.ModelInput, max_tokens: int = 0) -> None:
         """Refused for more tokens than are announced; a picture that does not say how many it takes counts as one."""
@@ -232,6 +243,12 @@ class Promise(JSONResponse):
         super().__init__({"request_id": pending.request_id, **pending.extra})
 
 
+def check_optimizer(wanted: types.OptimizerConfig | None) -> None:
+    """Refused for any but Adam, and for settings that it does not have."""
+    if wanted is not None and not isinstance(wanted, types.AdamOptimizerConfig):
+        raise Refused(422, f"optimizer_config={wanted!r}: only adamw is served, which has no settings here")
+
+
 def n_tokens(model_input: types.ModelInput) -> int:
     """How many tokens an input has; a picture that does not say how many it takes counts as one."""
     return sum(_length(chunk) for chunk in model_input.chunks)
@@ -247,11 +264,15 @@ def submitted(ask: Callable[[], LocalFuture[T]]) -> LocalFuture[T]:
         return future
 
 
-async def read_body(request: Request) -> bytes:
-    """The body of a request, decompressed; counted as it comes, whatever its head says."""
-    closing = {"Connection": "close"}
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise Refused(413, _TOO_LARGE, headers=closing)
+async def read_body(request: Request, *, large: bool = False) -> bytes:
+    """The body of a request, decompressed; counted as it comes, whatever its head says.
+
+    large: it may bring data; else it names things, whose names and metadata are kept.
+    """
+    most = MAX_BODY_BYTES if large else MAX_WORDS_BYTES
+    closing, too_large = {"Connection": "close"}, f"the body is larger than {most >> 10} KiB"
+    if int(request.headers.get("content-length") or 0) > most:
+        raise Refused(413, too_large, headers=closing)
     parts, held = [], 0
     stream = request.stream()
     while True:
@@ -265,11 +286,11 @@ async def read_body(request: Request) -> bytes:
         if part is None:
             break
         held += len(part)
-        if held > MAX_BODY_BYTES:
-            raise Refused(413, _TOO_LARGE, headers=closing)
+        if held > most:
+            raise Refused(413, too_large, headers=closing)
         parts.append(part)
     request.state.body_bytes = held
-    return await in_thread(held, decompress, b"".join(parts), request.headers.get("content-encoding", ""))
+    return await in_thread(held, decompress, b"".join(parts), request.headers.get("content-encoding", ""), most)
 
 
 async def in_thread(n_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

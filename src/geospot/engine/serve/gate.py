@@ -4,6 +4,7 @@ import base64
 import binascii
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 from geospot.engine.serve.access import check_page, same_key
 from geospot.engine.serve.core import Core, Promise
 from geospot.engine.serve.metrics import outcome
-from geospot.engine.serve.pending import Pending
+from geospot.engine.serve.pending import GONE, Pending
+from geospot.engine.serve.streams import Events
 from geospot.engine.serve.wire import Refused
 from geospot.errors import ModelError, RunError
 
@@ -41,9 +43,12 @@ class Gate:
             try:
                 response = self._refusal(request, open_to_all, for_people) or await self._answer(handler, request)
                 status = response.status_code
+                if isinstance(response, Events):
+                    response.on_end = partial(self._note, request, endpoint, status, response, started)
                 return response
             finally:
-                self._note(request, endpoint, status, response, time.monotonic() - started)
+                if not isinstance(response, Events):
+                    self._note(request, endpoint, status, response, started)
 
         return handle
 
@@ -52,7 +57,7 @@ class Gate:
         status = getattr(error, "status_code", 404)
         words = f"{request.method} {request.url.path} is no endpoint of this server (Tinker SDK 0.38, OpenAI's chat)"
         response = JSONResponse({"detail": words}, status_code=status)
-        self._note(request, "unknown", status, response, 0.0)
+        self._note(request, "unknown", status, response, time.monotonic())
         return response
 
     def _refusal(self, request: Request, open_to_all: bool, for_people: bool) -> Response | None:
@@ -73,29 +78,32 @@ class Gate:
         except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
             return JSONResponse({"detail": str(error)}, status_code=422)
 
-    def _note(self, request: Request, endpoint: str, status: int, response: Response | None, took_s: float) -> None:
+    def _note(self, request: Request, endpoint: str, status: int, response: Response | None, started: float) -> None:
         """Nothing that a client wrote goes into a label or a line: neither its path nor its query nor a header."""
         method = request.method if request.method in _METHODS else "other"
         self.core.metrics.http.labels(endpoint, method, status).inc()
         promised = response.pending if isinstance(response, Promise) else getattr(request.state, "pending", None)
+        gone = status == GONE or (isinstance(response, Events) and not response.is_whole)
         self.log.write(
             method=method,
             endpoint=endpoint,
             status=status,
-            ms=round(1000 * took_s, 1),
+            ms=round(1000 * (time.monotonic() - started), 1),
             client=request.client.host if request.client else None,
             body_bytes=getattr(request.state, "body_bytes", None),
-            **_said_of(promised),
+            **_said_of(promised, gone=gone),
         )
 
 
-def _said_of(pending: Pending | None) -> dict[str, object]:
+def _said_of(pending: Pending | None, *, gone: bool) -> dict[str, object]:
+    """Of a request to the engine; gone: its client was, before it had the answer."""
     if pending is None:
         return {}
     said = {"session": pending.session_id, "kind": pending.kind, "request_id": pending.request_id}
-    became = outcome(pending)
-    waited = {} if became == "waiting" else {"waited_ms": round(1000 * pending.waited_s(), 1)}
-    return {**said, "outcome": became, **waited}
+    became = "client gone" if gone else outcome(pending)
+    if became == "waiting":
+        return {**said, "outcome": became}
+    return {**said, "outcome": became, "waited_ms": round(1000 * pending.waited_s(), 1), "tokens": pending.used()}
 
 
 def _given_key(request: Request, *, with_password: bool) -> str:

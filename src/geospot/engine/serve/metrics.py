@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
-from tinker import types
 
 from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.wire import Refused
@@ -68,11 +67,8 @@ class Metrics:
         """A request of a client is answered, in whichever way."""
         self.requests.labels(pending.kind, outcome(pending)).inc()
         self.seconds.labels(pending.kind).observe(pending.waited_s())
-        for use, n in pending.tokens.items():
+        for use, n in pending.used().items():
             self.tokens.labels(use).inc(n)
-        answer = None if pending.error() is not None else pending.futures[0].future().result()
-        if isinstance(answer, types.SampleResponse):
-            self.tokens.labels("sampled").inc(sum(len(sequence.tokens) for sequence in answer.sequences))
 
     def text(self) -> bytes:
         """All of it in Prometheus' text form (0.0.4)."""

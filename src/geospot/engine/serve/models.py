@@ -6,7 +6,7 @@ from tinker import types
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.core import Core, in_thread, n_tokens, read_body
+from geospot.engine.serve.core import Core, check_optimizer, in_thread, n_tokens, read_body
 from geospot.engine.serve.wire import Refused, pack_forward_backward, read_forward_backward, read_model
 
 
@@ -27,8 +27,9 @@ class TrainingRoutes:
         self.core.check_model(wanted.base_model)
         if not 0 <= lora.rank <= self.core.options.max_rank:
             raise Refused(422, f"lora rank {lora.rank}: 0 (all weights) to {self.core.options.max_rank}")
-        if wanted.optimizer_config.type != "adamw":
-            raise Refused(422, f"optimizer {wanted.optimizer_config.type!r}: only adamw is served")
+        check_optimizer(wanted.optimizer_config)
+        if model_id not in session.models:
+            self.core.check_memory("another model in training")
 
         known = {"lora_rank": lora.rank, "base_model": wanted.base_model, "user_metadata": wanted.user_metadata}
 
@@ -64,7 +65,7 @@ class TrainingRoutes:
 
     async def forward_backward(self, request: Request) -> Response:
         """Add a gradient, or only compute the loss."""
-        body = await read_body(request)
+        body = await read_body(request, large=True)
         message, data, config = await in_thread(len(body), read_forward_backward, body)
         for datum in data:
             self.core.check_context(datum.model_input)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinker import types
+
 from geospot.engine.futures import LocalFuture
 from geospot.engine.serve.wire import Refused
 
@@ -16,6 +18,7 @@ from geospot.engine.serve.wire import Refused
 KEEP_SENT_S, KEEP_S, SWEEP_S = 120.0, 1800.0, 10.0
 # What may wait for the engine, of all clients.
 MOST_WAITING, MOST_BYTES = 4096, 1 << 30
+GONE = 499  # the status of an answer that nobody waits for any more, in the log alone (as nginx has it)
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Pending:
     on_done: Callable[["Pending"], None] | None = None  # called once there is an answer or an error
     sent_at: float | None = None
     extra: dict = field(default_factory=dict)  # what goes into the promise beside the id
+    n_sampled: Callable[[], int] | None = None  # tokens drawn by now, of one that is heard of while it is drawn
 
     @property
     def is_done(self) -> bool:
@@ -44,6 +48,13 @@ class Pending:
     def waited_s(self) -> float:
         """From its acceptance to its answer, or until now."""
         return (self.done_at or time.monotonic()) - self.asked_at
+
+    def used(self) -> dict[str, int]:
+        """Tokens by what they are for: those that it brought, and those that were sampled by now."""
+        answer = self.futures[0].future().result() if self.is_done and self.error() is None else None
+        if isinstance(answer, types.SampleResponse):
+            return {**self.tokens, "sampled": sum(len(sequence.tokens) for sequence in answer.sequences)}
+        return self.tokens if self.n_sampled is None else {**self.tokens, "sampled": self.n_sampled()}
 
     def error(self) -> BaseException | None:
         """What went wrong, of one that is done."""

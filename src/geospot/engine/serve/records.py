@@ -1,15 +1,14 @@
 """What a server knows of its clients' sessions and runs, on the disk beside their checkpoints."""
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from geospot.engine.serve.checkpoints import is_run, run_folder
 from geospot.files import write_json_atomic
 
-_ID = re.compile(r"[A-Za-z0-9][\w:-]{0,99}")
 SESSIONS, RUN = ".sessions", "run.json"
 
 
@@ -25,9 +24,7 @@ class Records:
 
     def run(self, model_id: str) -> dict[str, Any] | None:
         """What is known of a run."""
-        if not _ID.fullmatch(model_id):
-            return None
-        return _read(self.run_folder(model_id) / RUN)
+        return _read(self.run_folder(model_id) / RUN) if is_run(model_id) else None
 
     def write_session(self, session_id: str, **changes: Any) -> None:
         """Note a session, or what has changed of it."""
@@ -41,7 +38,7 @@ class Records:
 
     def run_folder(self, model_id: str) -> Path:
         """Where a run's checkpoints are."""
-        return self.root / model_id.replace(":", "_")
+        return self.root / run_folder(model_id)
 
     def sessions(self) -> list[dict[str, Any]]:
         """All sessions, the newest first."""

@@ -10,19 +10,20 @@ from tinker import types
 
 from geospot.engine.serve.checkpoints import check_ttl
 from geospot.engine.serve.core import Core, read_body
-from geospot.engine.serve.wire import Refused, read_json, read_model
+from geospot.engine.serve.wire import Refused, read_json, read_model, unknown
 
-_ONE_USER = "this server has no accounts and no projects: whoever may connect can use all that is on it"
+ONE_USER = "this server has no accounts and no projects: whoever may connect can use all that is on it"
 # Endpoints of SDK 0.38 that are refused, with which words.
 REFUSED = {
-    ("POST", "training_runs/{model_id}/checkpoints/{kind}/{name}/publish"): _ONE_USER,
-    ("DELETE", "training_runs/{model_id}/checkpoints/{kind}/{name}/publish"): _ONE_USER,
-    ("PUT", "sessions/{session_id}/project"): _ONE_USER,
+    ("POST", "training_runs/{model_id}/checkpoints/{kind}/{name}/publish"): ONE_USER,
+    ("DELETE", "training_runs/{model_id}/checkpoints/{kind}/{name}/publish"): ONE_USER,
+    ("PUT", "sessions/{session_id}/project"): ONE_USER,
     ("GET", "sessions/{session_id}/trace_export"): "this server records no traces",
     ("GET", "audit"): "this server keeps no audit log",
     ("GET", "billing/usage/events"): "this server bills nothing",
     ("GET", "billing/usage/checkpoints/current"): "this server bills nothing",
     ("GET", "auth/apikey/me"): "this server has no accounts: it has one key, or none",
+    ("DELETE", "auth/apikey/me"): "this server has no accounts: it has one key, or none",
     ("POST", "auth/token"): "this server takes the key itself (pjwt_auth_enabled=false)",
     ("POST", "create_custom_loss"): "custom losses run in the client here (custom_loss_server_side=false)",
     ("POST", "join_sampling_session"): "clones choose their own numbers here (sample_join_sampling_session=false)",
@@ -46,7 +47,7 @@ class RestRoutes:
         """One run."""
         model_id = request.path_params["model_id"]
         if (record := self.core.records.run(model_id)) is None:
-            raise Refused(404, f"there is no training run {model_id!r} here")
+            raise unknown(f"training run {model_id!r}")
         return JSONResponse(self._run(record))
 
     def _run(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class RestRoutes:
         """One session."""
         session_id = request.path_params["session_id"]
         if (record := self.core.records.session(session_id)) is None:
-            raise Refused(404, f"there is no session {session_id!r} here")
+            raise unknown(f"session {session_id!r}")
         named = {"user_metadata": _words(record.get("user_metadata")), "display_name": record.get("display_name")}
         sampler_ids = list(record.get("samplers", {}))
         return JSONResponse({"training_run_ids": record.get("models", []), "sampler_ids": sampler_ids, **named})
@@ -136,7 +137,7 @@ class RestRoutes:
         """A checkpoint under another run of a session."""
         wanted = read_model(types.CopyWeightsRequest, await read_body(request))
         if wanted.destination_project_id is not None or wanted.weights_access_token is not None:
-            raise Refused(422, _ONE_USER + "; give session_id and model_seq_id")
+            raise Refused(422, ONE_USER + "; give session_id and model_seq_id")
         if wanted.session_id is None or wanted.model_seq_id is None:
             raise Refused(422, "session_id and model_seq_id are needed: where the copy belongs")
         check_ttl(wanted.ttl_seconds)

@@ -11,7 +11,7 @@ from pathlib import Path
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
-from geospot.engine.serve.wire import Refused
+from geospot.engine.serve.wire import Refused, unknown
 
 KEPT = 8  # samplers whose weights are in memory; each is a copy of what is trained
 SPARE_BYTES = 1 << 30  # of the disk, left free
@@ -76,10 +76,10 @@ class Samplers:
     def get(self, sampler_id: str | None) -> Sampler:
         """The sampler; Refused where there is none."""
         if sampler_id not in self._samplers:
-            raise Refused(
-                404,
-                f"sampling session {sampler_id!r} is not known here: its client's session ended, or the server did, "
-                "with which unnamed snapshots are gone; go on from the last checkpoint",
+            raise unknown(
+                f"sampling session {sampler_id!r}",
+                "its client's session ended, or the server did, with which unnamed snapshots are gone; go on from the "
+                "last checkpoint",
             )
         return self._samplers[sampler_id]
 

@@ -18,7 +18,11 @@ from geospot.engine.serve.pending import Pending
 from geospot.engine.serve.wire import Beside, Refused, dense_targets, pack_sample, read_model
 
 # What no model here does: asked for, it is refused rather than left out of the answer.
-_NOT_SERVED = ("record_stability_info", "prompt_alt_tokens_k")
+_NOT_SERVED = {
+    "record_stability_info": ": what a sampler records for loss_fn='stable_reinforce' is not published, nor the loss's "
+    "objective; take importance_sampling, ppo, cispo or gspo",
+    "prompt_alt_tokens_k": "",
+}
 MOST_LIKELIEST = 128  # tokens for each position
 
 
@@ -30,9 +34,9 @@ class SamplingRoutes:
 
     def _check(self, wanted: types.SampleRequest) -> None:
         """Refused for what cannot be done, before anything is."""
-        for name in _NOT_SERVED:
+        for name, why in _NOT_SERVED.items():
             if getattr(wanted, name):
-                raise Refused(422, f"{name} is not served here")
+                raise Refused(422, f"{name} is not served here{why}")
         check_params(wanted.sampling_params, wanted.num_samples)
         self.core.check_context(wanted.prompt, wanted.sampling_params.max_tokens or DEFAULT_MAX_TOKENS)
         for name in ("base_model", "model_path"):
@@ -66,7 +70,7 @@ class SamplingRoutes:
 
     async def sample(self, request: Request) -> Response:
         """Ask for answers to one prompt."""
-        body = await read_body(request)
+        body = await read_body(request, large=True)
         wanted = await in_thread(len(body), read_model, types.SampleRequest, body)
         if wanted.sampling_session_id is None or wanted.seq_id is None:
             raise Refused(422, "sampling_session_id and seq_id are needed: requests belong to a sampling session")

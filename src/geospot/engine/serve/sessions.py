@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.wire import Refused
+from geospot.engine.serve.wire import Refused, unknown
 
 # A client sends a heartbeat every ten seconds. Silent for so long it has no use for its work; for so long, for what it
 # holds; after a connection broke on which it waited for an answer, so long.
@@ -69,7 +69,7 @@ class Sessions:
         if session is None and session_id and len(self._sessions) < MOST_SESSIONS and self._was_open(session_id):
             session = self._sessions[session_id] = Session()
         if session is None:
-            raise Refused(404, f"session {session_id!r} is not known here: it has ended")
+            raise unknown(f"session {session_id!r}", "it has ended")
         session.seen_at, session.broken_at = time.monotonic(), None
         return session
 
@@ -101,10 +101,9 @@ class Sessions:
         """The future of a model's training client."""
         session = self.get(model_id.partition(":")[0])
         if model_id not in session.models:
-            raise Refused(
-                404,
-                f"model {model_id!r} is not known here: what was in training when a server ended is gone; "
-                "go on from its last checkpoint",
+            raise unknown(
+                f"model {model_id!r}",
+                "what was in training when a server ended is gone; go on from its last checkpoint",
             )
         return session.models[model_id]
 

@@ -7,6 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 UNFINISHED = "\ufffd"  # what a decoder makes of the first bytes of a character
 
 
@@ -16,11 +19,12 @@ def before_stop(text: str, stops: Sequence[str]) -> str:
 
 
 class Hearing:
-    """The tokens of each answer so far: told by the engine's thread, heard in the event loop."""
+    """The tokens of each answer so far: reported by the engine's thread, heard in the event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._latest: dict[int, list[int]] = {}
+        self._lengths: dict[int, int] = {}
         self.news = asyncio.Event()
 
     def __call__(self, member: int, tokens: list[int]) -> None:
@@ -29,8 +33,13 @@ class Hearing:
             self._loop.call_soon_threadsafe(self._hear, member, tokens)
 
     def _hear(self, member: int, tokens: list[int]) -> None:
-        self._latest[member] = tokens
+        self._latest[member], self._lengths[member] = tokens, len(tokens)
         self.news.set()
+
+    @property
+    def n_tokens(self) -> int:
+        """How many have been heard of, of all answers."""
+        return sum(self._lengths.values())
 
     def take(self) -> dict[int, list[int]]:
         """What is new since the last time, by answer; of an answer only the newest."""
@@ -73,6 +82,29 @@ def event(head: dict[str, Any], index: int, delta: dict[str, Any], finish_reason
     """One chunk."""
     choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
     return f"data: {json.dumps({**head, 'object': 'chat.completion.chunk', 'choices': [choice]})}\n\n"
+
+
+class Events(StreamingResponse):
+    """Events as they come. Its line in the log is due once it has ended: `on_end` is called then."""
+
+    media_type = "text/event-stream"
+    is_whole = False  # all was sent
+    on_end: Callable[[], None] | None = None
+
+    async def stream_response(self, send: Send) -> None:
+        """Starlette calls this."""
+        await super().stream_response(send)
+        self.is_whole = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Starlette calls this; it raises, or returns early, where the client's connection breaks."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self.body_iterator, AsyncGenerator):
+                await self.body_iterator.aclose()  # nobody listens on: its requests are given up now
+            if self.on_end is not None:
+                self.on_end()
 
 
 async def stream(

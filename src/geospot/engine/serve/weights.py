@@ -15,10 +15,10 @@ from geospot.engine.futures import LocalFuture
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import check_ttl
-from geospot.engine.serve.core import Core, read_body
+from geospot.engine.serve.core import Core, check_optimizer, read_body
 from geospot.engine.serve.exports import age_recipients, export
 from geospot.engine.serve.samplers import Sampler
-from geospot.engine.serve.wire import Refused, read_model, read_text
+from geospot.engine.serve.wire import Refused, read_model, read_text, unknown
 
 
 class WeightsRoutes:
@@ -63,7 +63,9 @@ class WeightsRoutes:
             )
         session_id = wanted.model_id.partition(":")[0]
         sampler_id = f"{session_id}:sample:{next(self._numbers)}"
-        self.core.samplers.check_room(4 * training.n_parameters())
+        n_bytes = 4 * training.n_parameters()
+        self.core.check_memory("another snapshot", n_bytes)
+        self.core.samplers.check_room(n_bytes)
 
         def start() -> LocalFuture[LocalSamplingClient]:
             client = training.save_weights_and_get_sampling_client()
@@ -102,7 +104,9 @@ class WeightsRoutes:
 
     async def external_weights_urls(self, request: Request) -> Response:
         """Where the files of such weights are."""
-        where = request.path_params
+        where = dict(request.path_params)
+        if (kind := where.pop("kind")) != "external_weights":
+            raise Refused(422, f"{kind}: only external weights are downloaded; save_weights_external makes them")
         folder = self.core.checkpoints.find(f"tinker://{where['model_id']}/external_weights/{where['name']}")
         urls = {path.name: f"{request.url_for('file', **where, file=path.name)}" for path in sorted(folder.iterdir())}
         return JSONResponse({"urls": urls, "expires": (datetime.now(UTC) + timedelta(hours=1)).isoformat()})
@@ -112,21 +116,24 @@ class WeightsRoutes:
         where = request.path_params
         folder = self.core.checkpoints.find(f"tinker://{where['model_id']}/external_weights/{where['name']}")
         if where["file"] not in {path.name for path in folder.iterdir()}:
-            raise Refused(404, f"no file {where['file']!r}")
+            raise unknown(f"file {where['file']!r}")
         return FileResponse(folder / where["file"])
 
     async def load_weights(self, request: Request) -> Response:
         """A model in training from a checkpoint."""
         wanted = read_model(types.LoadWeightsRequest, await read_body(request))
-        model_id = wanted.model_id or f"{wanted.session_id}:train:{wanted.model_seq_id}"
+        model_id = _addressed(wanted)
         session = self.core.sessions.get(model_id.partition(":")[0])
+        if wanted.model_id is not None:
+            self.core.sessions.model(model_id)
+        elif model_id not in session.models:
+            self.core.check_memory("another model in training")
         self.core.check_model(wanted.base_model)
         spec = self.core.checkpoints.spec(wanted.path)
         self.core.check_model(spec.base_model)
         if wanted.weights_access_token is not None:
             raise Refused(422, "weights_access_token: this server has no accounts; leave it out")
-        if wanted.optimizer_config is not None and wanted.optimizer_config.type != "adamw":
-            raise Refused(422, f"optimizer {wanted.optimizer_config.type!r}: only adamw is served")
+        check_optimizer(wanted.optimizer_config)
         if model_id in session.models:
             here = (await self.core.training(model_id)).spec
             differing = [
@@ -162,3 +169,14 @@ class WeightsRoutes:
         spec = self.core.checkpoints.spec(read_text(await read_body(request), "tinker_path"))
         rank = {"is_lora": spec.lora_rank > 0, "lora_rank": spec.lora_rank}
         return JSONResponse({"base_model": spec.base_model, **rank, **spec.sdk_flags})
+
+
+def _addressed(wanted: types.LoadWeightsRequest) -> str:
+    """The model that a request means: one in training, or the session's next, which it creates."""
+    if (wanted.model_id is None) != (wanted.seq_id is None) or (wanted.session_id is None) != (
+        wanted.model_seq_id is None
+    ):
+        raise Refused(422, "model_id goes with seq_id, and session_id with model_seq_id")
+    if (wanted.model_id is None) == (wanted.session_id is None):
+        raise Refused(422, "give model_id, or session_id for a new model")
+    return wanted.model_id or f"{wanted.session_id}:train:{wanted.model_seq_id}"

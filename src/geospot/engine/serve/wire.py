@@ -1,6 +1,7 @@
 """Between the protocol's messages and the SDK's types: what comes in is checked, what goes out is packed."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -16,8 +17,9 @@ from tinker.proto import tinker_public_pb2 as pb
 M = TypeVar("M", bound=BaseModel)
 Topk = tuple[np.ndarray, np.ndarray]  # token ids and log-probabilities, (N, k)
 
-_MOST_TARGETS = 1 << 24
-MAX_BODY_BYTES = 256 << 20  # of a request after decompression
+_MOST_VALUES, _MOST_IN_ALL = 1 << 24, 1 << 26  # of one tensor, and of a request's, written out
+MAX_BODY_BYTES = 256 << 20  # of a request with data, after decompression
+MAX_WORDS_BYTES = 256 << 10  # of one that has none: names, metadata
 _DTYPES: dict[int, tuple[Literal["float32", "int64"], type]] = {
     pb.DTYPE_FLOAT32: ("float32", np.float32),
     pb.DTYPE_INT64: ("int64", np.int64),
@@ -37,19 +39,24 @@ class Refused(Exception):
             self.headers["Retry-After"] = str(retry_after_s)
 
 
-def decompress(body: bytes, encoding: str) -> bytes:
-    """The body of a request whose Content-Encoding is `encoding` ("" for none)."""
+def unknown(what: str, why: str = "", *, status: int = 404) -> Refused:
+    """The refusal of a name that nothing here has; why: what may have become of it."""
+    return Refused(status, f"{what} is not known here{f': {why}' if why else ''}")
+
+
+def decompress(body: bytes, encoding: str, most: int = MAX_BODY_BYTES) -> bytes:
+    """The body of a request whose Content-Encoding is `encoding` ("" for none), of `most` bytes at most."""
     if encoding in ("", "identity"):
         return body
     if encoding != "zstd":
         raise Refused(415, f"Content-Encoding {encoding!r}: this server reads zstd or none")
     try:
         reader = zstandard.ZstdDecompressor().stream_reader(body)
-        out = reader.read(MAX_BODY_BYTES + 1)
+        out = reader.read(most + 1)
     except zstandard.ZstdError as error:
         raise Refused(400, f"the body is not zstd: {error}") from None
-    if len(out) > MAX_BODY_BYTES:
-        raise Refused(413, f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+    if len(out) > most:
+        raise Refused(413, f"the body is larger than {most >> 10} KiB")
     return out
 
 
@@ -92,6 +99,9 @@ def read_forward_backward(body: bytes) -> tuple[pb.ForwardBackwardRequest, list[
     config = {key: value.number for key, value in message.loss_fn_config_v2.items() if value.HasField("number")}
     if words := [key for key, value in message.loss_fn_config_v2.items() if not value.HasField("number")]:
         raise Refused(422, f"loss_fn_config key {words[0]!r}: no loss here takes text")
+    written = sum(_size(tensor, name) for datum in message.data for name, tensor in datum.loss_fn_inputs.items())
+    if written > _MOST_IN_ALL:
+        raise Refused(422, f"loss_fn_inputs: {written} values, written out; at most {_MOST_IN_ALL} in a request")
     data = [
         types.Datum(
             model_input=types.ModelInput(chunks=[_chunk(chunk) for chunk in datum.model_input]),
@@ -115,6 +125,13 @@ def _chunk(chunk: pb.Chunk) -> types.EncodedTextChunk | types.ImageChunk:
     raise Refused(422, f"a chunk of kind {kind}: only text and images are served")
 
 
+def _size(tensor: pb.Tensor, name: str) -> int:
+    """How many values a tensor has by its shape, which a sparse one need not bring; Refused for too many."""
+    if min(tensor.shape, default=0) < 0 or (size := math.prod(tensor.shape)) > _MOST_VALUES:
+        raise Refused(422, f"{name}: shape {list(tensor.shape)}; at most {_MOST_VALUES} values, none of them negative")
+    return size
+
+
 def _tensor(tensor: pb.Tensor, name: str) -> types.TensorData:
     if tensor.dtype not in _DTYPES:
         raise Refused(422, f"{name}: dtype {tensor.dtype}; float32 and int64 are read")
@@ -123,12 +140,15 @@ def _tensor(tensor: pb.Tensor, name: str) -> types.TensorData:
     try:
         if tensor.HasField("sparse_csr"):
             csr = tensor.sparse_csr
+            values = np.frombuffer(csr.values, numpy_dtype).copy()
+            crow, column = np.frombuffer(csr.crow_indices, np.int64), np.frombuffer(csr.col_indices, np.int64)
+            _places(shape or [], crow, column, len(values), name)
             return types.TensorData(
-                data=np.frombuffer(csr.values, numpy_dtype).copy(),
+                data=values,
                 dtype=dtype,
                 shape=shape,
-                sparse_crow_indices=np.frombuffer(csr.crow_indices, np.int64).tolist(),
-                sparse_col_indices=np.frombuffer(csr.col_indices, np.int64).tolist(),
+                sparse_crow_indices=crow.tolist(),
+                sparse_col_indices=column.tolist(),
             )
         return types.TensorData(data=np.frombuffer(tensor.dense, numpy_dtype).copy(), dtype=dtype, shape=shape)
     except ValueError as error:
@@ -207,10 +227,28 @@ def _like(values: np.ndarray, asked: types.TensorData) -> pb.Tensor:
     return message
 
 
+def _places(
+    shape: Sequence[int], crow: np.ndarray, column: np.ndarray, n_values: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each value of a sparse tensor (CSR); Refused for indices that do not fit its shape."""
+    counts = np.diff(crow)
+    if (
+        len(shape) != 2
+        or len(crow) != shape[0] + 1
+        or crow[0] != 0
+        or (counts < 0).any()
+        or not crow[-1] == len(column) == n_values
+    ):
+        raise Refused(422, f"{name}: its sparse indices do not fit its shape")
+    if ((column < 0) | (column >= shape[1])).any():
+        raise Refused(422, f"{name}: a column index is outside its shape")
+    return np.repeat(np.arange(shape[0]), counts), column
+
+
 def dense_targets(asked: types.TensorData) -> np.ndarray:
     """Token ids (N, K) of `target_prompt_logprobs`, -1 where nothing is asked; Refused for other tensors."""
     shape = asked.shape or []
-    if asked.dtype != "int64" or len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] > _MOST_TARGETS:
+    if asked.dtype != "int64" or len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] > _MOST_VALUES:
         raise Refused(422, f"target_prompt_logprobs: {asked.dtype} {shape}; int64 of (tokens - 1, K) is needed")
     values = np.asarray(asked.data, dtype=np.int64)
     crow, column = asked.sparse_crow_indices, asked.sparse_col_indices
@@ -218,12 +256,7 @@ def dense_targets(asked: types.TensorData) -> np.ndarray:
         if values.size != shape[0] * shape[1]:
             raise Refused(422, f"target_prompt_logprobs: {values.size} values for the shape {shape}")
         return values.reshape(shape)
-    counts = np.diff(np.asarray(crow))
-    inside = all(0 <= c < shape[1] for c in column)
-    if len(crow) != shape[0] + 1 or (counts < 0).any() or counts.sum() != len(column) or len(column) != values.size:
-        raise Refused(422, "target_prompt_logprobs: its sparse indices do not fit its shape")
-    if not inside:
-        raise Refused(422, "target_prompt_logprobs: a column index is outside its shape")
+    indices = np.asarray(crow, dtype=np.int64), np.asarray(column, dtype=np.int64)
     out = np.full(shape, -1, dtype=np.int64)
-    out[np.repeat(np.arange(shape[0]), counts), np.asarray(column, dtype=np.int64)] = values
+    out[_places(shape, *indices, values.size, "target_prompt_logprobs")] = values
     return out

@@ -18,6 +18,7 @@ from tinker.lib.base_url import resolve_base_url
 from geospot.engine.tinker.refusals import translate
 from geospot.engine.tinker.watch import Watch
 from geospot.errors import EngineError
+from geospot.net.loopback import LOOPBACK
 
 T = TypeVar("T")
 
@@ -31,7 +32,6 @@ _NEEDS = (
     (re.compile(r"Inkling"), None, "its maker's tokenizer and torchvision"),
     (re.compile(r"Nemotron-3"), None, "a processor that transformers does not have without torchvision"),
 )
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ANY_KEY = "tml-loopback"  # the SDK wants a key, a server on this machine without one wants none
 
 
@@ -57,10 +57,10 @@ class Server:
                 "TINKER_API_KEY is not well-formed: a key starts with tml-; copy it again from the console"
             )
         if key is None and not _stored_key():
-            if parts.hostname not in _LOOPBACK:
+            if parts.hostname not in LOOPBACK:
                 raise EngineError(f"no key for {url}: set TINKER_API_KEY (or `tinker auth login`), or set engine=local")
             key = _ANY_KEY
-        if key not in (None, _ANY_KEY) and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if key not in (None, _ANY_KEY) and parts.scheme == "http" and parts.hostname not in LOOPBACK:
             print(f"warning: the key goes to {url} unencrypted; an SSH tunnel or https keeps it secret")
         return cls(url, key, hosted)
 

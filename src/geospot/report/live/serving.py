@@ -11,8 +11,8 @@ from collections.abc import Callable
 import uvicorn
 from starlette.types import ASGIApp
 
-from geospot.engine.serve.access import LOOPBACK, LOOPBACK_NAMES
 from geospot.engine.serve.listening import listener
+from geospot.net.loopback import LOOPBACK, in_url
 
 KEY = "GEOSPOT_KEY"
 
@@ -20,11 +20,6 @@ KEY = "GEOSPOT_KEY"
 def site_key(host: str) -> str | None:
     """The key that a browser must bring: that of the environment, a new one where others can connect, or none."""
     return os.environ.get(KEY) or (None if host in LOOPBACK else secrets.token_urlsafe(24))
-
-
-def site_hosts(key: str | None) -> tuple[str, ...] | None:
-    """The names that the site may be called by: without a key a page of another server could use one of its own."""
-    return LOOPBACK_NAMES if key is None else None
 
 
 def serve_site(app: ASGIApp, host: str, port: int, key: str | None, *, say: str, show: bool) -> None:
@@ -45,8 +40,7 @@ async def _listen(server: uvicorn.Server, host: str, key: str | None, started: C
         await asyncio.sleep(0.02)
     if server.started:
         number = server.servers[0].sockets[0].getsockname()[1]
-        name = f"[{host}]" if ":" in host else host
-        started(f"http://{name}:{number}/{f'?key={key}' if key else ''}")
+        started(f"http://{in_url(host)}:{number}/{f'?key={key}' if key else ''}")
     await task
 
 
