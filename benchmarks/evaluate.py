@@ -1,6 +1,9 @@
 """Two models over the 210,122 pictures of OSV-5M's test set: every metric, interval, group and paired difference.
 
-    uv run python benchmarks/evaluate.py [--pictures 210122]
+    uv run python benchmarks/evaluate.py [--pictures 210122] [--answers 10000]
+
+    ... --pictures 0 leaves only what --answers measures: `geospot eval predictions=FILE` as a process of its own, from
+    its start to its exit, on 10,000 rows of nested JSON with labels and on as many answers as text.
 
 The predictions are made up: answers around true places, some far off, one in a hundred failed. The peer is the loop
 that papers use: draw rows, take the metrics, repeat (numpy), for the 11 metrics of the main table; it is timed over
@@ -12,6 +15,8 @@ import csv
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -127,11 +132,51 @@ def from_files(truths: Truths, models: list[Guesses]) -> float:
         return time.perf_counter() - started
 
 
+def answer_rows(n: int) -> dict[str, list[dict]]:
+    """The same made-up answers as nested JSON and as text, with labels; pictures lie near cities, as photos do."""
+    truths, (guesses, _) = make(n)
+    labels = {level: truths.labels[level] for level in ("city", "country")}
+    rows: dict[str, list[dict]] = {"nested JSON": [], "text": []}
+    for i, key in enumerate(truths.keys):
+        said = {level: values[i] for level, values in labels.items()}
+        true = {"lat": float(truths.lat[i]), "lng": float(truths.lon[i]), **said}
+        failed = guesses.failures[i] is not None
+        at = {} if failed else {"lat": float(guesses.lat[i]), "lon": float(guesses.lon[i])}
+        rows["nested JSON"].append({"meta": {"file": f"{key}.jpg"}, "ground_truth": true, "prediction": at | said})
+        told = f"It looks like {said['city']}.\n```json\n{json.dumps(at | said)}\n```"
+        rows["text"].append({"id": f"{key}.jpg", "ground_truth": true, "response": told})
+    return rows
+
+
+def answer_files(n: int) -> dict[str, dict[str, float]]:
+    """Wall and CPU seconds of `geospot eval predictions=FILE` on each kind of file, import and output included."""
+    took = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, rows in answer_rows(n).items():
+            path = Path(folder) / ("answers.json" if "JSON" in name else "answers.jsonl")
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+            path.write_text(f"[{','.join(lines)}]" if path.suffix == ".json" else "\n".join(lines))
+            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            words = ["eval", f"predictions={path}", f"out={folder}/{path.suffix}", "report=false"]
+            subprocess.run([sys.executable, "-m", "geospot", *words], check=True, capture_output=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            took[name] = {"wall_s": time.perf_counter() - started, "cpu_s": cpu}
+    return took
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", type=int, default=210_122)
+    parser.add_argument("--answers", type=int, default=10_000)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    files = answer_files(arguments.answers) if arguments.answers else {}
+    for name, seconds in files.items():
+        print(f"{arguments.answers:,} answers as {name}: {seconds['wall_s']:.1f} s, {seconds['cpu_s']:.1f} s of CPU")
+    if not arguments.pictures:
+        print(json.dumps({"benchmark": "evaluate", "date": time.strftime("%Y-%m-%d"), "answer_files": files}))
+        return
     truths, models = make(arguments.pictures)
     cpu = time.process_time()
     took = evaluate(truths, models)
@@ -150,7 +195,7 @@ def main() -> None:
         "benchmark": "evaluate", "date": time.strftime("%Y-%m-%d"), "device": f"{os.cpu_count()} cores",
         "geospot": __version__, "numpy": np.__version__, "pictures": arguments.pictures, "resamples": N_RESAMPLES,
         "seconds": took, "total_s": total, "cpu_s": cpu, "memory_mb": memory_mb, "read_s": reading,
-        "peer": "plain numpy loop", "peer_s": loop, "times_as_fast": loop / core,
+        "answer_files": files, "peer": "plain numpy loop", "peer_s": loop, "times_as_fast": loop / core,
     }  # fmt: skip
     print(json.dumps(facts))
     if arguments.out:

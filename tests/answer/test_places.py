@@ -15,10 +15,10 @@ from geospot.answer.places import (
     NOT_NUMBERS,
     OUT_OF_RANGE,
     find_exchange,
-    place_rows,
     read_cells,
     read_degrees,
 )
+from geospot.answer.rows import place_rows
 from geospot.answer.spellings import coordinate_columns, find_column
 from geospot.data.fields import BadSample, Columns, read_coordinates
 from geospot.data.samples import ReadOptions, Sample, SkipCounter

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from geospot.answer.places import CONTRADICTORY, NOT_NUMBERS, find_exchange, place_rows, read_cells, read_degrees
+from geospot.answer.places import CONTRADICTORY, NOT_NUMBERS, find_exchange, read_cells, read_degrees
+from geospot.answer.rows import place_rows
 from geospot.data.fields import Columns
 from geospot.data.samples import SkipCounter
 from geospot.data.sources import open_source

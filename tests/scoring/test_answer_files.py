@@ -128,6 +128,59 @@ def test_each_kind_of_file_is_scored_without_a_script(kind, ending, tmp_path, ca
     assert ("none, so rows are numbered" in told) == (kind in ("verl", "trl"))
 
 
+def shaped(rows: list[dict]) -> dict[str, str]:
+    """The same rows as other programs write them; each is a whole file."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    by_number = {name: {str(i): value for i, value in enumerate(values)} for name, values in columns.items()}
+    return {
+        "lines.json": "\n".join(map(json.dumps, rows)),
+        "list.jsonl": json.dumps(rows, indent=1),
+        "nested.json": json.dumps({"results": {"rows": rows, "model": "m"}}),
+        "pandas.json": json.dumps(by_number),
+        "columns.json": json.dumps(columns),
+        "split.json": json.dumps({"columns": list(columns), "index": list(range(len(rows))),
+                                  "data": [list(row.values()) for row in rows]}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["lines.json", "list.jsonl", "nested.json", "pandas.json", "columns.json", "split.json"]
+)
+@pytest.mark.parametrize("kind", ["geobench", "imageo"])
+def test_rows_are_found_in_every_shape_of_a_file(name, kind, tmp_path):
+    (tmp_path / name).write_text(shaped([ROWS[kind](i) for i in range(len(PLACES))])[name])
+    found = evaluate_file(tmp_path / name)
+    assert len(found.truths) == len(PLACES)
+    assert found.summary["median_km"] == pytest.approx(11.12, abs=0.02)
+
+
+def test_rows_that_lack_what_others_have_are_counted_and_named(tmp_path, capsys):
+    rows = [{"image": f"{i}.jpg", "gt": point(i), "response": said(i)} for i in range(len(PLACES))]
+    del rows[1]["image"]
+    found = evaluate_file(lines(tmp_path / "a.jsonl", rows))
+    assert found.truths.keys == ["0.jpg", "row 2", *(f"{i}.jpg" for i in range(2, len(PLACES)))]
+    assert "1 rows have no image and are called by their number, the first is row 2" in capsys.readouterr().err
+    truth = [{"image": f"{i}.jpg", **point(i)} for i in range(len(PLACES))]
+    answers = [{"image": row.get("image"), "response": row["response"]} for row in rows]
+    found = evaluate_file(lines(tmp_path / "b.jsonl", answers), truth_file=lines(tmp_path / "truth.jsonl", truth))
+    assert found.predictions.failure_counts() == {"no answer in the file": 1}
+    assert "1 rows have no image and were left out, the first is row 2" in capsys.readouterr().err
+
+
+def test_numbers_that_no_computer_holds_and_encodings_that_few_write(tmp_path):
+    rows = [{"id": i, "pred": point(i), "gt": point(i)} for i in range(len(PLACES))]
+    rows[0]["pred"]["lat"] = 10**400
+    found = evaluate_file(lines(tmp_path / "a.jsonl", rows))
+    assert found.predictions.failure_counts() == {"coordinates are not numbers": 1}
+    text = "id,true_lat,true_lon,lat,lon\n" + "".join(f"{i},{a},{b},{a},{b}\n" for i, (a, b) in enumerate(PLACES))
+    for encoding in ("utf-32", "utf-16", "utf-8-sig"):
+        (tmp_path / "b.csv").write_text(text, encoding=encoding)
+        assert evaluate_file(tmp_path / "b.csv").summary["median_km"] == 0
+    (tmp_path / "c.csv").write_text("id,true_lat,true_lon,lat,lon\n1,0,0,1,2\n2,95,400,1,2\n")
+    with pytest.raises(TableError, match="no row has true coordinates that can be used"):
+        evaluate_file(tmp_path / "c.csv")
+
+
 def test_what_lmms_eval_writes_where_a_request_failed_is_no_answer_to_read(tmp_path):
     rows = [ROWS["lmms-eval"](i) for i in range(len(PLACES))]
     rows[1]["resps"] = [["[LMMS_EVAL_REQUEST_FAILED after 5 retries] Error code: 500, lat: 1.0, lon: 2.0"]]

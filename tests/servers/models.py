@@ -127,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, _, after = fault.partition(" after ")
             return self._refused(int(status), "busy", {"retry-after": after} if after else {})
         said = server.answer(asked)
+        if asked.protocol == "openai" and not body.get("stream"):  # as other programs ask
+            return self._json(200, _whole_openai(said, said.served or asked.model))
         events = list(_WRITE[asked.protocol](said, said.served or asked.model))
         return self._stream(events[: len(events) // 2] if fault == "cut" else events, broken=fault == "cut")
 
@@ -219,6 +221,16 @@ def _write_openai(said: Said, model: str) -> Iterator[str]:
     usage = {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340}
     yield f"data: {json.dumps({**head, 'choices': [], 'usage': usage})}\n\n"
     yield "data: [DONE]\n\n"
+
+
+def _whole_openai(said: Said, model: str) -> dict[str, Any]:
+    message = {"role": "assistant", "content": said.text, "refusal": None}
+    finish = {"length": "length", "safety": "content_filter"}.get(said.finish, "stop")
+    return {
+        "id": "1", "object": "chat.completion", "created": 0, "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+        "usage": {"prompt_tokens": 300, "completion_tokens": 40, "total_tokens": 340},
+    }  # fmt: skip
 
 
 def _write_anthropic(said: Said, model: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -181,11 +181,11 @@ def as_row(value: Any) -> Any:
         row = {**properties, **row}
         if has_place(row):
             return row
-    if (point := _point(row)) is not None:
+    if (point := place_in(row)) is not None:
         return {**{k: v for k, v in row.items() if k not in ("type", "coordinates")}, **point}
     for name, key in _nested(tuple(row)):
         held = row[key]
-        if (point := _point(held) or _written_pair(held, name)) is not None:
+        if (point := place_in(held) or _written_pair(held, name)) is not None:
             return {**row, **point}
     return value
 
@@ -204,7 +204,7 @@ def _written_pair(value: object, name: str) -> dict[str, object] | None:
     lon_first = name in _LON_FIRST
     if isinstance(value, str):
         return _of_text(value.strip(), lon_first)
-    if (lon_first or name in _LAT_FIRST) and isinstance(value, list) and _is_pair(value):
+    if (lon_first or name in _LAT_FIRST) and isinstance(value, list) and is_pair(value):
         return {"lat": value[lon_first], "lon": value[not lon_first]}
     return None
 
@@ -230,7 +230,7 @@ def has_place(row: Mapping) -> bool:
     return find_column("lat", names) is not None and find_column("lon", names) is not None
 
 
-def _point(value: object) -> dict[str, object] | None:
+def place_in(value: object) -> dict[str, object] | None:
     """lat and lon of a GeoJSON Point (longitude first, by RFC 7946), or of an object that holds both."""
     if not isinstance(value, Mapping):
         return None
@@ -242,33 +242,8 @@ def _point(value: object) -> dict[str, object] | None:
     return None if lat is None or lon is None else {"lat": value[lat], "lon": value[lon]}
 
 
-def place_rows(content: object) -> list[object] | None:
-    """The rows of a JSON file of places, each with its place on top; None where it holds none.
-
-    A list of objects; an object with one (`images`, `customCoordinates`, `features`, or its longest list); an object of
-    objects, or of [lat, lon], by key.
-    """
-    if isinstance(content, Mapping):
-        lists = {key: value for key, value in content.items() if isinstance(value, list)}
-        if _all(content.values(), lambda v: isinstance(v, Mapping)) and _point(content) is None:
-            content = [{"key": key, **value} for key, value in content.items()]
-        elif _all(content.values(), _is_pair):
-            content = [{"key": key, "lat": value[0], "lon": value[1]} for key, value in content.items()]
-        elif as_row(content) is not content or has_place(content):
-            content = [content]
-        else:
-            content = lists.get("images") or max(lists.values(), key=len, default=None)
-    if not isinstance(content, list) or not content:
-        return None
-    return [as_row(row) for row in content]
-
-
-def _all(values: Iterable[object], test: Callable[[object], bool]) -> bool:
-    found = list(values)
-    return bool(found) and all(map(test, found))
-
-
-def _is_pair(value: object) -> bool:
+def is_pair(value: object) -> bool:
+    """Whether it is a list of two numbers."""
     return isinstance(value, list) and len(value) == 2 and all(
         isinstance(v, int | float) and not isinstance(v, bool) for v in value
     )  # fmt: skip

@@ -1,27 +1,33 @@
-"""What every plug needs: the pictures of a table of truths, the question, and what one answer is worth."""
+"""What every plug needs: pictures with their true places, and the question.
+
+They are those of a table of truths and a folder (`truth`, `images`), or the held-out ones of what `geospot eval` takes
+as `data`, the embedded world unless another source is named. They are sent as our own models see them.
+"""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from geospot.answer import Answer, parse_answer
-from geospot.answer.endings import with_ending
-from geospot.earth.distance import MAX_DISTANCE_KM, haversine_km
+from geospot.data.samples import SkipCounter
+from geospot.data.sets import held_out_samples, held_out_sets
+from geospot.data.world.mosaic import WorldConfig
 from geospot.earth.place import Place
-from geospot.earth.score import ACCURACY_RADII_KM, geoguessr_score
-from geospot.errors import DataError
+from geospot.errors import BadSample, DataError
+from geospot.pictures import prepare_picture
 from geospot.scoring.tables import read_table_truths
 
-ENDINGS = ("", ".jpg", ".jpeg", ".png", ".webp")
+ENDINGS = ("", ".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG")
+MAX_PIXELS = 512 * 512  # as in the configurations of geospot
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a set: its key, file and true place."""
+    """One place of a set: its key, its files (or their bytes) and where it is."""
 
     key: str
-    path: Path
+    files: tuple[Path | bytes, ...]
     place: Place
 
     @property
@@ -36,10 +42,48 @@ class Picture:
         named = {"lat": at.lat, "lon": at.lon, "country": at.country, "region": at.region, "city": at.city}
         return {name: value for name, value in named.items() if value is not None}
 
-    def data_uri(self) -> str:
-        """The file as an address that holds it."""
-        kind = {".png": "png", ".webp": "webp"}.get(self.path.suffix.lower(), "jpeg")
-        return f"data:image/{kind};base64,{base64.b64encode(self.path.read_bytes()).decode('ascii')}"
+    def encoded(self) -> list[tuple[bytes, str]]:
+        """Its pictures with their formats ("jpeg", "png"), without metadata, of at most MAX_PIXELS pixels.
+
+        DataError for a file that is no picture.
+        """
+        return [_prepared(self.key, file) for file in self.files]
+
+    def data_uris(self) -> list[str]:
+        """Its pictures as addresses that hold them."""
+        return [f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}" for data, kind in self.encoded()]
+
+
+def _prepared(key: str, file: Path | bytes) -> tuple[bytes, str]:
+    try:
+        return prepare_picture(file if isinstance(file, bytes) else file.read_bytes(), MAX_PIXELS)
+    except (BadSample, OSError) as error:
+        raise DataError(
+            f"{key if isinstance(file, bytes) else file}: not a picture that can be read ({error})"
+        ) from None
+
+
+def find_pictures(
+    truth: str | Path | None = None,
+    images: str | Path | None = None,
+    data: str | None = None,
+    *,
+    sets: tuple[str, ...] = (),
+    places: int = 0,
+) -> Iterator[Picture]:
+    """Those of a table (`read_pictures`) or, without `truth`, the held-out ones of `data` (`held_out_pictures`).
+
+    sets, places: as in `held_out_pictures`; of a table the first `places`.
+    """
+    if truth is None:
+        if images is not None:
+            raise DataError(f"images={images}: is the folder of the pictures of truth=TABLE, which is missing")
+        yield from held_out_pictures(data or "bluemarble", sets=sets, places=places)
+        return
+    if data is not None or sets:
+        raise DataError(f"truth={truth}: is a table of pictures, and data= and sets= are others; give one of them")
+    found = read_pictures(truth, images)
+    yield from found[:places] if places else found
 
 
 def read_pictures(truth: str | Path, images: str | Path | None = None) -> list[Picture]:
@@ -55,24 +99,44 @@ def read_pictures(truth: str | Path, images: str | Path | None = None) -> list[P
         if path is None:
             raise DataError(f"{truth}: no picture for {key!r} in {folder}; give their folder, images=FOLDER")
         names = (labels[level][i] for level in ("city", "region", "country"))
-        pictures.append(Picture(key, path, Place(float(truths.lat[i]), float(truths.lon[i]), *names)))
+        pictures.append(Picture(key, (path,), Place(float(truths.lat[i]), float(truths.lon[i]), *names)))
     return pictures
 
 
-def worth(text: str, lat: float, lon: float, stop: str | None = None) -> tuple[Answer, dict[str, float]]:
-    """An answer as it was read, and its metrics: `distance_km` (half the Earth for a failed one), `geoguessr_score`
-    (0 to 5000), `acc_1km` to `acc_2500km`, `failure_rate` (0 or 1). Their means are those of `geospot eval`.
+@dataclass(frozen=True)
+class _Held:
+    """See `geospot.data.sets.HeldOutConfig`."""
+
+    data: str | None
+    eval_places: int
+    columns: str = ""
+    views: str = "4"
+    data_workers: int = 0
+    max_pixels: int | None = MAX_PIXELS
+
+
+def held_out_pictures(data: str = "bluemarble", *, sets: tuple[str, ...] = (), places: int = 0) -> Iterator[Picture]:
+    """What `geospot eval data=...` evaluates on: at most `places` of each of the `sets` (0: all; (): all sets).
+
+    The key of a picture has its set before it where there are several sets. DataError for a set that is not there.
     """
-    answer = with_ending(parse_answer(text), text, stop)
-    if answer.lat is None or answer.lon is None:
-        km, score = MAX_DISTANCE_KM, 0.0
-    else:
-        km = float(haversine_km(lat, lon, answer.lat, answer.lon))
-        score = float(geoguessr_score(km))
-    within = {f"acc_{radius}km": float(answer.ok and km <= radius) for radius in ACCURACY_RADII_KM}
-    return answer, {"distance_km": km, "geoguessr_score": score, **within, "failure_rate": float(not answer.ok)}
+    config = _Held(data, places)
+    sources = held_out_sets(config, WorldConfig.width_km)
+    if unknown := [name for name in sets if name not in sources]:
+        raise DataError(f"sets={unknown[0]!r}: this data has {', '.join(sources)}")
+    wanted = {name: source for name, source in sources.items() if not sets or name in sets}
+    for name, source in wanted.items():
+        before = f"{name}/" if len(wanted) > 1 else ""
+        for sample in held_out_samples(config, source, SkipCounter()):
+            yield Picture(before + sample.key, sample.pictures, sample.place)
 
 
-def truth_of(facts: Mapping[str, object]) -> tuple[float, float]:
-    """The true coordinates of a picture's `facts`."""
-    return float(str(facts["lat"])), float(str(facts["lon"]))
+def place_of(facts: Mapping[str, object]) -> Place:
+    """The true place from a picture's `facts`."""
+    label = partial(_label, facts)
+    return Place(float(str(facts["lat"])), float(str(facts["lon"])), label("city"), label("region"), label("country"))
+
+
+def _label(facts: Mapping[str, object], level: str) -> str | None:
+    value = facts.get(level)
+    return None if value is None else str(value)

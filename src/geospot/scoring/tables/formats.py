@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from geospot.answer.places import MISSING, NOT_FINITE, as_row, place_rows, read_cells, read_signed
+from geospot.answer.places import MISSING, NOT_FINITE, as_row, read_cells, read_signed
+from geospot.answer.rows import place_rows
 from geospot.answer.spellings import coordinate_columns
 from geospot.errors import TableError, install_extra
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".eval")
 ROW = "row"  # how a key that is a row's number begins
 _DELIMITERS = ",;\t|"
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = (  # that of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
 
 
 @dataclass
@@ -40,6 +44,11 @@ class RawTable:
     def warn(self, text: str) -> None:
         """Something to tell the user, who sees it once."""
         self.warnings.append(f"{self.path.name}: {text}")
+
+    def keep(self, rows: list[int]) -> None:
+        """Leave out all other rows."""
+        self.rows = [self.rows[i] for i in rows]
+        self.columns = {name: [values[i] for i in rows] for name, values in self.columns.items()}
 
     def number(self, i: int) -> str:
         """A key for row i where the file has none: its number, the header not counted."""
@@ -76,9 +85,9 @@ def read_raw(path: str | Path) -> RawTable:
     text = decode(data, table).lstrip("\ufeff")
     if not text.strip():
         raise TableError(f"{path}: the file is empty")
-    if kind in (".jsonl", ".ndjson"):
+    if kind in (".jsonl", ".ndjson") and not text.lstrip().startswith("["):
         _fill(table, _json_lines(text, table))
-    elif kind == ".json":
+    elif kind in (".jsonl", ".ndjson", ".json"):  # a list may be in a file that is called .jsonl
         _fill(table, _json_rows(text, table))
     else:
         _read_csv(text, table)
@@ -88,7 +97,7 @@ def read_raw(path: str | Path) -> RawTable:
 
 
 def decode(data: bytes, table: RawTable) -> str:
-    """The text of a file in UTF-8, UTF-16 or, as a last resort, Windows' Latin-1; a guess is warned of."""
+    """The text of a file in UTF-8, UTF-16, UTF-32 or, as a last resort, Windows' Latin-1; a guess is warned of."""
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             return _decoded(data, encoding, table)
@@ -144,7 +153,9 @@ def _json_rows(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
     try:
         rows: Any = place_rows(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise TableError(f"{table.path}: not JSON ({error}); a file with an object a line ends in .jsonl") from None
+        if str(error).startswith("Extra data") and text.lstrip().startswith("{"):  # an object a line, called .json
+            return _json_lines(text, table)
+        raise TableError(f"{table.path}: not JSON ({error})") from None
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise TableError(
             f"{table.path}: must hold a list of objects, an object with such a list, or an object of objects by key"
@@ -225,7 +236,7 @@ def _all_numbers(cells: list) -> np.ndarray | None:
     """The usual column, all at once."""
     try:
         values = np.array([np.nan if c is None or c == "" else c for c in cells], dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return None if any(isinstance(c, bool) for c in cells) else np.where(np.isfinite(values), values, np.nan)
 

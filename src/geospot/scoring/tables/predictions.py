@@ -44,7 +44,7 @@ def read_guesses(
     truths_here = "true_lat" in roles and "true_lon" in roles
     if "key" not in roles and not truths_here:
         raise missing_columns(table, "the key of a picture", "Name it key, or say prediction_columns=key=...")
-    keys = _keys(table, roles)
+    keys = _keys(table, roles, numbered=truths_here)
     label = name or table.path.stem
     guesses = _of_coordinates(table, roles, keys, label) if has_coordinates else _of_texts(table, roles, keys, label)
     truths = None
@@ -52,6 +52,8 @@ def read_guesses(
     if truths_here:
         truths, good = _truths(table, roles, keys)
         keep = [i for i in keep if good[i]]
+        if not keep:
+            raise _no_truth(table)
         truths = truths.take(keep)
     guesses = replace(guesses.take(keep), columns=taken_columns(roles, has_coordinates))
     return guesses, truths, table.warnings
@@ -127,18 +129,36 @@ def read_table_truths(path: str | Path, columns: Mapping[str, str] | None = None
             raise TableError(f"{table.path}: {table.where(j)} and {table.where(i)} give different places for {key!r}")
     keep = [i for i in sorted(first.values()) if good[i]]
     if not keep:
-        raise TableError(f"{table.path}: no row has true coordinates that can be used; {'; '.join(table.warnings)}")
+        raise _no_truth(table)
     return truths.take(keep), table.warnings
 
 
-def _keys(table: RawTable, roles: Mapping[str, str]) -> list[str]:
-    """The key of each row as text; the row's number in place of a missing column."""
+def _no_truth(table: RawTable) -> TableError:
+    return TableError(f"{table.path}: no row has true coordinates that can be used; {'; '.join(table.warnings)}")
+
+
+def _keys(table: RawTable, roles: Mapping[str, str], *, numbered: bool = False) -> list[str]:
+    """The key of each row as text; the row's number in place of a missing column and, with `numbered`, of a missing
+    key. Else rows without one are left out, here, of the table. TableError where no row has one.
+    """
     if "key" not in roles:
         return [table.number(i) for i in range(len(table))]
     keys = [key_of(value) for value in table.columns[roles["key"]]]
-    if empty := [i for i, key in enumerate(keys) if not key]:
-        raise TableError(f"{table.path}: {table.where(empty[0])} has no {roles['key']} ({len(empty)} such rows)")
-    return keys
+    if not (empty := [i for i, key in enumerate(keys) if not key]):
+        return keys
+    rows = f"{len(empty)} rows have no {roles['key']}"
+    if len(empty) == len(keys):
+        raise TableError(
+            f"{table.path}: {table.where(0)} has no {roles['key']}, nor has any other; name the column of the key: "
+            "prediction_columns=key=..."
+        )
+    first = table.where(empty[0])
+    if numbered:
+        table.warn(f"{rows} and are called by their number, the first is {first}")
+        return [key or table.number(i) for i, key in enumerate(keys)]
+    table.warn(f"{rows} and were left out, the first is {first}")
+    table.keep([i for i, key in enumerate(keys) if key])
+    return list(filter(None, keys))
 
 
 def _labels(
@@ -306,7 +326,7 @@ def _without_duplicates(table: RawTable, guesses: Guesses, rows: list[int]) -> l
         if not same:
             raise TableError(
                 f"{table.path}: {table.where(j)} and {table.where(i)} are different guesses for {guesses.keys[i]!r} "
-                f"({len(twice)} keys come twice). Keep one a picture, or give each picture its own key"
+                f"({len(twice)} keys come twice). Keep one per picture, or give each picture its own key"
             )
     if twice:
         j, i = twice[0]
