@@ -288,6 +288,7 @@ def test_a_whole_game_in_a_browser(open_page, width, dark):
             page.get_by_role("button", name="Guess").click()
             page.locator(".result h2", has_text="km away").wait_for()
             page.locator(".rival li", has_text="67 %").wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
             if number == 2:  # a page that is loaded anew goes on where it was
                 page.responses.clear()  # a browser forgets their bodies then
                 page.reload()

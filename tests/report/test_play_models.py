@@ -7,7 +7,7 @@ import chz
 import numpy as np
 import pytest
 from live_site import LOOPBACK, get, post, serving
-from made import jpeg
+from made import jpeg, until
 from servers.models import Said
 from servers.models import serving as serving_models
 
@@ -90,6 +90,18 @@ def test_a_game_whose_server_was_started_again_says_so_in_the_browser(open_page)
         page.get_by_role("button", name="leave").press("Enter")
         page.get_by_role("heading", name="Where on Earth was this taken?").wait_for()
     page.trouble[:] = [said for said in page.trouble if "404" not in said]  # the game that is not there
+
+
+def test_a_picture_fills_its_view_again_after_it_was_out_of_sight(open_page):
+    with serving(make_site(Play(deck(), None).routes(), hosts=LOOPBACK)) as address:
+        page = open_page(address)
+        page.get_by_role("button", name="Play").press("Enter")
+        page.locator(".picture-view[data-loaded]").wait_for()
+        frames = "await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));"
+        box = "document.querySelector('.pictures-box').style.display"
+        page.evaluate(f"async () => {{ {box} = 'none'; {frames} {box} = ''; {frames} }}")
+        view, image = page.locator(".picture-view"), page.locator(".picture-view img.leaflet-image-layer")
+        until(lambda: image.bounding_box()["height"] > 0.9 * view.bounding_box()["height"])
 
 
 def test_the_detailed_borders_are_closed_rings_on_the_earth_with_regions_apart_from_countries():

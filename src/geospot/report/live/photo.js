@@ -6,6 +6,8 @@ const LINKS = [
 ];
 const EXPORTS = [["geojson", "GeoJSON"], ["kml", "KML (Google Earth)"], ["csv", "CSV (table)"]];
 
+const SMALL = 0.1; // a share of the answers that need not be in sight on the map at once
+
 function PhotoPage() {
   const [, changed] = useReducer((n) => n + 1, 0), [over, setOver] = useState(false);
   const album = useMemo(() => new Album(changed), []);
@@ -66,7 +68,7 @@ function Strip({ album }) {
 
 function PhotoMap({ album, photo }) {
   const guess = photo.state === "done" ? photo.guess : null, marks = [], lines = [], { place } = album.known;
-  (guess?.candidates || []).forEach((one, i) => marks.unshift({ lat: one.lat, lon: one.lon, kind: i ? "other" : "model", text: String(i + 1), size: 18 + 12 * Math.sqrt(one.share) }));
+  (guess?.candidates || []).forEach((one, i) => marks.unshift({ lat: one.lat, lon: one.lon, kind: i ? "other" : "model", text: String(i + 1), size: 18 + 12 * Math.sqrt(one.share), aside: i > 0 && one.share < SMALL }));
   if (photo.own) {
     marks.push({ ...photo.own, kind: "truth" });
     if (guess?.ok) lines.push([photo.own.lat, photo.own.lon, guess.lat, guess.lon, "ink"]);
@@ -90,7 +92,7 @@ function Answer({ album, photo }) {
     <${Own} photo=${photo} />
     ${photo.known && html`<p class="muted">Known: taken ${photo.known}.${guess.ok && guess.outside ? ` ${guess.outside} of ${guess.answers} answers lie elsewhere and are set aside.` : ""}</p>`}
     <ol class="places">${guess.candidates.map((one, i) => html`<li><b>${Math.round(100 * one.share)} %</b><span>${one.title}
-      <small>${i > 0 && html`${degrees(one.lat, one.lon)}<${Links} ...${one} />`}${one.disagreement && html` The model's words disagree: ${one.disagreement}.`}</small></span></li>`)}</ol>
+      <small>${i > 0 && html`${degrees(one.lat, one.lon)}<${Links} ...${one} />`}${one.disagreement && html`<span>The model's words disagree: ${one.disagreement}.</span>`}</small></span></li>`)}</ol>
     ${guess.ok && html`<p class="muted">Shares of ${guess.answers} answers${guess.unread ? `; ${guess.unread} named no place that can be read` : ""}.</p>`}
     <details><summary>The model's words</summary>${guess.texts.map((text) => html`<pre>${text}</pre>`)}</details>${buttons}</div>`;
 }

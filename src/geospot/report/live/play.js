@@ -82,9 +82,9 @@ function RoundMap({ game, past, pin, setPin, model }) {
   const mine = past ? past.guess : pin, marks = [], lines = [];
   if (past) {
     const { truth } = past;
-    if (model?.ok) { marks.push({ lat: model.lat, lon: model.lon, kind: "model", label: "the model's guess" }); lines.push([truth.lat, truth.lon, model.lat, model.lon, "place"]); }
+    if (model?.ok) { marks.push({ lat: model.lat, lon: model.lon, kind: "model" }); lines.push([truth.lat, truth.lon, model.lat, model.lon, "place"]); }
     if (mine) lines.push([truth.lat, truth.lon, mine.lat, mine.lon, "first"]);
-    marks.push({ lat: truth.lat, lon: truth.lon, kind: "truth", label: "the true place" });
+    marks.push({ lat: truth.lat, lon: truth.lon, kind: "truth" });
   }
   const label = past ? "World map with the true place and the guesses" : "World map: click, or press Enter for the middle of the map, to place your pin. Arrow keys move, plus and minus zoom.";
   return html`<${GuessMap} ...${{ pin: mine, onPin: past ? null : setPin, marks, lines, circles: past ? claimed(model) : [], label }} />`;

@@ -10,16 +10,16 @@ function PictureView({ address, label }) {
   const element = useRef();
   useEffect(() => {
     const map = L.map(element.current, { crs: L.CRS.Simple, zoomSnap: 0, zoomDelta: 0.75, wheelPxPerZoomLevel: 100, attributionControl: false,
-      minZoom: -6, maxZoom: 4, maxBoundsViscosity: 1 });
+      minZoom: -6, maxZoom: 8, maxBoundsViscosity: 1 });
     element.current.setAttribute("role", "application");
     element.current.setAttribute("aria-label", `${label}. Arrow keys move, plus and minus zoom.`);
     map.setView([0, 0], 0);
     const image = new Image(), sized = new ResizeObserver(() => show());
     const show = () => {
-      if (!image.naturalWidth) return;
+      if (!image.naturalWidth || !element.current?.clientHeight) return;
       const bounds = [[0, 0], [image.naturalHeight, image.naturalWidth]];
       map.invalidateSize({ animate: false });
-      map.setMaxBounds(null).setMinZoom(-6).fitBounds(bounds, { animate: false });
+      map.setMaxBounds(null).setMinZoom(-6).setMaxZoom(8).fitBounds(bounds, { animate: false }); // whatever fitted before
       map.setMinZoom(map.getZoom()).setMaxZoom(map.getZoom() + 5).setMaxBounds(bounds);
     };
     image.onload = () => {
@@ -71,7 +71,8 @@ function dotAt(ctx, x, y, radius) {
   ctx.arc(x, y, radius, 0, 2 * Math.PI);
 }
 
-// A map of places. `pin`: where the visitor has clicked; `marks`: [{lat, lon, kind, label, text?, size?}];
+// A map of places. `pin`: where the visitor has clicked; `marks`: [{lat, lon, kind, text?, size?, aside?}], the topmost
+// last, those `aside` need not be in sight;
 // `lines`: [[lat1, lon1, lat2, lon2, colour]]; `circles`: [{lat, lon, radius_km, colour, dashed}].
 function GuessMap({ pin, onPin, marks, lines, circles = [], label }) {
   const element = useRef(), world = useRef(), now = useRef({}), pins = useRef();
@@ -99,23 +100,22 @@ function GuessMap({ pin, onPin, marks, lines, circles = [], label }) {
   }, []);
   useEffect(() => {
     pins.current.clearLayers();
-    const all = [...(pin ? [{ ...pin, kind: "mine", label: "your pin" }] : []), ...marks];
-    for (const mark of all) {
+    [...(pin ? [{ ...pin, kind: "mine" }] : []), ...marks].forEach((mark, i) => {
       const said = document.createElement("span"), size = mark.size || 18;
       said.textContent = mark.text || "";
       const icon = L.divIcon({ className: `pin ${mark.kind}`, iconSize: [size, size], html: said });
-      L.marker([mark.lat, mark.lon], { icon, keyboard: false, interactive: false }).addTo(pins.current);
-    }
+      L.marker([mark.lat, mark.lon], { icon, keyboard: false, interactive: false, zIndexOffset: 1000 * i }).addTo(pins.current);
+    });
     world.current.over.again();
     if (marks.length) {
-      const shown = L.latLngBounds([...marks, ...(pin ? [pin] : [])].map((one) => [one.lat, one.lon]));
-      const small = circles[0];
-      if (small && small.radius_km < SEEN_KM) circleBounds(small).forEach((corner) => shown.extend(corner));
-      requestAnimationFrame(() => { world.current.map.invalidateSize({ animate: false }); world.current.map.fitBounds(shown.pad(0.35), { maxZoom: 4.5, animate: false }); });
+      const shown = L.latLngBounds([...marks.filter((mark) => !mark.aside), ...(pin ? [pin] : [])].map((one) => [one.lat, one.lon]));
+      circles.filter((circle) => circle.radius_km < SEEN_KM).flatMap(circleBounds).forEach((corner) => shown.extend(corner));
+      requestAnimationFrame(() => { world.current.map.invalidateSize({ animate: false }); world.current.map.fitBounds(shown.pad(circles.length ? 0.12 : 0.35), { maxZoom: 4.5, animate: false }); });
     } else if (!pin) world.current.fit();
   }, [pin?.lat, pin?.lon, marks.map((m) => `${m.lat} ${m.lon}`).join(), circles.map((c) => `${c.lat} ${c.lon} ${c.radius_km}`).join()]);
   useRedraw(() => world.current?.again());
-  return html`<div class=${`world guessing ${onPin ? "open" : ""}`} ref=${element}></div>`;
+  useEffect(() => { element.current.classList.toggle("open", !!onPin); }, [!!onPin]); // as an attribute it would undo Leaflet's own classes
+  return html`<div class="world guessing" ref=${element}></div>`;
 }
 
 const SEEN_KM = 2500; // a smaller circle is shown whole

@@ -134,7 +134,9 @@ function paintBorders(rings, bounds) {
     ctx.fill(land);
     ctx.stroke(within); // no seams
     ctx.strokeStyle = colour("border");
+    ctx.lineWidth = 0.6;
     ctx.stroke(within);
+    ctx.lineWidth = 1;
     ctx.strokeStyle = colour("edge");
     ctx.stroke(outer);
   };
