@@ -17,7 +17,7 @@ os.environ["KMP_BLOCKTIME"] = "0"  # threads that have nothing to do sleep at on
 
 import pytest
 from hypothesis import HealthCheck, settings
-from live_site import chromium, open_page  # noqa: F401 (fixtures)
+from live_site import chromium, in_browser, open_page  # noqa: F401 (fixtures)
 from made import jpeg
 from small_runs import common, half_trained, sft_run, shards  # noqa: F401 (fixtures)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM
 from made import until
 
 from geospot.runs.folder import RunFolder
@@ -100,11 +100,12 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """One browser for all tests of a process."""
-    if CHROMIUM is None:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
         pytest.skip("no Chromium on this machine")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -136,6 +137,17 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     for page in pages:
         page.context.close()
         assert page.trouble == [], page.trouble
+
+
+@pytest.fixture
+def in_browser(open_page: Callable[..., Any]) -> Callable[..., Any]:
+    """What the body of an async function returns in a page of a file. The page's own policy stays in force."""
+
+    def run(path: Path, script: str, *, width: int = 1280, dark: bool = False) -> Any:
+        page = open_page(path.resolve().as_uri(), width=width, dark=dark)
+        return page.evaluate(f"async () => {{ {script} }}")
+
+    return run
 
 
 def is_trouble(said: Any) -> bool:

@@ -1,8 +1,7 @@
-"""What test_engine_team runs in one process and under torchrun in two: some steps, their numbers into a file."""
+"""What test_team runs in one process and under torchrun in two: some steps, their numbers into a file."""
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from tinker import types
 from geospot.config import SftConfig
 from geospot.engine.local.options import is_follower, team_size
 from geospot.engine.local.service import LocalOptions, LocalServiceClient
+from geospot.engine.local.team import Team
 from geospot.engine.open import follow
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -72,5 +72,8 @@ def signals_to_follower(pid_file: str) -> int:
     return 2 * len(pids)
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def in_a_team(folder: str, out: str) -> None:
+    """`main` in a fork, which ends without what `atexit` keeps: the first process lets the others go."""
+    main(folder, out)
+    if not is_follower() and (team := Team.of("cpu")):
+        team.close()

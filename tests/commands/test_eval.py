@@ -1,11 +1,12 @@
 """`geospot eval`, `compare` and `calibrate` as a user meets them: resumed, refused, and written down."""
 
 import json
+import os
 import re
 import signal
-import subprocess
 import sys
 
+import forks
 import numpy as np
 import pytest
 from made import jpeg
@@ -264,17 +265,16 @@ def test_answers_to_other_questions_do_not_mix(tmp_path):
         assert len(log) == 0
 
 
-KILLED_AFTER_TWO = """
-import os, signal, sys
-from geospot import __main__ as geospot
-from geospot.asking.answer_log import AnswerLog
-def add(log, *rows, add=AnswerLog.add):
-    add(log, *rows)
-    if len(log) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-AnswerLog.add = add
-geospot.main(sys.argv[1:])
-"""
+def be_killed_behind_two_answers(words: list[str]) -> None:
+    add_rows = AnswerLog.add
+
+    def add(log: AnswerLog, *rows: object) -> None:
+        add_rows(log, *rows)
+        if len(log) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    AnswerLog.add = add  # in the fork alone
+    run_cli(*words)
 
 
 def test_an_evaluation_that_is_killed_goes_on_where_it_was(shards, tiny_folder, tmp_path, capsys):
@@ -282,8 +282,7 @@ def test_an_evaluation_that_is_killed_goes_on_where_it_was(shards, tiny_folder, 
         "eval", f"model={tiny_folder}", f"data={shards}/eval.tar", f"out={tmp_path}/out", "threads=1",
         "max_tokens=16", "device=cpu", "batch_size=1", "report=false",
     ]  # fmt: skip
-    killed = subprocess.run([sys.executable, "-c", KILLED_AFTER_TWO, *words])
-    assert killed.returncode == -signal.SIGKILL
+    assert forks.run(lambda: be_killed_behind_two_answers(words)) == -signal.SIGKILL
     log = tmp_path / "out" / "answers.jsonl"
     assert log.read_bytes().count(b"\n") == 2
     kept = log.read_bytes()[: log.read_bytes().rfind(b"\n") + 1]

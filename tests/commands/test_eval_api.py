@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import forks
 import pytest
 from made import jpeg
 from servers.models import Asked, Said, Server, serving
@@ -347,14 +348,13 @@ def test_max_cost_stops_with_every_answer_kept(many, capsys):
 
 
 def run_and_be_killed(given: list[str], answers: int) -> None:
-    """In a process of its own, killed (-9) behind so many answers; a fork, which has imported everything already."""
-    if (child := os.fork()) == 0:
-        try:
-            AnswerLog.add = _killing(AnswerLog.add, answers)
-            run_cli(*given)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    """In a process of its own, killed (-9) behind so many answers."""
+
+    def work() -> None:
+        AnswerLog.add = _killing(AnswerLog.add, answers)
+        run_cli(*given)
+
+    assert forks.run(work) == -signal.SIGKILL
 
 
 def _killing(add, answers: int):

@@ -3,12 +3,11 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
 
+import forks
 import httpx
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from made import jpeg, until
 from servers.tinker import Fault, Serving
 from tinker import types
 
+from geospot import __main__ as geospot
 from geospot.engine.serve import checkpoints, pending
 from geospot.training.datums import policy_datum, supervised_datum
 
@@ -457,24 +457,22 @@ def test_the_key_is_checked_where_one_is_set(tiny_folder, tmp_path):
             assert sdk.create_sampling_client(base_model=tiny_folder).result()
 
 
-def serve(*words: str, **env: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "geospot", "serve", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, **env},
-    )  # fmt: skip
-
-
 def test_the_command_says_where_it_is_and_stops_on_ctrl_c(tiny_folder, tmp_path):
-    process = serve(f"model_name={tiny_folder}", "port=0", f"checkpoint_dir={tmp_path}", "threads=1", "device=cpu")
-    lines = []
-    while not lines or "Ctrl-C" not in lines[-1]:
-        lines.append(process.stdout.readline())
-        assert lines[-1], "".join(lines)
-    url = next(word for word in " ".join(lines).split() if word.startswith("http://127.0.0.1:"))
-    assert f"base_url={url}" in "".join(lines)
-    assert httpx.get(f"{url}/api/v1/healthz").json() == {"status": "ok"}
-    process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=120)[0]
+    words = [f"model_name={tiny_folder}", "port=0", f"checkpoint_dir={tmp_path}", "threads=1", "device=cpu"]
+    read, write = os.pipe()
+    process = forks.start(lambda: geospot.main(["serve", *words]), stdout=write)
+    os.close(write)
+    with open(read) as printed:
+        lines = []
+        while not lines or "Ctrl-C" not in lines[-1]:
+            lines.append(printed.readline())
+            assert lines[-1], "".join(lines)
+        url = next(word for word in " ".join(lines).split() if word.startswith("http://127.0.0.1:"))
+        assert f"base_url={url}" in "".join(lines)
+        assert httpx.get(f"{url}/api/v1/healthz").json() == {"status": "ok"}
+        os.kill(process.pid, signal.SIGINT)
+        rest = printed.read()
+    process.join()
     assert "stopped; checkpoints are in" in rest
     assert "Traceback" not in rest
 
@@ -489,10 +487,8 @@ def test_the_command_says_where_it_is_and_stops_on_ctrl_c(tiny_folder, tmp_path)
     ],
 )
 def test_what_cannot_be_served_is_refused_first(words, key, says, monkeypatch, capsys):
-    from geospot.__main__ import main
-
     monkeypatch.setenv("TINKER_API_KEY", key)
     with pytest.raises(SystemExit) as left:
-        main(["serve", *words])
+        geospot.main(["serve", *words])
     assert left.value.code == 2
     assert says in capsys.readouterr().err

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import in_browser, needs_chromium
 
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
@@ -15,8 +14,6 @@ from geospot.report.gallery import Gallery
 from geospot.scoring.guesses import Guesses
 from geospot.scoring.judge import judge
 from geospot.scoring.truths import Truths
-
-pytestmark = needs_chromium
 
 
 def picture(shade: int) -> bytes:
@@ -60,11 +57,11 @@ return {page: document.documentElement.scrollWidth, cut: wide.map(e => e.textCon
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_every_number_is_in_sight_without_scrolling_sideways(page, width):
+def test_every_number_is_in_sight_without_scrolling_sideways(page, width, in_browser):
     assert in_browser(page, CUT, width=width) == {"page": width, "cut": []}
 
 
-def test_a_narrow_table_says_what_each_number_is(page):
+def test_a_narrow_table_says_what_each_number_is(page, in_browser):
     labels = in_browser(
         page, "return [...document.querySelectorAll('.numbers tr')].slice(0, 8).flatMap(r => [...r.cells]).filter(c =>"
         "c.checkVisibility() && c.tagName === 'TD').map(c => getComputedStyle(c, '::before').content)", width=390,
@@ -75,7 +72,7 @@ def test_a_narrow_table_says_what_each_number_is(page):
     assert "none" not in labels
 
 
-def test_a_page_begins_with_a_sentence_and_a_picture_with_its_answer_and_its_map(page):
+def test_a_page_begins_with_a_sentence_and_a_picture_with_its_answer_and_its_map(page, in_browser):
     order = in_browser(
         page, "return [...document.querySelectorAll('h1, .lead, .opening img, .opening pre, .opening svg, h2')]"
         ".slice(0, 6).map(e => e.tagName + (e.className.baseVal ?? e.className))",
@@ -87,7 +84,7 @@ MAP = "const frame = document.querySelector('.mapbox .frame'), svg = frame.query
 BOX = "const box = () => svg.getAttribute('viewBox').split(' ').map(Number);"
 
 
-def test_the_map_zooms_to_where_the_pointer_is_and_comes_back(page):
+def test_the_map_zooms_to_where_the_pointer_is_and_comes_back(page, in_browser):
     home, near, under, again = in_browser(page, MAP + BOX + """
     const home = box(), area = svg.getBoundingClientRect();
     const at = {clientX: area.left + area.width / 4, clientY: area.top + area.height / 3, cancelable: true};
@@ -105,7 +102,7 @@ def test_the_map_zooms_to_where_the_pointer_is_and_comes_back(page):
     assert again == home
 
 
-def test_the_map_is_dragged_and_stays_on_the_earth(page):
+def test_the_map_is_dragged_and_stays_on_the_earth(page, in_browser):
     first, dragged, end = in_browser(page, MAP + BOX + """
     frame.nextElementSibling.firstChild.click(); frame.nextElementSibling.firstChild.click();
     const first = box(), area = svg.getBoundingClientRect();
@@ -121,7 +118,7 @@ def test_the_map_is_dragged_and_stays_on_the_earth(page):
     assert end[0] + end[2] == 36000
 
 
-def test_a_truth_and_its_guess_are_joined_where_the_pointer_is(page):
+def test_a_truth_and_its_guess_are_joined_where_the_pointer_is(page, in_browser):
     told, faint, bright = in_browser(page, MAP + """
     const [one, two] = [...svg.querySelectorAll('.pair')].slice(-2);
     one.dispatchEvent(new PointerEvent('pointermove', {bubbles: true, clientX: 300, clientY: 300}));
@@ -133,7 +130,7 @@ def test_a_truth_and_its_guess_are_joined_where_the_pointer_is(page):
     assert float(faint) < 0.3 < float(bright)
 
 
-def test_the_map_is_reached_by_the_keyboard(page):
+def test_the_map_is_reached_by_the_keyboard(page, in_browser):
     before, after = in_browser(page, MAP + BOX + """
     frame.focus(); const before = box();
     document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}));
@@ -142,14 +139,14 @@ def test_the_map_is_reached_by_the_keyboard(page):
     assert after[2] < before[2]
 
 
-def test_dots_keep_their_size_when_the_map_is_zoomed(page):
+def test_dots_keep_their_size_when_the_map_is_zoomed(page, in_browser):
     strokes = in_browser(page, MAP + """
     return [...svg.querySelectorAll('.guess, .truth, .truth-rim')].map(e => getComputedStyle(e).vectorEffect);
     """)  # fmt: skip
     assert set(strokes) == {"non-scaling-stroke"}
 
 
-def test_failed_answers_are_folded_and_others_are_not(tmp_path):
+def test_failed_answers_are_folded_and_others_are_not(tmp_path, in_browser):
     answers = [StageAnswer("base", "noise", None), StageAnswer("SFT", "City: Lyon", 12.0)]
     example = Example("best", [picture(9)], "Lyon, France", 45.8, 4.8, answers)
     path = write_report(tmp_path / "r.html", title="t", tables=[], examples=[example])
@@ -159,7 +156,7 @@ def test_failed_answers_are_folded_and_others_are_not(tmp_path):
     assert seen == [["City: Lyon", True], ["noise", False]]
 
 
-def test_curves_differ_by_more_than_their_colour(tmp_path):
+def test_curves_differ_by_more_than_their_colour(tmp_path, in_browser):
     series = [Series(name, [0, 1], [0.0, i + 1.0]) for i, name in enumerate("abcd")]
     path = write_report(tmp_path / "r.html", title="t", tables=[], charts=[Chart("c", series)])
     dashes = in_browser(
@@ -168,7 +165,7 @@ def test_curves_differ_by_more_than_their_colour(tmp_path):
     assert len(set(dashes)) == 4
 
 
-def test_a_row_without_an_answer_steps_back(tmp_path):
+def test_a_row_without_an_answer_steps_back(tmp_path, in_browser):
     rows = [
         Row(name, {"n": 9.0, "failure_rate": rate, "median_km": km, "mean_km": km, "geoguessr_score": 1.0},
             {"median_km": (km, km + spread)})

@@ -4,7 +4,6 @@ import io
 import re
 
 import pytest
-from browser import in_browser, needs_chromium
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -99,8 +98,7 @@ def test_a_page_cannot_be_printed_on_a_terminal():
         GuessConfig(photos=("a.jpg",), format="html")
 
 
-@needs_chromium
-def test_a_line_of_the_list_lights_its_dot(tmp_path):
+def test_a_line_of_the_list_lights_its_dot(tmp_path, in_browser):
     path = write_guess_page(tmp_path / "map.html", [some_guess(calibration=KNOWN)], {"a.jpg": jpeg()})
     lit = in_browser(
         path, "document.querySelectorAll('.candidates li')[1].dispatchEvent(new PointerEvent('pointerenter'));"
@@ -110,9 +108,8 @@ def test_a_line_of_the_list_lights_its_dot(tmp_path):
     assert lit[0].startswith("2. 25 %")
 
 
-@needs_chromium
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_fits_the_window(tmp_path, width):
+def test_the_page_fits_the_window(tmp_path, width, in_browser):
     name = "a-very-long-name-of-a-photo-" * 6 + ".jpg"
     guesses = [some_guess(name, calibration=KNOWN), some_guess("b.jpg")]
     path = write_guess_page(tmp_path / "map.html", guesses, {name: jpeg()}, command="geospot guess " + "x" * 300)

@@ -8,6 +8,8 @@ import math
 import re
 import unicodedata
 
+from geospot.answer.patterns import lazy
+
 NOT_A_NUMBER = "not a number"
 CONTRADICTION = "sign and hemisphere contradict"
 LATITUDE_RANGE = "latitude out of range"
@@ -50,7 +52,7 @@ def _one_for_one() -> dict[int, str]:
 
 _PLAIN = _one_for_one()
 # North in Hungarian and Lithuanian, whose letters would become E and S.
-_NORTH = re.compile(r"(?:(?<=[0-9°º˚'′″\"])|(?<=[0-9°º˚'′″\"] ))[ÉŠ](?!\w)")
+_NORTH = lazy(r"(?:(?<=[0-9°º˚'′″\"])|(?<=[0-9°º˚'′″\"] ))[ÉŠ](?!\w)")
 
 
 def plain(text: str) -> str:
@@ -94,29 +96,29 @@ def _coordinate(tag: str, point: str) -> str:
 _ABOUT = r"(?:[~≈][ ]?)?"
 _BETWEEN_COMMAS = r"""(?:\s{0,4}(?:[;/|&]|(?:(?i:and|und|et|ed|en|och|og|ve|и)|[yeiو和と])(?![^\W0-9_]))\s{0,4}
     |\s{0,4},\s{1,20}|\s{1,4},|(?<=[A-Za-z°'"]),|[ \t]{1,18})"""
-_ONE = re.compile(_coordinate("a", ".,"), re.VERBOSE)
+_ONE = lazy(_coordinate("a", ".,"), re.VERBOSE)
 _PAIRS = (
-    re.compile(_coordinate("a", ".,") + _BETWEEN_COMMAS + _ABOUT + _coordinate("b", ".,"), re.VERBOSE),
-    re.compile(_coordinate("a", ".") + r"\s{0,4},\s{0,20}" + _ABOUT + _coordinate("b", "."), re.VERBOSE),
+    lazy(_coordinate("a", ".,") + _BETWEEN_COMMAS + _ABOUT + _coordinate("b", ".,"), re.VERBOSE),
+    lazy(_coordinate("a", ".") + r"\s{0,4},\s{0,20}" + _ABOUT + _coordinate("b", "."), re.VERBOSE),
 )
 # A letter of a hemisphere in nobody knows which language.
 _UNKNOWN_SIDE = r"(?<=[°'\"])[ \t]{0,2}[(\[]?[A-ZØÖÆÀ-ß\u0391-\u03a9\u0410-\u042f](?!\w)(?=[ \t]*(?:[,;.)\]\n|]|\Z))"
-_LONE_SIDE = re.compile(_UNKNOWN_SIDE)
+_LONE_SIDE = lazy(_UNKNOWN_SIDE)
 # What must not follow: the rest of a number ("1.2.3"), another value (a range is a hedge), a second hemisphere.
-_REST = re.compile(
+_REST = lazy(
     rf"[.,:]?[0-9]|[A-Za-z]|[ \t]?(?:-|/|to\b|or\b)?[ \t]?[0-9]|[ \t]{{1,2}}{_CAPITAL}|-(?=\s|\Z)|{_UNKNOWN_SIDE}"
 )
 # "1,035 m": the comma of thousands, and what is measured in metres or people. Neither makes a pair.
-_THOUSANDS = re.compile(
+_THOUSANDS = lazy(
     r"[+-]?[0-9]{1,3}(?:(?:,[0-9]{3})++(?:\.[0-9]++)?|(?:[' ][0-9]{3})++)(?![0-9])(?!\.?[0-9]*[,;] ?[+-]?[0-9])"
 )
-_UNIT = re.compile(
+_UNIT = lazy(
     r"[ \t]{0,3}-?(?:(?i:k?m²?|cm|mm|ft|feet|foot|mi|miles?|yards?|(?:kilo)?met(?:er|re|ro)s?|metri|ha|acres?"
     r"|min(?:ute)?s?|h(?:ou)?rs?|days?|weeks?|months?|of|(?:and|to|or)(?=\ [0-9])"
     r"|people|inhabitants|residents|habitant(?:e?s)?|einwohner|percent|per\ cent|years?|euros?|dollars?|°[CF])"
     r"(?![^\W_])|%|€|\$|£|м(?![^\W_])|км(?![^\W_])|米|公里|人)"
 )
-_GAP = re.compile(
+_GAP = lazy(
     r"""[\s"'*_`\\~≈≃≅→⇒=:$|(\[{为為是约約在はが약은는]{0,40}"""
     r"""(?:(?i:is|are|be|to be|(?:would|could|may|might) be|likely|probably|near"""
     r"""|at|of|about|around|approximately|approx\.?|roughly|circa|ca\.|est|es|ist|sind|son|sont|sono"""
@@ -130,7 +132,7 @@ _SIXTY, _FRACTION = "[0-5]?[0-9]", r"\.[0-9]{1,9}"
 _FRESH, _THEN_SIDE = r"(?<![\w.,:+-])([0-9]{1,3})()", r"(?=[ ]?[NSEW](?![A-Za-z]))"
 _SIDE_FIRST, _THEN_END = r"(?<![A-Za-z0-9])([NSEW])([ ]?[0-9]{1,3})", r"(?![\w.])(?![ ]?[NSEW](?![ ]?[0-9]))"
 _PARTS = tuple(
-    re.compile(pattern)
+    lazy(pattern)
     for pattern in (
         rf"{_FRESH}[ -]({_SIXTY})[ -]({_SIXTY}(?:{_FRACTION})?){_THEN_SIDE}",
         rf"{_FRESH}[ -]({_SIXTY}{_FRACTION})(){_THEN_SIDE}",

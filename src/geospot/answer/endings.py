@@ -17,6 +17,7 @@ from geospot.answer.parse import (
     Answer,
     parse_answer,
 )
+from geospot.answer.patterns import lazy
 
 REFUSED = "refused"
 FILTERED = "stopped by a safety filter"
@@ -39,7 +40,7 @@ _STOPS = {
 _ENDINGS = {word: reason for reason, words in _STOPS.items() for word in words}
 
 _ABLE = r"(?:help|assist|comply|fulfil|fulfill|provide|identify|determine|tell|say|share|give|answer|locate|geolocate|do|infer|pinpoint|engage|support|make|disclose|reveal|guess)"  # noqa: E501
-_REFUSAL = re.compile(
+_REFUSAL = lazy(
     rf"\b(?:i|we)(?: a|['’])m (?:sorry|afraid|unable|not able|not comfortable|not going to)\b"
     rf"|\b(?:i|we) (?:can(?:not|['’]t| not)|could(?: not|n['’]t)|won['’]t|will not|must decline|have to decline|decline"
     rf"|am not able|do not feel comfortable|don['’]t feel comfortable)(?: \w+){{0,2}} {_ABLE}\b"
@@ -52,7 +53,7 @@ _REFUSAL = re.compile(
 _LOOKED_AT = 1500  # characters at either end of a text
 # What a refusal may be read in place of: coordinates that are out of range were meant as an answer.
 _NOTHING = (NO_COORDINATES, NO_LATITUDE, NO_LONGITUDE, NOT_A_NUMBER)
-_LAST_NUMBER = re.compile(r"[-+−]?[0-9]*[.,]?[0-9]*°?\s*$")
+_LAST_NUMBER = lazy(r"[-+−]?[0-9]*[.,]?[0-9]*°?\s*$")
 
 
 def ending(stop: object) -> str | None:

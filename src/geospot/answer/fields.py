@@ -11,6 +11,7 @@ from geospot.answer.coordinates import BARE_PAIR, LATITUDE_RANGE, LINE_PAIR, pla
 from geospot.answer.languages import KEYS, hemisphere, to_english
 from geospot.answer.links import ISO_6709, LINK, PLUS_CODE, WKT, read_link, read_standard
 from geospot.answer.objects import Objects
+from geospot.answer.patterns import lazy
 
 MAX_LABEL_CHARS = 200
 _VALUE_CHARS = 400  # how far behind its key a value is looked for
@@ -70,9 +71,9 @@ _KEY_TEXT = (
     rf"""{_ENDS}\.?(?:[ \t]{{0,20}}(?:\([^()\n]{{0,40}}\)|\[[a-z ,/]{{3,40}}\]))?[)\]]?["'*_`\\ \t]{{0,24}}"""
     r"(?:[-=]>|[:=])?"
 )
-_KEY = re.compile(_KEY_TEXT, re.IGNORECASE)
+_KEY = lazy(_KEY_TEXT, re.IGNORECASE)
 # Each part says first with which characters it can begin, so that most of a text is passed over quickly.
-_SCAN = re.compile(
+_SCAN = lazy(
     r"(?P<open>\{)|(?P<close>\})"
     rf"|(?i:(?=[hwmogby2-9cp+-]))(?:(?P<link>{LINK}|{PLUS_CODE})|(?P<standard>{WKT}|{ISO_6709}))"
     rf"""|(?i:(?=["'*_`\\lcgpatvmrsn{"".join(KEYS.values())}])(?:{_KEY_TEXT}))"""
@@ -85,18 +86,18 @@ _STRUCTURE = ("pause", "open", "close")
 _LABELS = ("city", "region", "country")
 _BARE = ("bare", "line", "link", "standard")
 # Keys of which a number may follow without a colon; "long" and "location" are ordinary words.
-_SAID_OF_NUMBERS = re.compile(
+_SAID_OF_NUMBERS = lazy(
     rf"lat|latitude|lon|longitude|lng|coordinates?|coords?|{_LAT}{_JOIN}{_LON}|{_LON}{_JOIN}{_LAT}|{_OWN}",
     re.IGNORECASE,
 )
-_TWO_DECIMALS = re.compile(r"[ ]?(?:is[ ]|at[ ])?[ ]?[(\[]?[+-]?[0-9]{1,3}\.[0-9]{2,},[ ]?[+-]?[0-9]{1,3}\.[0-9]{2,}")
-_DEGREES_OR_DECIMALS = re.compile("°|[0-9][.,][0-9]|[0-9] ?d", re.IGNORECASE)
-_LINE_START = re.compile(r"""[\s"'*_`#>•+.)\-\\0-9]*""")
-_LINE_END = re.compile(r"[ \t]*+(?:\n|\||\Z|-[ \t])")
-_NOTE = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
-_LON_LAT = re.compile(rf"{_LON}.{{0,20}}{_LAT}", re.IGNORECASE)
-_LAT_LON = re.compile(rf"{_LAT}.{{0,20}}{_LON}", re.IGNORECASE)
-_BEFORE_KEY = re.compile(r"(?<![^\W_])([^\W\d_]{1,14})[ ]$")
+_TWO_DECIMALS = lazy(r"[ ]?(?:is[ ]|at[ ])?[ ]?[(\[]?[+-]?[0-9]{1,3}\.[0-9]{2,},[ ]?[+-]?[0-9]{1,3}\.[0-9]{2,}")
+_DEGREES_OR_DECIMALS = lazy("°|[0-9][.,][0-9]|[0-9] ?d", re.IGNORECASE)
+_LINE_START = lazy(r"""[\s"'*_`#>•+.)\-\\0-9]*""")
+_LINE_END = lazy(r"[ \t]*+(?:\n|\||\Z|-[ \t])")
+_NOTE = lazy(r"[(\[]([^()\[\]]*)[)\]]")
+_LON_LAT = lazy(rf"{_LON}.{{0,20}}{_LAT}", re.IGNORECASE)
+_LAT_LON = lazy(rf"{_LAT}.{{0,20}}{_LON}", re.IGNORECASE)
+_BEFORE_KEY = lazy(r"(?<![^\W_])([^\W\d_]{1,14})[ ]$")
 
 
 def _kind(match: re.Match) -> str:
@@ -165,13 +166,13 @@ def _read_numbers(
 
 _UNKNOWN = {"unknown", "n/a", "none", "null", "nil", "not known", "not available", "not sure", "unsure", "unspecified"}
 # Tags and braces would read as structure; control characters and lone surrogates would break logs and files.
-_NEVER_IN_A_NAME = re.compile("[<>{}|\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NEVER_IN_A_NAME = lazy("[<>{}|\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WRAPPING = ' *_`|,;:~<>/\\[]{}"“”„«»?'
-_QUOTED = re.compile(r'"((?:[^"\\\n]|\\.)*+)"')
+_QUOTED = lazy(r'"((?:[^"\\\n]|\\.)*+)"')
 # Where an unquoted label of a broken object ends: `Nigeria, "heading": 90`, `Nigeria, heading: 90`.
-_NEXT_KEY = re.compile(r"""[ ]?[,;][ ]?(?:["'][^"'\n]{1,40}["'][ ]?[:=]|[A-Za-z_]{2,24}[:=])""")
-_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0061-\U000e007a]{2,6}\U000e007f")
-_ABBREVIATION = re.compile(r"\.\w{1,3}\.$")
+_NEXT_KEY = lazy(r"""[ ]?[,;][ ]?(?:["'][^"'\n]{1,40}["'][ ]?[:=]|[A-Za-z_]{2,24}[:=])""")
+_FLAG = lazy("[\U0001f1e6-\U0001f1ff]{2}|\U0001f3f4[\U000e0061-\U000e007a]{2,6}\U000e007f")
+_ABBREVIATION = lazy(r"\.\w{1,3}\.$")
 
 
 def clean_label(text: str, kind: str) -> str | None:
@@ -315,7 +316,7 @@ def _side_beside(flat: str, match: re.Match) -> str:
     return side if side and side in {"lat": "NS", "lon": "EW"}[_kind(match)] else ""
 
 
-_POINT = re.compile(r"""["']type["'][ ]?:[ ]?["']Point["']""")
+_POINT = lazy(r"""["']type["'][ ]?:[ ]?["']Point["']""")
 
 
 def _is_geojson(flat: str, match: re.Match) -> bool:

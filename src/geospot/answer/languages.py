@@ -12,6 +12,7 @@ from functools import cache
 
 from geospot.answer.coordinates import mark_parts
 from geospot.answer.letters import ONE_MEANING, letter_sides
+from geospot.answer.patterns import lazy
 
 # One private character stands for the key of each kind of field; `plain` removes them from what a model writes.
 KEYS = dict(
@@ -113,7 +114,7 @@ _AXIS = (
     "(?:of |de |di |da )?(?:geographical |geographic )?(?:latitudine|latitude|latitud|lat|longitudine|longitude"
     "|longitud|lon|lng|breedte|breite|lange|bredde|lengte|lengde|широты|долготы|широта|долгота|szelesseg|hosszusag)"
 )  # fmt: skip
-_AXIS_SAID = re.compile(
+_AXIS_SAID = lazy(
     rf"(?<=[0-9°'\"])[ \t]{{0,14}}({_AXIS})(?!\w)"
     r"(?!\.?[\s\"'*_:=~≈(]{0,6}(?:(?:is|of|at|about|es|ist|est|è|guess)[\s:=~≈]{1,4})?[-+]?[.]?[0-9])",
     re.IGNORECASE,
@@ -129,48 +130,44 @@ def _groups(table: dict[str, str]) -> str:
     return "|".join(f"(?P<{kind}>{_longest_first(words)})" for kind, words in table.items())
 
 
-_KEY = re.compile(
+_KEY = lazy(
     rf"(?<!\w)(?=[^\W\d_])(?:و)?(?:{_groups(_WORDS)})(?:[ ](?:geogr|coğr|cogr|геогр)\w{{0,10}})?(?!\w)", re.IGNORECASE
 )
-_KEY_WEAK = re.compile(rf"(?<!\w)(?=[^\W\d_])(?:{_groups(_WEAK)}){_AS_KEY}", re.IGNORECASE)
-_KEY_UNSPACED = re.compile(rf"(?=[\u0e00-\u9fff\uac00-\ud7af])(?:{_groups(_UNSPACED)})")
+_KEY_WEAK = lazy(rf"(?<!\w)(?=[^\W\d_])(?:{_groups(_WEAK)}){_AS_KEY}", re.IGNORECASE)
+_KEY_UNSPACED = lazy(rf"(?=[\u0e00-\u9fff\uac00-\ud7af])(?:{_groups(_UNSPACED)})")
 _BEHIND_NUMBER = r"(?<=[0-9°'\"])[ \t]{0,14}"
-_SIDE = re.compile(
+_SIDE = lazy(
     rf"{_BEHIND_NUMBER}\(?(?:{_AXIS}[ ](?!\w{{1,12}}[ :=]{{1,3}}[-+]?[0-9]))?"
     rf"(?:{'|'.join(f'(?P<{side}>{_longest_first(words)})' for side, words in _SIDES.items())})"
     rf"(?:er[ ]?)?(?!\w)(?:[ \t]{{1,2}}{_AXIS}(?!\w)\.?)?"
     rf"|{_BEHIND_NUMBER}\(?(?P<letter>[NSEW])[ \t]{{1,2}}{_AXIS}(?!\w)\.?",
     re.IGNORECASE,
 )
-_SIDE_WORD = re.compile(
-    "|".join(f"(?P<{side}>{_longest_first(words)})" for side, words in _SIDES.items()), re.IGNORECASE
-)
-_COMPOUND = re.compile(  # "40° noorderbreedte", "5° oosterlengte"
+_SIDE_WORD = lazy("|".join(f"(?P<{side}>{_longest_first(words)})" for side, words in _SIDES.items()), re.IGNORECASE)
+_COMPOUND = lazy(  # "40° noorderbreedte", "5° oosterlengte"
     rf"{_BEHIND_NUMBER}(?:(?P<N>noorderbreedte)|(?P<S>zuiderbreedte)|(?P<E>oosterlengte)|(?P<W>westerlengte))",
     re.IGNORECASE,
 )
-_GREEK_LETTER = re.compile(r"(?<=[0-9°'\"])([ \t]{0,2})([ΒΝΑΔ])(?!\w)")
-_GREEK_KEY = re.compile("πλατος|μηκος|συντεταγμενες|χωρα", re.IGNORECASE)
-_ENGLISH_LABEL = re.compile(r"(?<![^\W_])(?:city|country)(?![^\W_])", re.IGNORECASE)
-_UNIT = re.compile(
+_GREEK_LETTER = lazy(r"(?<=[0-9°'\"])([ \t]{0,2})([ΒΝΑΔ])(?!\w)")
+_GREEK_KEY = lazy("πλατος|μηκος|συντεταγμενες|χωρα", re.IGNORECASE)
+_ENGLISH_LABEL = lazy(r"(?<![^\W_])(?:city|country)(?![^\W_])", re.IGNORECASE)
+_UNIT = lazy(
     r"(?<=[0-9])[ \t]{0,2}(?:"
     + "|".join(f"(?P<{name}>{_longest_first(_UNITS[sign])})" for name, sign in zip("dms", "°'\"", strict=True))
     + r")(?![^\W0-9_\u3000-\u9fff\uac00-\ud7af])",
     re.IGNORECASE,
 )
-_MINUS = re.compile(
-    r"(?<![0-9°] )(?<!\w)(?:minus|negative|menos|moins|meno|минус)[ ]{1,2}(?=[0-9]|\.[0-9])", re.IGNORECASE
-)
+_MINUS = lazy(r"(?<![0-9°] )(?<!\w)(?:minus|negative|menos|moins|meno|минус)[ ]{1,2}(?=[0-9]|\.[0-9])", re.IGNORECASE)
 _UNIT_SIGNS: dict[str | None, str] = dict(zip("dms", "°'\"", strict=True))
 # O is east in German, Dutch and the Nordic languages, west in the Romance ones: the keys of the text decide.
-_O = re.compile(r"(?:(?<=[0-9°'\"])([ \t]{0,2})|(?<=[(\[])())O(?![\w'])")
-_EAST_O = re.compile(
+_O = lazy(r"(?:(?<=[0-9°'\"])([ \t]{0,2})|(?<=[(\[])())O(?![\w'])")
+_EAST_O = lazy(
     r"(?<!\w)(?=[^\W\d_])(?:geographische|breitengrad|langengrad|breite|lange|stadt|koordinaten"
     "|coördinaten|coordinaten|breedtegraad"
     r"|lengtegraad|bundesland|gemeinde|plaats|deutschland|osterreich|land)(?!\w)",
     re.IGNORECASE,
 )
-_WEST_O = re.compile(
+_WEST_O = lazy(
     r"(?<!\w)(?=[^\W\d_])(?:latitudi?n?e?|longitudi?n?e?|coordenadas|coordonnees|coordinate|ciudad"
     "|pais|ville|pays|citta|paese|norte"
     r"|cidade)(?!\w)",

@@ -6,6 +6,8 @@ with such a letter behind it: half of the Earth is no guess.
 
 import re
 
+from geospot.answer.patterns import lazy
+
 _SIDES = "NSEW"
 # Words of a language as `coordinates.plain` leaves them, and its letters for north, south, east and west.
 _LANGUAGES = (
@@ -26,16 +28,16 @@ _LANGUAGES = (
     ("gjeresia|gjatesia", ("V", "J", "L", "P")),  # Albanian
 )  # fmt: skip
 _READ = [
-    (re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE), {
+    (lazy(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE), {
         letter: side for letters, side in zip(sides, _SIDES, strict=True)
         for letter in ([letters] if letters == "Ny" else letters)
     })
     for words, sides in _LANGUAGES
 ]  # fmt: skip
-_BEHIND = re.compile(r"(?:(?<=[0-9°'\"])([ \t]{0,2}[(\[]?)|(?<=[(\[])())(Ny|[A-ZØÖ])(?!\w)")
+_BEHIND = lazy(r"(?:(?<=[0-9°'\"])([ \t]{0,2}[(\[]?)|(?<=[(\[])())(Ny|[A-ZØÖ])(?!\w)")
 # The same in every language that writes them.
 ONE_MEANING: dict[str, str] = dict(zip("ØÖСЮЈВИЗشجقغ北南东東西북남동서", "EENSSEEWNSEWNSEEWNSEW", strict=True))
-_ALWAYS = re.compile(
+_ALWAYS = lazy(
     rf"(?<=[°'\"])([ \t]{{0,2}}[(\[]?)([{''.join(ONE_MEANING)}])(?!\w)"
     r"|(?<=[°度])([ \t]{0,2})([北南东東西북남동서])|(?<=[0-9])([ \t]{0,2}\()([北南东東西북남동서])(?=\))"
 )

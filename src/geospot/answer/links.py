@@ -8,6 +8,7 @@ import re
 from urllib.parse import unquote
 
 from geospot.answer.coordinates import in_range
+from geospot.answer.patterns import lazy
 
 Pair = tuple[float | str, float | str]
 
@@ -29,36 +30,36 @@ ISO_6709 = (
     rf"(?<![\w.+/-])[+-][0-9]{{2}}{_PART}[+-][0-9]{{3}}{_PART}(?:[+-][0-9]{{1,6}}{_PART})?(?:CRS\w{{1,12}})?/(?![\w/])"
 )
 
-_LON_FIRST = re.compile(r"(?:^|[./])(?:yandex|ya|2gis|amap|gaode)\.", re.IGNORECASE)
+_LON_FIRST = lazy(r"(?:^|[./])(?:yandex|ya|2gis|amap|gaode)\.", re.IGNORECASE)
 _PARAMS = "q|query|destination|daddr|viewpoint|cbll|coordinates?|loc|location|position|point|pt|where1|to|rtext|text"
 _AREAS = "ll|sll|cp|center|sp|map|m|c"
 _PAIR = rf"{_DECIMAL}(?:[ +]{{0,3}}[,~_ +;/]|%2C)[ +]{{0,3}}{_DECIMAL}"
 # In the order of trust: the marked place, then the middle of what is shown. With each pattern: whether the provider's
 # order counts.
 _READINGS = (
-    (re.compile(rf"!3d{_N}!4d{_N}(?!.{{0,800}}!3d)"), False),
-    (re.compile(rf"[?&#;](?:m?lat|latitude)={_N}&(?:m?lon|m?lng|long|longitude)={_N}", re.IGNORECASE), False),
-    (re.compile(rf"[?&](?:whatshere\[point\]|pt|position|point)=(?:[a-z.:]{{0,8}}){_PAIR}", re.IGNORECASE), True),
-    (re.compile(rf"[?&](?:{_PARAMS})=(?:loc:|ll\.|@)?{_PAIR}", re.IGNORECASE), False),
+    (lazy(rf"!3d{_N}!4d{_N}(?!.{{0,800}}!3d)"), False),
+    (lazy(rf"[?&#;](?:m?lat|latitude)={_N}&(?:m?lon|m?lng|long|longitude)={_N}", re.IGNORECASE), False),
+    (lazy(rf"[?&](?:whatshere\[point\]|pt|position|point)=(?:[a-z.:]{{0,8}}){_PAIR}", re.IGNORECASE), True),
+    (lazy(rf"[?&](?:{_PARAMS})=(?:loc:|ll\.|@)?{_PAIR}", re.IGNORECASE), False),
     (
-        re.compile(
+        lazy(
             rf"/(?:place|search|dir|l|map|point|marker|geo)/[^?#]{{0,120}}?(?<![0-9.@+-])(?<![0-9],){_PAIR}",
             re.IGNORECASE,
         ),
         True,
     ),
-    (re.compile(rf"[?&#](?:{_AREAS})=(?:point\.)?{_PAIR}", re.IGNORECASE), True),
-    (re.compile(rf"@{_N},{_N}"), False),
-    (re.compile(rf"//[^?#]{{0,200}}?/{_PAIR}(?=[/?#,]|\Z)"), True),
-    (re.compile(rf"#(?:map=)?[0-9.]{{1,5}}/{_DECIMAL}/{_DECIMAL}"), False),
+    (lazy(rf"[?&#](?:{_AREAS})=(?:point\.)?{_PAIR}", re.IGNORECASE), True),
+    (lazy(rf"@{_N},{_N}"), False),
+    (lazy(rf"//[^?#]{{0,200}}?/{_PAIR}(?=[/?#,]|\Z)"), True),
+    (lazy(rf"#(?:map=)?[0-9.]{{1,5}}/{_DECIMAL}/{_DECIMAL}"), False),
 )
-_X_Y = re.compile(rf"[?&]x={_DECIMAL}&y={_DECIMAL}")  # mapy.cz
-_GEO = re.compile(rf"geo:{_N},{_N}(?![0-9.])", re.IGNORECASE)
-_GEOHACK = re.compile(
+_X_Y = lazy(rf"[?&]x={_DECIMAL}&y={_DECIMAL}")  # mapy.cz
+_GEO = lazy(rf"geo:{_N},{_N}(?![0-9.])", re.IGNORECASE)
+_GEOHACK = lazy(
     r"params=([0-9.]{1,12})_(?:([0-9.]{1,12})_)?(?:([0-9.]{1,12})_)?([NS])_"
     r"([0-9.]{1,12})_(?:([0-9.]{1,12})_)?(?:([0-9.]{1,12})_)?([EW])"
 )
-_ISO_PARTS = re.compile(r"([+-][0-9]{2}(?:\.[0-9]+)?)([+-][0-9]{3}(?:\.[0-9]+)?)")
+_ISO_PARTS = lazy(r"([+-][0-9]{2}(?:\.[0-9]+)?)([+-][0-9]{3}(?:\.[0-9]+)?)")
 
 
 def read_link(link: str) -> Pair | None:

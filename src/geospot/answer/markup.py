@@ -2,11 +2,13 @@
 
 import re
 
-_THINK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
+from geospot.answer.patterns import lazy
+
+_THINK = lazy(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _TAG_KEYS = (
     "lat|latitude|lon|lng|long|longitude|coordinates?|coords?|city|town|region|state|province|country|location|position"
 )
-_MARKUP = re.compile(
+_MARKUP = lazy(
     r"(?P<lonlat><Point>\s{0,9}<coordinates>)|(?P<latlon><(?:gml:pos|georss:point)>)|(?P<key><(?:\w{1,9}:)?(?P<name>"
     + _TAG_KEYS
     + r")(?:[ ]type=\"\w{0,9}\")?>)"

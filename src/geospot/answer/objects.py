@@ -6,20 +6,20 @@ any other text.
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard
 
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
+from geospot.answer.patterns import lazy
 from geospot.answer.spellings import coordinate_columns
 
 Fields = list[tuple[str, object]]
 KeyKind = Callable[[str], str | None]
 
 _RECURSION_CHARS = 10_000  # what an object that nests too deeply counts for
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_BEGINS = re.compile(r"\{\s{0,99}\"[^\"\n]{1,80}\"\s{0,9}:")
+_CAMEL = lazy(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BEGINS = lazy(r"\{\s{0,99}\"[^\"\n]{1,80}\"\s{0,9}:")
 _MOST_KEYS = 100  # of an object in which minutes and seconds are looked for
 _NUMBERS = ("lat", "lon")
 _LABELS = ("city", "region", "country")

@@ -22,7 +22,6 @@ How a text is read (`parse_answer`):
   ("-33.9 N", "Latitude: 5 E") is refused. Longitudes up to 360 are wrapped into [-180, 180); what is beyond is refused.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,6 +37,7 @@ from geospot.answer.coordinates import (
 )
 from geospot.answer.fields import Found, clean_label, find_fields, unroll_tables
 from geospot.answer.markup import strip_markup, strip_thinking
+from geospot.answer.patterns import lazy
 from geospot.answer.prompt import MAX_CHARS
 
 # Why a text has no answer: `Answer.error` is one of these.
@@ -77,7 +77,7 @@ class Answer:
 
 # An answer in the target's own form, and names in it that need no second look. Most answers of a trained model are so.
 _NAME = r"([^\W\d_](?:[^\W\d_]|[ '-](?=[^\W\d_]))*)"
-_TARGET = re.compile(
+_TARGET = lazy(
     rf"\s*(?:City: {_NAME}\n)?(?:Region: {_NAME}\n)?(?:Country: {_NAME}\n)?"
     r"Latitude: (-?[0-9]{1,2}\.[0-9]{1,6})\nLongitude: (-?[0-9]{1,3}\.[0-9]{1,6})\s*"
 )

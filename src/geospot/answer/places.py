@@ -21,6 +21,7 @@ from geospot.answer.coordinates import (
 )
 from geospot.answer.languages import hemisphere, to_english
 from geospot.answer.links import ISO_6709, LINK, PLUS_CODE, WKT, read_link, read_standard
+from geospot.answer.patterns import lazy
 from geospot.answer.spellings import coordinate_columns, find_column, near_columns
 
 MISSING = "no coordinates"
@@ -32,20 +33,18 @@ NO_HEMISPHERE = "coordinates without their hemisphere"
 _REASONS = {LATITUDE_RANGE: OUT_OF_RANGE, LONGITUDE_RANGE: OUT_OF_RANGE, CONTRADICTION: CONTRADICTORY}
 
 _BLANK = {"", "nan", "none", "null", "n/a", "na", "-", "unknown"}
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DECIMAL = lazy(r"[+-]?(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NUMBER = r"[0-9]{1,2}(?:\.[0-9]+)?"
 # Degrees, minutes and seconds with spaces, colons or (XMP) commas between them -> as they are read everywhere.
 _BARE_DMS = (
-    re.compile(rf"([+-]?[0-9]{{1,3}})[ :]([0-9]{{1,2}})[ :]({_NUMBER}) ?([NSEW]?)", re.IGNORECASE),
-    re.compile(r"([+-]?[0-9]{1,3}),([0-9]{1,2}),([0-9]{1,2}(?:\.[0-9]+)?) ?([NSEW])", re.IGNORECASE),
-    re.compile(r"([+-]?[0-9]{1,3})(?: |,(?=[0-9]+\.))([0-9]{1,2}(?:\.[0-9]+)?)() ?([NSEW])", re.IGNORECASE),
+    lazy(rf"([+-]?[0-9]{{1,3}})[ :]([0-9]{{1,2}})[ :]({_NUMBER}) ?([NSEW]?)", re.IGNORECASE),
+    lazy(r"([+-]?[0-9]{1,3}),([0-9]{1,2}),([0-9]{1,2}(?:\.[0-9]+)?) ?([NSEW])", re.IGNORECASE),
+    lazy(r"([+-]?[0-9]{1,3})(?: |,(?=[0-9]+\.))([0-9]{1,2}(?:\.[0-9]+)?)() ?([NSEW])", re.IGNORECASE),
 )
-_TWO = re.compile(r"[,;]\s|;|[.,][0-9]+[^.,]*[.,][0-9]")  # both coordinates in one cell
-_WORDS = re.compile(
-    r"(?i:north|south|east|west|degrees?|degs?|minutes?|mins?|seconds?|secs?|(?<![a-z])[nsewdms](?![a-z]))"
-)
-_SIGNS = re.compile(r"""[0-9\s.,+\-°'"():]*""")
-_LETTER = re.compile(r"(?i:(?<![a-z])([nsew])(?:orth|outh|ast|est)?(?![a-z]))")
+_TWO = lazy(r"[,;]\s|;|[.,][0-9]+[^.,]*[.,][0-9]")  # both coordinates in one cell
+_WORDS = lazy(r"(?i:north|south|east|west|degrees?|degs?|minutes?|mins?|seconds?|secs?|(?<![a-z])[nsewdms](?![a-z]))")
+_SIGNS = lazy(r"""[0-9\s.,+\-°'"():]*""")
+_LETTER = lazy(r"(?i:(?<![a-z])([nsew])(?:orth|outh|ast|est)?(?![a-z]))")
 
 
 def read_degrees(value: object, axis: str, reference: object = "") -> float | str:
@@ -164,9 +163,9 @@ def _short(value: object) -> str:
 _LAT_FIRST, _LON_FIRST = ("latlng", "latlon", "latlong"), ("lnglat", "lonlat", "longlat")
 _NESTED = ("computedgeometry", "geometry", "location", "position", "coordinates", "coords", *_LAT_FIRST, *_LON_FIRST,
            "gps", "gpsposition", "gpscoordinates", "geo", "geom", "wkt", "point", "pluscode")  # fmt: skip
-_STANDARD = re.compile(rf"(?:SRID=[0-9]{{1,6}};)?(?P<form>{WKT}|{ISO_6709})", re.IGNORECASE)
-_LINKED = re.compile(rf"{LINK}|{PLUS_CODE}")
-_PAIR_TEXT = re.compile(r"\s*[(\[]?\s*([^,;]{1,40})[,;]\s*([^,;]{1,40}?)\s*[)\]]?\s*")
+_STANDARD = lazy(rf"(?:SRID=[0-9]{{1,6}};)?(?P<form>{WKT}|{ISO_6709})", re.IGNORECASE)
+_LINKED = lazy(rf"{LINK}|{PLUS_CODE}")
+_PAIR_TEXT = lazy(r"\s*[(\[]?\s*([^,;]{1,40})[,;]\s*([^,;]{1,40}?)\s*[)\]]?\s*")
 
 
 def as_row(value: Any) -> Any:

@@ -4,6 +4,7 @@ import re
 
 from geospot.answer.coordinates import wrap_longitude
 from geospot.answer.fields import clean_label
+from geospot.answer.patterns import lazy
 from geospot.earth.place import Place
 
 FIELDS = ("City", "Region", "Country", "Latitude", "Longitude")
@@ -39,8 +40,8 @@ def format_answer(place: Place, *, decimals: int = 2, region: bool = False) -> s
     return "\n".join([*lines, f"Latitude: {lat:.{decimals}f}", f"Longitude: {lon:.{decimals}f}"])
 
 
-_LINE = re.compile(r"(City|Region|Country): (\S.{0,80})|(Latitude|Longitude): -?[0-9]{1,3}\.[0-9]{1,6}")
-_KEY = re.compile(r"\b(?:City|Region|Country|Latitude|Longitude) ?:", re.IGNORECASE)
+_LINE = lazy(r"(City|Region|Country): (\S.{0,80})|(Latitude|Longitude): -?[0-9]{1,3}\.[0-9]{1,6}")
+_KEY = lazy(r"\b(?:City|Region|Country|Latitude|Longitude) ?:", re.IGNORECASE)
 
 
 def in_form(text: str, *, region: bool = False) -> float:

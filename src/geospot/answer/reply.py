@@ -7,12 +7,13 @@ from typing import Any
 
 from geospot.answer.endings import CUT_OFF, FILTERED, REFUSED, REQUEST_FAILED
 from geospot.answer.parse import Answer, parse_answer
+from geospot.answer.patterns import lazy
 
 # How a reply ended -> why there is no answer, where none can be read in its text. "stop" is an ordinary end, "error"
 # a request that failed for good.
 FAILURES = {"length": CUT_OFF, "refusal": REFUSED, "safety": FILTERED, "error": REQUEST_FAILED}
-_THOUGHTS = re.compile(r"\s*(?:<(think|thinking|thought)>)?(.*?)</(?:think|thinking|thought)>\s*", re.DOTALL)
-_OPEN = re.compile(r"\s*<(think|thinking|thought)>", re.DOTALL)
+_THOUGHTS = lazy(r"\s*(?:<(think|thinking|thought)>)?(.*?)</(?:think|thinking|thought)>\s*", re.DOTALL)
+_OPEN = lazy(r"\s*<(think|thinking|thought)>", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Which column of a table, or key of a metadata object, holds what: the spellings in use, for data and predictions."""
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+
+from geospot.answer.patterns import lazy
 
 # What each thing is called out there, most telling first; compared as `fold_name` writes them.
 SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -80,7 +81,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 _SAYS = ("ref", "reference", "dir", "direction", "hemisphere", "hemi", "hem", "cardinal", "quadrant", "sign")
 _REFERENCES = (*(f"{{}}{word}" for word in _SAYS), "{}ns", "{}ew", *(f"{word}{{}}" for word in _SAYS))
 _BARE_REFERENCES = {"lat": ("ns", "northsouth"), "lon": ("ew", "eastwest")}
-_TOOLS = re.compile("(?:exif|composite|xmp|gps)+(?=.)")  # EXIF:GPSLatitude, as programs write what they read
+_TOOLS = lazy("(?:exif|composite|xmp|gps)+(?=.)")  # EXIF:GPSLatitude, as programs write what they read
 _DEGREES = ("degrees", "degree", "deg", "d")
 # Behind the stem of a column of whole degrees, those of its minutes and its seconds.
 _PARTS = (("minutes", "minute", "mins", "min", "m"), ("seconds", "second", "secs", "sec", "s"))

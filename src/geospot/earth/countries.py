@@ -70,8 +70,7 @@ class Countries:
                 names.setdefault(fold(alias), (code,))
         for code, row in self.table.items():
             names.setdefault(fold(row["name"]), (code,))
-        for name, codes in _cldr_names().items():
-            names.setdefault(name, codes)
+        names = _cldr_names() | names
         for name in NOT_COUNTRIES:
             names.pop(fold(name), None)
         return names
@@ -174,12 +173,16 @@ def _take_flags(name: str) -> tuple[str, set[str]]:
 def _cldr_names() -> dict[str, tuple[str, ...]]:
     """Folded names of CLDR in every language -> codes, the code that more locales call so first."""
     text = gzip.decompress((files("geospot.earth") / "data" / "territories.tsv.gz").read_bytes()).decode()
-    found: dict[str, list[tuple[int, str]]] = {}
-    for line in text.split("\n"):
-        code, *names = line.split("\t")
-        for rank, name in enumerate(names):
-            found.setdefault(name, []).append((rank, code))
-    return {name: tuple(code for _, code in sorted(ranked)) for name, ranked in found.items()}
+    lines = [(code, names) for code, *names in (line.split("\t") for line in text.split("\n"))]
+    found: dict[str, tuple[str, ...]] = {}
+    ranked: dict[str, list[tuple[int, str]]] = {}  # of the few names that several have: their places among each one's
+    for code, names in lines:
+        ranked |= {name: [] for name in found.keys() & names}
+        found |= dict.fromkeys(names, (code,))
+    for code, names in lines:
+        for name in ranked.keys() & names:
+            ranked[name].append((names.index(name), code))
+    return found | {name: tuple(code for _, code in sorted(several)) for name, several in ranked.items()}
 
 
 @lru_cache(maxsize=1)

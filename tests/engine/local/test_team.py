@@ -1,26 +1,36 @@
 """Data parallel: two processes on the CPU (gloo) make the updates that one makes."""
 
 import os
+import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import team_run
 from engine_reference import assert_same_draws, load_reference
 from tinker import types
+from torch import distributed
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-HERE = Path(__file__).parents[2]
+from geospot.engine.local.team import Team
+
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
 
-def run(tiny_folder, out, *launcher: str) -> dict[str, np.ndarray]:
-    command = [sys.executable, *launcher, str(HERE / "team_run.py"), tiny_folder, str(out)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
+def under_torchrun(folder: str, out: Path) -> dict[str, np.ndarray]:
+    """What two processes find that torchrun's launcher starts, as forks: they need not import torch again."""
+    config = LaunchConfig(
+        1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id=out.stem, max_restarts=0, start_method="fork"
+    )  # fmt: skip
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = [signal.getsignal(number) for number in handled]  # the launcher sets its own and leaves them
+    try:
+        elastic_launch(config, team_run.in_a_team)(folder, str(out))
+    finally:
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)
     return dict(np.load(out))
 
 
@@ -36,9 +46,7 @@ def sequences(tokens: np.ndarray, logprobs: np.ndarray) -> list[list[types.Sampl
 def test_two_processes_make_the_updates_of_one_and_the_second_outlives_ctrl_c(tiny_folder, renderer, tmp_path):
     team_run.main(tiny_folder, str(tmp_path / "one.npz"))
     alone = dict(np.load(tmp_path / "one.npz"))
-    together = run(
-        tiny_folder, tmp_path / "two.npz", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
-    )
+    together = under_torchrun(tiny_folder, tmp_path / "two.npz")
     assert (alone.pop("world"), together.pop("world")) == (1, 2)
     assert (alone.pop("signals"), together.pop("signals")) == (0, 2)
     assert alone.keys() == together.keys()
@@ -54,31 +62,31 @@ def test_two_processes_make_the_updates_of_one_and_the_second_outlives_ctrl_c(ti
             np.testing.assert_allclose(together[name], value, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
-LEFT_ALONE = """
-import os, signal, sys
-from torch import distributed
-from geospot.engine.local.team import Team
-
-def die(*_, **__):
+def die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-if sys.argv[1] == "meeting" and os.environ["RANK"] == "0":
-    distributed.new_group = die
-team = Team.of("cpu")
-if team.rank == 0:
-    die()
-team.follow(None)
-"""
+
+def lose_the_first(rank: str, port: int, when: str) -> None:
+    """In a fork: two processes meet, and the first is killed meanwhile or afterwards."""
+    os.environ |= TORCHRUN | {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": str(port)}
+    if when == "meeting" and rank == "0":
+        distributed.new_group = die
+    team = Team.of("cpu")
+    assert team is not None
+    if team.rank == 0:
+        die()
+    team.follow(lambda spec: pytest.fail("there is no share"))
 
 
 @pytest.mark.parametrize("when", ["meeting", "working"])
-def test_a_follower_ends_when_the_first_process_dies(when):
+def test_a_follower_ends_when_the_first_process_dies(when, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = os.environ | TORCHRUN | {"MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", LEFT_ALONE, when]
-    with subprocess.Popen(command, env=env | {"RANK": "0", "LOCAL_RANK": "0"}):
-        left = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    assert left.returncode == 1
-    assert "EngineGone: process 1 (from 0) of 2 lost the others" in left.stderr
+    first = forks.start(lambda: lose_the_first("0", port, when))
+    with (tmp_path / "printed").open("w") as printed:
+        left = forks.start(lambda: lose_the_first("1", port, when), stdout=printed.fileno())
+    for process in (first, left):
+        process.join(600)
+    assert (first.exitcode, left.exitcode) == (-signal.SIGKILL, 1)
+    assert "EngineGone: process 1 (from 0) of 2 lost the others" in (tmp_path / "printed").read_text()
