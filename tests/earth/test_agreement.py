@@ -223,6 +223,12 @@ def test_a_city_between_two_of_its_name_is_the_nearer():
             assert score(Said(place.lat, place.lon, place.city, None, place.country), place)[2] == 1
 
 
+def test_two_entries_of_one_city_are_not_told_apart():
+    """GeoNames has Novo Progresso twice, 12 km apart: near one of them is right for a picture beside the other."""
+    truth = Place(-6.92, -55.32, "Novo Progresso", "Pará", "BR")
+    assert score(Said(-7.44, -55.45, "Novo Progresso", None, "BR"), truth) == [1, 1, 1]
+
+
 def by_name(cities: Cities) -> list[list[int]]:
     return [cities.namesakes([row]) for row in {name: row for row, name in enumerate(cities.name)}.values()]
 

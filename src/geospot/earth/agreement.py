@@ -173,7 +173,9 @@ class _Lines:
             [cities.vectors[rows], truth.point if truth.city_name in self.names else np.empty((0, 3))]
         )
         namesakes = cities.vectors[[row for row in cities.namesakes(rows) if row not in truth.nearby]]
-        self.rivals = namesakes[(namesakes @ self.city.T >= _RIVAL_COS).any(axis=1)]
+        closeness = (namesakes @ self.city.T).max(axis=1, initial=-1.0)
+        # Nearer ones are not told apart: an honest answer about either is right for both.
+        self.rivals = namesakes[(closeness >= _RIVAL_COS) & (closeness < _CONSISTENT_COS)]
         self.levels = bool(truth.countries), bool(truth.regions or truth.region_name), bool(truth.city_name)
 
     def asks_around(self, i: int, points: Points) -> bool:
