@@ -88,7 +88,7 @@ class DemoConfig:
 class StudyConfig:
     """Compare variants of `train` over several seeds: a plan of runs in, a table with intervals out.
 
-    geospot study studies/lab/curves.toml out=runs/curves jobs=2
+    geospot study studies/lab/plan.toml out=runs/lab jobs=2
     """
 
     plan: str = _input(
