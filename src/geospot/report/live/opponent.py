@@ -56,8 +56,10 @@ class Opponent:
     def _work(self) -> None:
         guesser: Guesser | None = None
         try:
-            while (job := self._jobs.get())[2] is not None:
-                _, _, work, future = job
+            while True:
+                _, _, work, future = self._jobs.get()
+                if work is None:
+                    break
                 if not future.set_running_or_notify_cancel():
                     continue
                 try:
