@@ -63,7 +63,8 @@ function bins(frame, by, plain) {
 
 // Paints a step: lines from truths to answers, tau around the truths, answers, truths. `only`: one picture's group.
 function paintFrame(ctx, x, y, frame, { by, plain, tau, only, dots = 1 }) {
-  const paths = pathsOf(frame), large = frame.n < 400 ? 1.4 : 1;
+  const wide = (x(180) - x(-180)) / 900; // many places would cover a small map
+  const paths = pathsOf(frame), large = frame.pictures.length > 100 ? Math.min(1, Math.max(0.55, wide)) : frame.n < 400 ? 1.4 : 1;
   for (const { colour: stroke, members } of bins(frame, by, plain)) {
     ctx.strokeStyle = ctx.fillStyle = stroke;
     for (const lit of only === null ? [true] : [false, true]) {

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ BLOCK_ANSWERS = 60_000  # in one response, unless a single step has more
 SCRIPTS = ("frames.js", "curves.js", "store.js", "watch.js")
 
 
+@cache
 def land_json() -> list[list[list[float]]]:
     """The outlines of the countries as closed rings of [lat, lon]."""
     return [ring.round(2).tolist() for rings in country_rings().values() for ring in rings]
