@@ -227,6 +227,25 @@ def test_a_log_of_inspect_is_read_with_its_epochs_and_endings(tmp_path, capsys):
         evaluate_file(write_log(tmp_path / "begun.eval", []))
 
 
+def episode(i: int, text: str | None = None, stop: str = "stop") -> dict:
+    """As verifiers 0.4 writes it: the task with its pictures, and the messages as nodes of a graph."""
+    data = {"idx": i, "id": f"{i}.jpg", "prompt": turn("")[:1], **point(i), "country": "France"}
+    nodes = [{"message": message, "sampled": bool(at)} for at, message in enumerate(turn(text or said(i)))]
+    trace = {"id": "c0ffee", "nodes": nodes if stop else nodes[:1], "errors": [] if stop else [{"message": "gone"}],
+             "calls": [{"node": 1, "model": "m", "finish_reason": stop, "error": None}] if stop else []}  # fmt: skip
+    return {"id": f"f00{i}", "env": {"id": "e"}, "task": {"type": "T", "data": data, "key": f"{i}.jpg"},
+            "run": {"id": "r"}, "traces": [trace], "errors": []}  # fmt: skip
+
+
+def test_the_episodes_of_verifiers_are_read_with_their_endings_and_rollouts(tmp_path, capsys):
+    rows = [episode(0), episode(0, "no"), episode(1, "I", "length"), episode(2, stop=""), episode(3)]
+    found = evaluate_file(lines(tmp_path / "traces.jsonl", rows))
+    assert found.truths.keys == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+    assert found.predictions.failure_counts() == {CUT_OFF: 1, "gone": 1}
+    assert found.summary["acc_25km"] == 0.5
+    assert "1 answers of further epochs were left out" in capsys.readouterr().err
+
+
 def packed_by_zstd(path, samples: list[dict]):
     """As Inspect writes it: entries compressed with Zstandard (method 93), which zipfile cannot write before 3.14."""
     zstandard = pytest.importorskip("zstandard")

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from geospot.answer.places import MISSING, NOT_FINITE, as_row, read_cells, read_
 from geospot.answer.rows import place_rows
 from geospot.answer.spellings import coordinate_columns
 from geospot.errors import TableError, install_extra
+from geospot.scoring.tables.logs import episode_row, read_inspect_log
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".eval")
 ROW = "row"  # how a key that is a row's number begins
@@ -72,8 +74,6 @@ def read_raw(path: str | Path) -> RawTable:
     if kind in (".parquet", ".pq"):
         return _read_parquet(path)
     if kind == ".eval":
-        from geospot.scoring.tables.logs import read_inspect_log
-
         table = RawTable(path, {}, [])
         _fill(table, read_inspect_log(path))
         return table
@@ -134,11 +134,12 @@ def _fill(table: RawTable, rows: Iterable[tuple[int, Mapping]]) -> None:
 
 def _json_lines(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
     broken: list[int] = []
+    episodes: Counter[str] = Counter()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = as_row(json.loads(line))
+            row = as_row(episode_row(json.loads(line), episodes))
         except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):

@@ -1,8 +1,11 @@
-"""Evaluation logs of Inspect (`.eval`: a zip of a JSON file per sample) as rows, without its own package."""
+"""Logs of other evaluators as rows, without their packages: Inspect's (`.eval`: a zip of a JSON file per sample) and
+the episodes of verifiers (`traces.jsonl`).
+"""
 
 import json
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,3 +70,27 @@ def _row(sample: dict[str, Any]) -> dict[str, Any]:
     if isinstance(row["error"], dict):
         row["error"] = str(row["error"].get("message", "error"))
     return row
+
+
+def episode_row(value: Any, seen: Counter[str]) -> Any:
+    """An episode of verifiers as a row: `id` of its task, `epoch`, `metadata`, `messages`, `finish_reason`, `error`; of
+    the first agent, where there are several. What is no episode comes back as it is. `seen` counts by task.
+    """
+    task, traces = (value.get(key) for key in ("task", "traces")) if isinstance(value, dict) else (None, None)
+    data = task.get("data") if isinstance(task, dict) else None
+    if not isinstance(data, dict) or not isinstance(traces, list) or not all(isinstance(one, dict) for one in traces):
+        return value
+    trace = traces[0] if traces else {}
+    key = str(task.get("key") or data.get("id") or data.get("idx"))
+    seen[key] += 1
+    nodes, calls, errors = (trace.get(name) or [] for name in ("nodes", "calls", "errors"))
+    answered = [call for call in calls if isinstance(call, dict) and not call.get("error")]
+    errors = errors or value.get("errors") or []
+    return {
+        "id": key,
+        "epoch": seen[key],
+        "metadata": {name: part for name, part in data.items() if name != "prompt"},  # its pictures are in there
+        "messages": [node["message"] for node in nodes if isinstance(node, dict) and "message" in node],
+        "finish_reason": answered[-1].get("finish_reason") if answered else None,
+        "error": str(errors[-1].get("message") or "error") if errors and isinstance(errors[-1], dict) else None,
+    }
