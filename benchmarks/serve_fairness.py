@@ -10,6 +10,7 @@ turn: one client alone, sampling and training. The two kinds of measurement are 
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -204,7 +205,7 @@ def main() -> None:
             rows.append(cancelled(clients["turns"], args.rounds, args.long))
             print(table(rounded(rows)))
     about = {"benchmark": "serve_fairness", "date": date.today().isoformat(), "commit": git_commit()}
-    about |= {"sdk": tinker.__version__, "python": platform.python_version(), "machine": "2 cores"}
+    about |= {"sdk": tinker.__version__, "python": platform.python_version(), "machine": f"{os.cpu_count()} cores"}
     about |= {"model": "geospot/tiny", "long": f"{GROUP} x {args.long} tokens", "threads": 1}
     line = json.dumps({**about, "waits": rows, "alone": alone})
     print(line)
