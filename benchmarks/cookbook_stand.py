@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NAME = "Qwen/Qwen3-VL-30B-A3B-Instruct"  # by which the cookbook chooses a renderer
 REQUIREMENTS = ("tinker-cookbook[math-rl]==0.6.1", "tinker==0.38.0", "pyrage")
-LIMIT_S = 900
+LIMIT_S = 1800  # of a command, on a busy machine
 _RL = "batch_size=2 group_size=4 lora_rank=4 max_tokens=8 max_steps=2 save_every=1"
 # Their data sets are set in the recipes, with batches of 128.
 _BASIC_SL = "lora_rank=4 save_every=2 eval_every=2 max_steps=3"

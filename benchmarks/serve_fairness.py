@@ -10,6 +10,7 @@ turn: one client alone, sampling and training. The two kinds of measurement are 
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -96,10 +97,18 @@ class Client:
         self.training.optim_step(types.AdamParams(learning_rate=1e-4)).result()
         forward.result()
 
+    def metric(self, name: str) -> float:
+        """A value of the server's /metrics."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[-1])
+
     def sampled_now(self) -> float:
         """How many requests are being sampled, by the server's own count."""
-        text = httpx.get(f"{self.url}/metrics").text
-        return float(next(line for line in text.splitlines() if 'geospot_queue{state="sampled"}' in line).split()[-1])
+        return self.metric('geospot_queue{state="sampled"}')
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the server has used."""
+        return self.metric("process_cpu_seconds_total")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -143,7 +152,7 @@ def cancelled(client: Client, rounds: int, long: int) -> dict:
     took = []
     for _ in range(rounds):
         future = client.sample(client.base, GROUP, long * 4)
-        while not client.sampled_now():
+        while not client.sampled_now() and not future.future().done():
             time.sleep(0.005)
 
         def until_free() -> None:
@@ -157,23 +166,31 @@ def cancelled(client: Client, rounds: int, long: int) -> dict:
 
 
 def cost(clients: dict[str, Client], rounds: int, tokens: int, steps: int) -> list[dict]:
-    """One client alone: seconds with turns over seconds without, round by round, the order changed each time."""
+    """One client alone: seconds with turns over seconds without, round by round, the order changed each time.
+
+    The server's own CPU seconds, too, which other programs disturb less.
+    """
     work = {
         f"sampling {GROUP} x {tokens} tokens": lambda c: c.sample(c.base, GROUP, tokens).result(),
         f"{steps} steps of {N_DATA} data": lambda c: [c.step() for _ in range(steps)],
     }
     rows = []
     for name, do in work.items():
-        ratios, taken = [], {kind: [] for kind in clients}
-        for kind in clients:
-            do(clients[kind])
+        taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in clients}
+        for client in clients.values():
+            do(client)
         for i in range(rounds):
             for kind in list(clients)[:: 1 if i % 2 == 0 else -1]:
-                taken[kind].append(seconds(partial(do, clients[kind])))
-            ratios.append(taken["turns"][-1] / taken["whole"][-1])
-        ratio = statistics.median(ratios)
-        row = {"what": name, "turns_s": statistics.median(taken["turns"]), "whole_s": statistics.median(taken["whole"])}
-        row |= {"ratio": ratio, "least": min(ratios), "most": max(ratios), "n": rounds, "holds": ratio <= 1 + MOST_COST}
+                before = clients[kind].cpu_s()
+                took = seconds(partial(do, clients[kind]))
+                taken[kind].append((took, clients[kind].cpu_s() - before))
+        row: dict[str, object] = {"what": name, "n": rounds}
+        for place, unit in enumerate(("s", "cpu_s")):
+            turns, whole = ([pair[place] for pair in taken[kind]] for kind in ("turns", "whole"))
+            ratios = [a / b for a, b in zip(turns, whole, strict=True)]
+            row |= {f"turns_{unit}": statistics.median(turns), f"whole_{unit}": statistics.median(whole)}
+            row |= {f"ratio_{unit}": statistics.median(ratios), f"range_{unit}": [min(ratios), max(ratios)]}
+        row["holds"] = row["ratio_s"] <= 1 + MOST_COST
         rows.append(row)
     return rows
 
@@ -204,7 +221,7 @@ def main() -> None:
             rows.append(cancelled(clients["turns"], args.rounds, args.long))
             print(table(rounded(rows)))
     about = {"benchmark": "serve_fairness", "date": date.today().isoformat(), "commit": git_commit()}
-    about |= {"sdk": tinker.__version__, "python": platform.python_version(), "machine": "2 cores"}
+    about |= {"sdk": tinker.__version__, "python": platform.python_version(), "machine": f"{os.cpu_count()} cores"}
     about |= {"model": "geospot/tiny", "long": f"{GROUP} x {args.long} tokens", "threads": 1}
     line = json.dumps({**about, "waits": rows, "alone": alone})
     print(line)
@@ -213,7 +230,14 @@ def main() -> None:
 
 
 def rounded(rows: list[dict]) -> list[dict]:
-    return [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    """For the table: three digits, a range as one cell."""
+
+    def cell(value: object) -> object:
+        if isinstance(value, list):
+            return " to ".join(f"{v:.3f}" for v in value)
+        return round(value, 3) if isinstance(value, float) else value
+
+    return [{key: cell(value) for key, value in row.items()} for row in rows]
 
 
 if __name__ == "__main__":

@@ -104,6 +104,32 @@ def test_every_loss_and_shape_of_targets_comes_over_the_wire(sdk, service, serve
             np.testing.assert_allclose(x["logprobs"].to_numpy(), y["logprobs"].to_numpy(), atol=1e-4)
 
 
+def test_a_loss_of_the_clients_own_gets_every_log_probability_and_has_its_gradient(sdk, service, server):
+    """On data without weights the SDK asks for a forward pass with weights of 0."""
+    tokens = [9, 30, 31, 32, 33]
+    target = {"target_tokens": [*tokens[1:], 34]}
+    model_input, seen = types.ModelInput.from_ints(tokens), []
+
+    def squares(data: list[types.Datum], logprobs: list[torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+        seen.append(logprobs[0].detach().numpy())
+        loss = (logprobs[0] ** 2).sum()
+        return loss, {"squares": loss.item()}
+
+    over_wire = sdk.create_lora_training_client(server.model_name, rank=4, seed=1, train_unembed=False).result()
+    here = service.create_lora_training_client(server.model_name, rank=4, seed=1).result()
+    plain = types.Datum(model_input=model_input, loss_fn_inputs=target)
+    [known] = here.forward([plain], "cross_entropy").result().loss_fn_outputs
+    known = known["logprobs"].to_numpy()
+    answer = over_wire.forward_backward_custom([plain], squares).result()
+    np.testing.assert_allclose(seen[0], known, atol=1e-5)
+    assert (seen[0] < 0).all()
+    assert answer.metrics["squares"] == pytest.approx((known**2).sum(), rel=1e-5)
+    by_hand = types.Datum(model_input=model_input, loss_fn_inputs={**target, "weights": -2 * known})
+    here.forward_backward([by_hand], "cross_entropy").result()
+    norms = [client.optim_step(ADAM).result().metrics["grad_norm"] for client in (over_wire, here)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
 def test_what_is_saved_is_loaded_again_by_another_client(sdk, server, renderer, prompts):
     data = [supervised_datum(prompt, renderer.answer_tokens("City: Lima")) for prompt in prompts]
     training = sdk.create_lora_training_client(server.model_name, rank=2, seed=0, train_unembed=False).result()
@@ -355,6 +381,28 @@ def test_every_snapshot_answers_as_long_as_its_client_lives(sdk, server, rendere
     assert any(samplers.root.rglob("weights.safetensors"))
     sdk.close("success").result(timeout=120)
     assert not any(samplers.root.rglob("weights.safetensors"))
+
+
+def test_where_memory_is_short_earlier_snapshots_go_to_the_disk(sdk, server, renderer, prompts, monkeypatch):
+    samplers = server.app.app.state.core.samplers
+    training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
+    data = [supervised_datum(prompts[0], renderer.answer_tokens("City: Lyon"))]
+    first, second = [], []
+    for snapshots in (first, second):
+        train_one(training, data)
+        snapshots.append(training.save_weights_and_get_sampling_client().result())
+    before = first[0].compute_logprobs(prompts[0]).result()
+    second[0].compute_logprobs(prompts[0]).result()
+    mine = [s for s in samplers if s.session_id == training.model_id.partition(":")[0]]
+    assert all(s.client is not None for s in mine)
+    held = iter([0] * 2)  # none is free, until the first has gone
+    monkeypatch.setattr("geospot.engine.serve.samplers.free_bytes", lambda device: next(held, None))
+    train_one(training, data)
+    training.save_weights_and_get_sampling_client().result(timeout=120)  # the SDK comes again after 429
+    until(lambda: mine[0].client is None)
+    np.testing.assert_allclose(
+        *(np.array(found, dtype=float) for found in (before, first[0].compute_logprobs(prompts[0]).result())), atol=1e-5
+    )
 
 
 def test_a_snapshot_that_cannot_be_kept_is_refused_when_it_is_asked_for(sdk, server, monkeypatch):

@@ -209,7 +209,7 @@ def test_models_and_snapshots_for_which_there_is_no_memory_are_refused_when_they
 ):
     training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
     path = training.save_state("kept").result().path
-    monkeypatch.setattr("geospot.engine.serve.core.SPARE_MEMORY_BYTES", 1 << 60)
+    monkeypatch.setattr("geospot.engine.serve.samplers.SPARE_MEMORY_BYTES", 1 << 60)
     with pytest.raises(tinker.TinkerError, match="no memory for another snapshot"):
         training.save_weights_and_get_sampling_client().result(timeout=120)
     with pytest.raises(tinker.TinkerError, match="no memory for another model in training"):

@@ -12,7 +12,7 @@ from tinker import types
 
 from geospot._version import __version__
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local.machine import free_bytes, held_bytes
+from geospot.engine.local.machine import held_bytes
 from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
@@ -32,7 +32,6 @@ P = ParamSpec("P")
 SWEEP_S = 1.0
 IDLE_S = 30.0  # that a body may pause on its way
 _LARGE_BYTES = 1 << 20
-SPARE_MEMORY_BYTES = 1 << 28  # for the work itself
 LONG_POLL_S = 25.0  # the SDK gives up a request after 45
 
 
@@ -150,16 +149,6 @@ class Core:
         if base_model is not None and base_model != self.options.model_name:
             words = f"model {base_model!r} is not served here: this server has {self.options.model_name}"
             raise Refused(status, f"{words} and its checkpoints")
-
-    def check_memory(self, what: str, n_bytes: int = 0) -> None:
-        """Refused where there is no memory for something more that is kept: said now rather than when it is used."""
-        free = free_bytes(self.service.options.device)
-        if free is not None and free < n_bytes + SPARE_MEMORY_BYTES:
-            raise Refused(
-                422,
-                f"no memory for {what}: {free / 1e9:.2f} GB are free, of which {SPARE_MEMORY_BYTES / 1e9:.1f} GB are "
-                "left alone; close clients that are done",
-            )
 
     def check_context(self, model_input: types.ModelInput, max_tokens: int = 0) -> None:
         """Refused for more tokens than are announced; a picture that does not say how many it takes counts as one."""

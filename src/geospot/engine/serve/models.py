@@ -7,6 +7,7 @@ from tinker import types
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.core import Core, check_optimizer, in_thread, n_tokens, read_body
+from geospot.engine.serve.samplers import check_memory
 from geospot.engine.serve.wire import Refused, pack_forward_backward, read_forward_backward, read_model
 
 
@@ -29,7 +30,7 @@ class TrainingRoutes:
             raise Refused(422, f"lora rank {lora.rank}: 0 (all weights) to {self.core.options.max_rank}")
         check_optimizer(wanted.optimizer_config)
         if model_id not in session.models:
-            self.core.check_memory("another model in training")
+            check_memory(self.core.service.options.device, "another model in training")
 
         known = {"lora_rank": lora.rank, "base_model": wanted.base_model, "user_metadata": wanted.user_metadata}
 

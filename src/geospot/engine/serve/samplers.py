@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geospot.engine.futures import LocalFuture
+from geospot.engine.local.machine import free_bytes
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.serve.wire import Refused, unknown
 
 KEPT = 8  # samplers whose weights are in memory; each is a copy of what is trained
 SPARE_BYTES = 1 << 30  # of the disk, left free
+SPARE_MEMORY_BYTES = 1 << 28  # for the work itself
 FOLDER = ".snapshots"  # of unnamed snapshots, below the checkpoint folder
 
 
@@ -40,7 +42,7 @@ class Samplers:
     """By id. Unnamed snapshots that are not among the last used are written below `root` and loaded again when used."""
 
     def __init__(self, service: LocalServiceClient, kept: int = KEPT):
-        self.service, self.kept = service, kept
+        self.service, self.kept, self.device = service, kept, service.options.device
         self.root = Path(service.options.checkpoint_dir).absolute() / FOLDER
         shutil.rmtree(self.root, ignore_errors=True)  # of a server that was killed: its snapshots belong to nobody
         self._samplers: OrderedDict[str, Sampler] = OrderedDict()  # the least recently used first
@@ -55,7 +57,15 @@ class Samplers:
         return iter(list(self._samplers.values()))
 
     def check_room(self, n_bytes: int) -> None:
-        """Refused where another snapshot of this size could not be kept: said now rather than once it is wanted."""
+        """Refused where another snapshot of this size could not be kept: said now rather than once it is wanted.
+
+        Where memory is short all but the last used go to the disk, and the client is to come again.
+        """
+        if not _has_memory(self.device, n_bytes):
+            self._spill(1)
+            if any(sampler.is_written for sampler in self):
+                raise Refused(429, "earlier snapshots are on their way to the disk; come again", retry_after_s=1)
+        check_memory(self.device, "another snapshot", n_bytes)
         place = self.root
         while not place.exists():
             place = place.parent
@@ -105,10 +115,11 @@ class Samplers:
             del self._samplers[sampler_id]
         shutil.rmtree(self.root / session_id, ignore_errors=True)
 
-    def _spill(self) -> None:
-        """Let go all but the last used."""
+    def _spill(self, kept: int | None = None) -> None:
+        """Let go all but the last used; kept: how many."""
+        kept = self.kept if kept is None else kept
         held = [s for s in self._samplers.values() if s.client is not None and not s.is_base and _is_ready(s.client)]
-        for sampler in held[: max(0, len(held) - self.kept)]:
+        for sampler in held[: max(0, len(held) - kept)]:
             if sampler.load is not None:
                 sampler.client = None
             elif not sampler.is_written:
@@ -129,6 +140,21 @@ class Samplers:
                 sampler.client = None
 
         written.add_done_callback(lambda _: loop.call_soon_threadsafe(done))
+
+
+def _has_memory(device: str, n_bytes: int) -> bool:
+    free = free_bytes(device)
+    return free is None or free >= n_bytes + SPARE_MEMORY_BYTES
+
+
+def check_memory(device: str, what: str, n_bytes: int = 0) -> None:
+    """Refused where there is no memory for something more that is kept: said now rather than when it is used."""
+    if not _has_memory(device, n_bytes):
+        raise Refused(
+            422,
+            f"no memory for {what}: {(free_bytes(device) or 0) / 1e9:.2f} GB are free, of which "
+            f"{SPARE_MEMORY_BYTES / 1e9:.1f} GB are left alone; close clients that are done",
+        )
 
 
 def _is_ready(client: LocalFuture[LocalSamplingClient]) -> bool:

@@ -17,7 +17,7 @@ from geospot.engine.local.training import LocalTrainingClient
 from geospot.engine.serve.checkpoints import check_ttl
 from geospot.engine.serve.core import Core, check_optimizer, read_body
 from geospot.engine.serve.exports import age_recipients, export
-from geospot.engine.serve.samplers import Sampler
+from geospot.engine.serve.samplers import Sampler, check_memory
 from geospot.engine.serve.wire import Refused, read_model, read_text, unknown
 
 
@@ -63,9 +63,7 @@ class WeightsRoutes:
             )
         session_id = wanted.model_id.partition(":")[0]
         sampler_id = f"{session_id}:sample:{next(self._numbers)}"
-        n_bytes = 4 * training.n_parameters()
-        self.core.check_memory("another snapshot", n_bytes)
-        self.core.samplers.check_room(n_bytes)
+        self.core.samplers.check_room(4 * training.n_parameters())
 
         def start() -> LocalFuture[LocalSamplingClient]:
             client = training.save_weights_and_get_sampling_client()
@@ -127,7 +125,7 @@ class WeightsRoutes:
         if wanted.model_id is not None:
             self.core.sessions.model(model_id)
         elif model_id not in session.models:
-            self.core.check_memory("another model in training")
+            check_memory(self.core.service.options.device, "another model in training")
         self.core.check_model(wanted.base_model)
         spec = self.core.checkpoints.spec(wanted.path)
         self.core.check_model(spec.base_model)
