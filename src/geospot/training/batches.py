@@ -89,8 +89,7 @@ class Batches:
     def learn(self, step: int, samples: list[Sample], rewards_BG: np.ndarray, advantages_BG: np.ndarray) -> None:
         """Take in what the groups of a step earned: later batches may be drawn by it."""
         if self._pools:
-            signal, reward = np.asarray(advantages_BG.any(axis=1)), np.asarray(rewards_BG.mean(axis=1))
-            self._pools.learn(step, samples, signal, reward)
+            self._pools.learn(step, samples, (advantages_BG != 0).any(axis=1), rewards_BG.mean(axis=1))
 
     def metrics(self, step: int) -> dict[str, float]:
         """What had come of the data before a step."""
