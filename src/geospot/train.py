@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chz
-import numpy as np
 
 from geospot.answer import prompt_text
 from geospot.asking.requests import Asked, request_seed
@@ -124,9 +123,9 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
 
         # Update.
         rate = learning_rate_at(config, peak, step)
-        learned = groups_to_learn_from(advantages_BG, config.batch_size) if config.oversample > 1 else None
-        if not (advantages_BG.any() or config.kl_coef):
-            learned = np.array([], np.int64)  # Adam would step as far for an entropy bonus alone as for a reward
+        learned = None
+        if config.oversample > 1 or not advantages_BG.any():
+            learned = groups_to_learn_from(advantages_BG, config.batch_size, held=config.kl_coef > 0)
         update_metrics = update(
             loop.training, rollouts, token_advantages, step, rate, config, on_policy=on_policy, groups=learned
         )

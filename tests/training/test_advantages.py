@@ -70,4 +70,6 @@ def test_groups_without_signal_make_room_for_those_with_one():
     advantages = np.array([[0.0, 0.0], [0.5, -0.5], [0.0, 0.0], [0.1, -0.1], [1.0, -1.0]])
     assert groups_to_learn_from(advantages, 2).tolist() == [1, 3]  # in order, not by their spread
     assert groups_to_learn_from(advantages, 9).tolist() == [1, 3, 4]
+    assert groups_to_learn_from(advantages, 2, held=True).tolist() == [1, 3]
     assert groups_to_learn_from(np.zeros((3, 2)), 2).tolist() == []
+    assert groups_to_learn_from(np.zeros((3, 2)), 2, held=True).tolist() == [0, 1]  # for the KL term alone

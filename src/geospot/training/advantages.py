@@ -26,10 +26,13 @@ def group_advantages(rewards_BG: ArrayLike, *, divide_by_std: bool = False, leav
     return advantages
 
 
-def groups_to_learn_from(advantages_BG: np.ndarray, most: int) -> np.ndarray:
-    """Which groups of (B, G) advantages an update takes where more were asked than it needs: indices, ascending.
+def groups_to_learn_from(advantages_BG: np.ndarray, most: int, *, held: bool = False) -> np.ndarray:
+    """Which groups of (B, G) advantages an update takes where more were asked than it needs, or none has a signal.
 
-    The first `most` of those with a signal: choosing the widest spread would train on the noisiest. (Dynamic sampling,
-    DAPO: Yu et al., arXiv 2503.14476, which asks again until the batch is full; here all requests fly at once.)
+    Indices, ascending: the first `most` of those with a signal; choosing the widest spread would train on the noisiest.
+    (Dynamic sampling, DAPO: Yu et al., arXiv 2503.14476, which asks again until the batch is full; here all requests
+    fly at once.) Without any signal there are none, since Adam would step as far for an entropy bonus alone as for a
+    reward; held: a KL term holds the policy to its start there, on the first `most` groups.
     """
-    return np.flatnonzero(np.any(advantages_BG, axis=1))[:most]
+    with_signal = np.flatnonzero(np.any(advantages_BG, axis=1))
+    return np.arange(len(advantages_BG))[:most] if held and not len(with_signal) else with_signal[:most]
