@@ -1,5 +1,6 @@
 """What the tests share: a small untrained model in hub format, an engine on it, and pictures."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,11 +19,11 @@ os.environ["KMP_BLOCKTIME"] = "0"  # threads that have nothing to do sleep at on
 import pytest
 from hypothesis import HealthCheck, settings
 from live_site import chromium, in_browser, open_page  # noqa: F401 (fixtures)
-from made import jpeg
-from small_runs import common, half_trained, sft_run, shards  # noqa: F401 (fixtures)
+from made import jpeg, made_once
+from small_runs import common, half_trained, run_settings, sft_run, shards  # noqa: F401 (fixtures)
 
 # How long an example takes says more about the machine than about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
@@ -34,6 +35,17 @@ def pytest_configure() -> None:
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
         sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not walk its million objects again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Libraries that count what is left when the interpreter ends find it gone."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -53,15 +65,16 @@ def tiny_folder(tmp_path_factory) -> str:
 
     from geospot.models.tiny import save_untrained
 
-    folder = tmp_path_factory.mktemp("tiny")
-    save_untrained(folder, hidden=64, layers=2, vision_hidden=64, vision_layers=2)
-    weights = load_file(folder / "model.safetensors")
-    [last_norm] = [
-        name for name in weights if name.endswith("norm.weight") and "layers" not in name and "visual" not in name
-    ]
-    weights[last_norm] *= 8
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return str(folder)
+    def make(folder: Path) -> None:
+        save_untrained(folder, hidden=64, layers=2, vision_hidden=64, vision_layers=2)
+        weights = load_file(folder / "model.safetensors")
+        [last_norm] = [
+            name for name in weights if name.endswith("norm.weight") and "layers" not in name and "visual" not in name
+        ]
+        weights[last_norm] *= 8
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return str(made_once(tmp_path_factory, "tiny", make))
 
 
 @pytest.fixture(scope="session")
@@ -99,4 +112,4 @@ def qwen_folder(tmp_path_factory) -> str:
     pytest.importorskip("dashscope")
     import qwen_small
 
-    return str(qwen_small.save(tmp_path_factory.mktemp("qwen")))
+    return str(made_once(tmp_path_factory, "qwen", qwen_small.save))

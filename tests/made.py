@@ -1,14 +1,17 @@
-"""What tests make: pictures, and patience."""
+"""What tests make: pictures, folders that they share, and patience."""
 
 import contextlib
+import fcntl
 import io
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 
 def jpeg(seed: int, width: int = 112, height: int = 112) -> bytes:
@@ -27,6 +30,21 @@ def until(condition: Callable[[], object], what: str = "", deadline_s: float = 6
     while not condition():
         assert time.monotonic() < end, what or "it never came to that"
         time.sleep(0.01)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of this test session, filled by `make(folder)` in the first of pytest's processes that asks for it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
 
 
 def odd_files(folder: Path) -> dict[str, str]:

@@ -320,7 +320,7 @@ PIECES = [
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_hostile_texts_take_linear_time(piece):
-    text = (piece * 100_000)[:50_000]
+    text = (piece * 20_000)[:20_000]
     start = time.process_time()
     read_answer(text)
-    assert time.process_time() - start < 2.0  # typically 0.02 to 0.3 s; anything quadratic takes minutes
+    assert time.process_time() - start < 2.0  # typically 0.01 to 0.2 s; anything quadratic takes ten

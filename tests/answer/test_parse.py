@@ -533,11 +533,11 @@ HOSTILE = [
 @pytest.mark.parametrize("prefix", ["", 'Latitude: 1\nLongitude: 2\nCity: "'])
 def test_hostile_texts_take_linear_time(prefix):
     for piece in HOSTILE:
-        text = (prefix + piece * 20_000)[:20_000]
+        text = (prefix + piece * 8_000)[:8_000]
         start = time.process_time()
         check_sound(parse_answer(text))
-        # Typically 0.01 to 0.06 s; anything quadratic takes ten. Of the processor: others do not count.
-        assert time.process_time() - start < 4.0, repr(piece)
+        # Typically 0.01 to 0.1 s; anything quadratic takes over one. Of the processor: others do not count.
+        assert time.process_time() - start < 1.0, repr(piece)
 
 
 def test_an_answer_at_the_end_of_a_long_text():

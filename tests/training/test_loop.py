@@ -2,18 +2,20 @@
 
 import concurrent.futures
 import json
+import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partialmethod
+from functools import cache, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import chz
+import forks
 import numpy as np
 import pytest
 from made import jpeg, until
@@ -39,16 +41,18 @@ from geospot.train import run as run_train
 from geospot.train import start_checkpoint
 from geospot.training.loop import Loop
 
+Loops = Callable[[Any], Any]  # run_sft or run_train
+
 
 def test_sft_learns_to_answer(sft_run):
-    folder, [evaluation] = sft_run
+    folder, found = sft_run
     rows = read_metrics(folder)
     assert rows[0]["eval/failure_rate"] == 1.0
     assert rows[-1]["eval/failure_rate"] == 0.0
     assert rows[-1]["eval/median_km"] < 50
     assert rows[-2]["loss"] < rows[0]["loss"] / 10
-    assert evaluation.summary["median_km"] == rows[-1]["eval/median_km"]
-    assert {"City: Lyon", "Country: France"} <= set(evaluation.guesses.texts[0].splitlines())
+    assert found["summary"]["median_km"] == rows[-1]["eval/median_km"]
+    assert {"City: Lyon", "Country: France"} <= set(found["text"].splitlines())
 
 
 def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_path):
@@ -154,6 +158,24 @@ def test_a_run_that_is_stopped_and_resumed_equals_an_unbroken_one(common, half_t
     assert_equal_runs(tmp_path / "broken", tmp_path / "whole")
 
 
+@pytest.fixture(scope="module")
+def unbroken(run_settings, half_trained, tmp_path_factory) -> Callable[[Loops], Path]:
+    """The folder of a run of four steps in one go, by its loop."""
+
+    @cache
+    def folder_of(run: Loops) -> Path:
+        folder = tmp_path_factory.mktemp("unbroken") / "run"
+        run(four_steps(run, run_settings, half_trained, str(folder)))
+        return folder
+
+    return folder_of
+
+
+def four_steps(run: Loops, settings: dict[str, Any], start: str, log_path: str, save_every: int = 10) -> Any:
+    settings = settings | {"max_steps": 4, "checkpoint": start, "save_every": save_every, "log_path": log_path}
+    return TrainConfig(**settings, group_size=4) if run is run_train else SftConfig(**settings)
+
+
 def assert_equal_runs(one: Path, other: Path) -> None:
     assert metrics(one) == metrics(other)
     assert rollouts(one) == rollouts(other)
@@ -170,24 +192,22 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     ],
 )
 def test_a_stop_in_the_middle_of_long_work_gives_it_up_and_saves_what_was_done(
-    common, half_trained, monkeypatch, capfd, run, part, step
+    common, half_trained, unbroken, monkeypatch, capfd, run, part, step
 ):
     """The step before is saved and the same command goes on to the same run, to the bit."""
     monkeypatch.setattr(control, "GRACE_S", 0.0)
-    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "save_every": 10}
-    settings |= {"group_size": 4} if run is run_train else {}
-    config = TrainConfig if run is run_train else SftConfig
-    run(config(**settings, log_path="whole"))
+    whole, config = unbroken(run), four_steps(run, common, half_trained, "broken")
+    capfd.readouterr()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):  # noqa: PT012
         stopped_at(part, step, patch)
-        run(config(**settings, log_path="broken"))
+        run(config)
     out, err = capfd.readouterr()
     assert "Stopping after" in err
-    assert out.count("memory, GiB:") == 2  # before each of the two
+    assert out.count("memory, GiB:") == 1
     assert f"stopped within step {step}, which was given up" in out
     assert [c.step for c in read_checkpoints("broken")] == ([step] if step else [])
-    run(config(**settings, log_path="broken"))
-    assert metrics(Path("broken")) == metrics(Path("whole"))
+    run(config)
+    assert metrics(Path("broken")) == metrics(whole)
 
 
 def stopped_at(part: str, step: int, patch: pytest.MonkeyPatch) -> None:
@@ -217,30 +237,26 @@ def stopped_at(part: str, step: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Loop, "evaluate", evaluated)
 
 
-KILLED = """
-import json, os, signal, sys
-from geospot.config import SftConfig
-from geospot.runs.folder import RunFolder
-from geospot.sft import run
-def log(folder, step, values, log=RunFolder.log):
-    log(folder, step, values)
-    if step == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-RunFolder.log = log
-run(SftConfig(**json.loads(sys.argv[1])))
-"""
+def be_killed_behind_step_2(config: SftConfig) -> None:
+    log_step = RunFolder.log
+
+    def log(folder: RunFolder, step: int, values: dict[str, Any]) -> None:
+        log_step(folder, step, values)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    RunFolder.log = log  # in the fork alone
+    run_sft(config)
 
 
-def test_a_run_that_is_killed_and_resumed_equals_an_unbroken_one(common, half_trained, tmp_path):
-    settings = {**common, "max_steps": 5, "checkpoint": half_trained}
-    run_sft(SftConfig(**settings, log_path=str(tmp_path / "whole")))
-    broken = settings | {"log_path": str(tmp_path / "broken")}
-    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(broken)], cwd=tmp_path, timeout=600)
-    assert killed.returncode == -signal.SIGKILL
-    assert len(read_metrics(tmp_path / "broken")) == 3
-    assert read_checkpoints(tmp_path / "broken")[-1].step == 2, "more than the step in progress was lost"
-    run_sft(SftConfig(**broken))
-    assert_equal_runs(tmp_path / "broken", tmp_path / "whole")
+def test_a_run_that_is_killed_and_resumed_equals_an_unbroken_one(common, half_trained, unbroken, tmp_path):
+    whole = unbroken(run_sft)
+    broken = four_steps(run_sft, common, half_trained, "broken", save_every=1)
+    assert forks.run(lambda: be_killed_behind_step_2(broken)) == -signal.SIGKILL
+    assert len(read_metrics("broken")) == 3
+    assert read_checkpoints("broken")[-1].step == 2, "more than the step in progress was lost"
+    run_sft(broken)
+    assert_equal_runs(tmp_path / "broken", whole)
 
 
 def test_a_run_killed_in_its_last_evaluation_is_finished_by_the_same_command(common, tmp_path):
@@ -307,6 +323,7 @@ def test_a_finished_run_is_left_alone(sft_run, tiny_folder, shards, capsys):
     folder, _ = sft_run
     before = (folder / "metrics.jsonl").read_bytes()
     settings = read_config(folder)
+    settings |= {"log_path": str(folder)}  # where it was copied to
     config = SftConfig(**{k: v for k, v in settings.items() if k not in ("command", "start_from", "log_to")})
     assert run_sft(config) == []
     assert "complete" in capsys.readouterr().out
@@ -586,25 +603,33 @@ def test_steps_are_not_lost_when_the_last_evaluation_fails(common, monkeypatch):
 # -- one step ahead ---------------------------------------------------------------------------------------------------
 
 
-def test_overlapped_steps_are_one_update_old_and_corrected(common, half_trained, tmp_path):
-    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4}
-    settings["learning_rate"] = 1e-4
-    for name, overlap in (("plain", False), ("ahead", True), ("again", True)):
-        run_train(TrainConfig(**settings, overlap=overlap, log_path=str(tmp_path / name)))
-    plain, ahead = metrics(tmp_path / "plain"), metrics(tmp_path / "ahead")
+@pytest.fixture(scope="module")
+def ahead_settings(run_settings, half_trained) -> dict[str, Any]:
+    settings = {**run_settings, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4}
+    return settings | {"learning_rate": 1e-4, "overlap": True}
+
+
+@pytest.fixture(scope="module")
+def ahead_run(ahead_settings, tmp_path_factory) -> Path:
+    """The folder of a run of four overlapped steps in one go."""
+    folder = tmp_path_factory.mktemp("ahead") / "run"
+    run_train(TrainConfig(**ahead_settings, log_path=str(folder)))
+    return folder
+
+
+def test_overlapped_steps_are_one_update_old_and_corrected(ahead_settings, ahead_run, tmp_path):
+    for name, overlap in (("plain", False), ("again", True)):
+        run_train(TrainConfig(**ahead_settings | {"overlap": overlap}, log_path=str(tmp_path / name)))
+    plain, ahead = metrics(tmp_path / "plain"), metrics(ahead_run)
     assert ahead == metrics(tmp_path / "again")  # the same run whichever thread is first
     # Step 0 has no older weights; behind it sampler and trainer are an update apart.
     assert np.isclose(plain[0]["reward"], ahead[0]["reward"])
     assert max(row["log_ratio_max"] for row in plain if "log_ratio_max" in row) < 1e-4
     assert max(row["log_ratio_max"] for row in ahead[1:] if "log_ratio_max" in row) > 1e-3
-    order = [[row["sample_key"] for row in rollouts(tmp_path / name)] for name in ("plain", "ahead")]
-    assert order[0] == order[1]
+    assert keys(tmp_path / "plain") == keys(ahead_run)
 
 
-def test_a_stopped_overlapped_run_misses_no_batch(common, half_trained, tmp_path, monkeypatch):
-    settings = {**common, "max_steps": 4, "checkpoint": half_trained, "group_size": 4, "eval_every": 4, "overlap": True}
-    settings["learning_rate"] = 1e-4
-    run_train(TrainConfig(**settings, log_path=str(tmp_path / "whole")))
+def test_a_stopped_overlapped_run_misses_no_batch(ahead_settings, ahead_run, tmp_path, monkeypatch):
     stopped = str(tmp_path / "stopped")
 
     class Stop(Exception):
@@ -618,10 +643,10 @@ def test_a_stopped_overlapped_run_misses_no_batch(common, half_trained, tmp_path
     log = RunFolder.log
     monkeypatch.setattr(RunFolder, "log", partialmethod(break_off, log=log))
     with pytest.raises(Stop):
-        run_train(TrainConfig(**settings, log_path=stopped))
+        run_train(TrainConfig(**ahead_settings, log_path=stopped))
     monkeypatch.undo()
-    run_train(TrainConfig(**settings, log_path=stopped))
-    assert keys(tmp_path / "whole") == keys(tmp_path / "stopped")
+    run_train(TrainConfig(**ahead_settings, log_path=stopped))
+    assert keys(ahead_run) == keys(tmp_path / "stopped")
 
 
 def keys(folder) -> list[tuple]:

@@ -77,8 +77,9 @@ def episode_row(value: Any, seen: Counter[str]) -> Any:
     the first agent, where there are several. What is no episode comes back as it is. `seen` counts by task.
     """
     task, traces = (value.get(key) for key in ("task", "traces")) if isinstance(value, dict) else (None, None)
-    data = task.get("data") if isinstance(task, dict) else None
-    if not isinstance(data, dict) or not isinstance(traces, list) or not all(isinstance(one, dict) for one in traces):
+    if not isinstance(task, dict) or not isinstance(traces, list) or not all(isinstance(one, dict) for one in traces):
+        return value
+    if not isinstance(data := task.get("data"), dict):
         return value
     trace = traces[0] if traces else {}
     key = str(task.get("key") or data.get("id") or data.get("idx"))
