@@ -332,7 +332,7 @@ def test_ctrl_c_ends_with_130_and_one_line(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["train", "--help"], ["data"], []])
+@pytest.mark.parametrize("words", [["data", "--help"], ["data"], []])
 def test_a_reader_that_is_gone_ends_a_command_quietly(words, unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
@@ -340,6 +340,7 @@ def test_a_reader_that_is_gone_ends_a_command_quietly(words, unbuffered):
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=120, env=env)
     os.close(writer)
     assert done.stderr == b""
+    assert done.returncode in (1, 141)
 
 
 # --- start-up ---
@@ -369,14 +370,16 @@ for line in sys.stdin.read().splitlines():
 
 def run_light(lines: list[str], cwd: Path) -> dict[str, tuple[str, str]]:
     """Each command line -> (status, what it printed), in one process that can import no extra."""
-    done = subprocess.run([sys.executable, "-c", LIGHT], input="\n".join(lines), capture_output=True, text=True,
-                          timeout=300, cwd=cwd, env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT], input="\n".join(lines), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=300, cwd=cwd, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
     results = {}
     for part in done.stdout.split("@@ ")[1:]:
         line, _, printed = part.partition("\n")
         results[line] = (printed.rpartition("status ")[2].strip(), printed)
-    assert len(results) == len(lines), done.stdout + done.stderr
+    assert len(results) == len(lines), done.stdout
     return results
 
 
@@ -422,14 +425,14 @@ def test_the_light_install_scores_compares_and_inspects(tmp_path):
     assert "France" in inspected
 
 
-@pytest.mark.parametrize("words", ["sft", "train", "guess 0.jpg", "demo", "eval", "serve"])
-def test_a_missing_extra_is_named_with_a_command_that_works_from_a_checkout(words, tmp_path):
+def test_a_missing_extra_is_named_with_a_command_that_works_from_a_checkout(tmp_path):
     (tmp_path / "0.jpg").write_bytes(jpeg(0))
-    done = subprocess.run([sys.executable, "-c", LIGHT], input=words, capture_output=True, text=True, timeout=120,
-                          cwd=tmp_path)  # fmt: skip
-    assert "status 2" in done.stdout, done.stderr
-    extra = "serve" if words == "serve" else "train"
-    assert f"install the extra {extra} with `uv sync --extra {extra}` or `pip install '.[{extra}]'`" in done.stderr
+    for words, (status, printed) in run_light(
+        ["sft", "train", "guess 0.jpg", "demo", "eval", "serve"], tmp_path
+    ).items():
+        extra = "serve" if words == "serve" else "train"
+        assert status == "2", words
+        assert f"install the extra {extra} with `uv sync --extra {extra}` or `pip install '.[{extra}]'`" in printed
 
 
 def test_modules_know_their_extras():

@@ -37,10 +37,10 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         if path == "/stall":
-            self.server.over.wait(30)
+            self.server.over.wait(600)
             return
         if path == "/slow-head":
-            self.drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 600)
+            self.drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 12_000)
             return
         body = (
             b"x" * 5000 if path == "/large" else b"<!DOCTYPE html><title>Log in</title>" if path == "/page" else png()
@@ -109,7 +109,7 @@ def test_the_whole_time_is_limited_however_often_a_byte_comes(server, path):
     started = time.monotonic()
     with pytest.raises(PhotoError, match=r"not there after 0\.5 s"):
         download(f"{server[0]}/{path}", total_s=0.5, allow_private=True)
-    assert time.monotonic() - started < 15  # the pages take 30 s
+    assert time.monotonic() - started < 200  # most of these pages take 600 s
 
 
 def test_a_resolver_that_hangs_is_left_alone(monkeypatch):

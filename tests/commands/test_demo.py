@@ -1,6 +1,7 @@
 """The demo from end to end, on a handful of pictures and with a step of each stage."""
 
 import pytest
+from chz import replace
 from made import jpeg
 
 from geospot.commands import demo
@@ -26,7 +27,15 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_demo_ends_in_a_table_and_a_report(small_world, tmp_path, capsys):
+@pytest.fixture
+def small_steps(monkeypatch):
+    """8 pictures to a step and 4 answers to each, not 64, or 32 with 16: what a step costs is not asked here."""
+    for name, keys in (("sft", {"batch_size": 8}), ("train", {"batch_size": 8, "group_size": 4})):
+        make = getattr(demo.DemoConfig, name)
+        monkeypatch.setattr(demo.DemoConfig, name, lambda config, make=make, keys=keys: replace(make(config), **keys))
+
+
+def test_the_demo_ends_in_a_table_and_a_report(small_world, small_steps, tmp_path, capsys):
     config = demo.DemoConfig(sft_steps=1, grpo_steps=1, train_places=8, threads=1)
     stages = demo.run(config)
     assert set(stages) == {"eval", "eval-far"}

@@ -1,6 +1,7 @@
 """Exported weights, loaded by plain transformers and peft, give the log-probabilities of the engine."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,22 +101,28 @@ def test_plain_transformers_and_peft_agree(engine, rank, common, renderer, tiny_
     assert f"wrote {written['merged']}" in capsys.readouterr().out
 
 
-def test_the_card_holds_configuration_and_metrics(common, tmp_path):
-    run_sft(SftConfig(**common | STEPS, log_path=str(tmp_path / "run")))
-    folder = run(ExportConfig(checkpoint=str(tmp_path / "run"), out=str(tmp_path / "out")))["merged"]
+@pytest.fixture(scope="module")
+def trained(run_settings, tmp_path_factory) -> Path:
+    """The folder of a run of all weights."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run_sft(SftConfig(**run_settings | STEPS, log_path=str(folder)))
+    return folder
+
+
+def test_the_card_holds_configuration_and_metrics(trained, tmp_path):
+    folder = run(ExportConfig(checkpoint=str(trained), out=str(tmp_path / "out")))["merged"]
     card = (folder / "README.md").read_text()
     assert card.startswith("---\n")
     assert "pipeline_tag: image-text-to-text" in card
-    last = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()][-1]
+    last = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()][-1]
     assert f"| median_km | {last['eval/median_km']:.4g} (" in card
     configuration = json.loads(card.split("```json\n")[1].split("```")[0])
     assert configuration["learning_rate"] == STEPS["learning_rate"]
     assert "AutoModelForImageTextToText" in card
 
 
-def test_what_cannot_be_exported_is_refused_first(common, tmp_path, capsys):
-    run_sft(SftConfig(**common | STEPS | {"eval_data": "none"}, log_path=str(tmp_path / "run")))
-    given = {"checkpoint": str(tmp_path / "run"), "out": str(tmp_path / "out")}
+def test_what_cannot_be_exported_is_refused_first(trained, tmp_path, capsys):
+    given = {"checkpoint": str(trained), "out": str(tmp_path / "out")}
     with pytest.raises(EngineError, match="there is no adapter; set form=merged"):
         run(ExportConfig(**given, form="adapter"))
     (tmp_path / "out" / "merged").mkdir(parents=True)
@@ -126,16 +133,15 @@ def test_what_cannot_be_exported_is_refused_first(common, tmp_path, capsys):
     assert "push=nobody: must be owner/name" in capsys.readouterr().err
 
 
-def test_a_hub_that_cannot_be_reached_leaves_the_folder(common, tmp_path, monkeypatch, capsys):
+def test_a_hub_that_cannot_be_reached_leaves_the_folder(trained, common, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    run_sft(SftConfig(**common | STEPS | {"eval_data": "none"}, log_path=str(tmp_path / "run")))
     with pytest.raises(EngineError, match=r"push=me/model: .* is whole"):
-        run(ExportConfig(checkpoint=str(tmp_path / "run"), out=str(tmp_path / "out"), push="me/model"))
+        run(ExportConfig(checkpoint=str(trained), out=str(tmp_path / "out"), push="me/model"))
     weights = tmp_path / "out" / "merged" / "model.safetensors"
     assert weights.is_file()
     # The remedy works: the same command finds the export and only pushes, however often.
     written = weights.stat().st_mtime_ns
-    words = ["export", f"checkpoint={tmp_path}/run", f"out={tmp_path}/out"]
+    words = ["export", f"checkpoint={trained}", f"out={tmp_path}/out"]
     with pytest.raises(SystemExit):
         geospot.main([*words, "push=me/model"])
     captured = capsys.readouterr()

@@ -53,8 +53,12 @@ def test_columns_agree_in_length_and_know_lyon(made):
     row = names.index("Lyon")
     assert len(names) == len(made["lat"]) > 150_000
     assert (round(made["lat"][row], 1), round(made["lon"][row], 1)) == (45.7, 4.8)
-    for column in ("alternates", "country", "admin1"):
-        assert len(made[column].tobytes().decode().split(cities.BETWEEN)) == len(names)
+    assert len(made["alternates"].tobytes().decode().split(cities.BETWEEN)) == len(names)
+    for column, code in (("country", "FR"), ("admin1", "FR.84")):
+        codes = made[f"{column}_codes"].tobytes().decode().split(cities.BETWEEN)
+        assert len(made[column]) == len(names)
+        assert made[column].max() == len(codes) - 1
+        assert codes[made[column][row]] == code
 
 
 def test_kept_borders_are_the_borders(tmp_path, monkeypatch):

@@ -334,12 +334,13 @@ def test_the_vision_models_of_a_service_are_named_and_what_the_others_need(monke
     check_model(Lists("https://x"), "moonshotai/Kimi-K2.6")
 
 
-def test_no_server_is_said_at_once_with_what_to_start(common):
+def test_no_server_is_said_at_once_with_what_to_start(common, monkeypatch):
+    monkeypatch.setattr("geospot.engine.tinker.checks.START_S", 600.0)
     config = SftConfig(**common | {"engine": "tinker", "base_url": "http://127.0.0.1:9", "server_timeout_s": 1.0})
     started = time.monotonic()
     with pytest.raises(EngineError, match=r"no server answers at http://127\.0\.0\.1:9 .*geospot serve"):
         open_engine(config)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 300
 
 
 def test_all_weights_are_not_trained_by_the_hosted_service(monkeypatch):

@@ -102,8 +102,8 @@ def truths_swapped(truths: Truths) -> list[str]:
     if len(could) < 20:
         return []
     gazetteer, lat, lon = Gazetteer.load(), truths.lat[could], truths.lon[could]
-    as_is, other = (np.mean(gazetteer.locate(*points).country_index >= 0) for points in ((lat, lon), (lon, lat)))
-    if as_is < 0.85 and other > as_is + 0.1:
+    as_is = np.mean(gazetteer.locate(lat, lon).country_index >= 0)
+    if as_is < 0.85 and (other := np.mean(gazetteer.locate(lon, lat).country_index >= 0)) > as_is + 0.1:
         return [
             f"latitude and longitude of the truths look swapped: {100 * as_is:.0f} % of them lie on land, and "
             f"{100 * other:.0f} % the other way round (such as {truths.keys[could[0]]!r} at {lat[0]:g}, {lon[0]:g})"
