@@ -32,10 +32,23 @@ def run_beside(package: str, script: str, *arguments: object, cwd: Path) -> dict
     if tried.returncode:
         last = (tried.stderr.strip().splitlines() or [""])[-1]
         pytest.skip(f"{package} is not in uv's cache ({last}); `uv run --with {package} true` fetches it")
+    return _printed([*base, "python"], script, arguments, cwd, env)
+
+
+def run_with(variable: str, script: str, *arguments: object, cwd: Path) -> dict:
+    """As `run_beside`, with this interpreter and the packages in the folder that an environment variable names; for a
+    package whose own requirements are too many to fetch. Skips where the variable is not set.
+    """
+    folder = os.environ.get(variable)
+    if not folder:
+        pytest.skip(f"set {variable} to a folder with the package and what of it is not installed here")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), folder)), "OMP_NUM_THREADS": "1"}
+    return _printed([sys.executable], script, arguments, cwd, env)
+
+
+def _printed(python: list[str], script: str, arguments: tuple[object, ...], cwd: Path, env: dict[str, str]) -> dict:
     path = cwd / "script.py"
     path.write_text(script)
-    done = subprocess.run(
-        [*base, "python", str(path), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=env
-    )
+    done = subprocess.run([*python, str(path), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=env)
     assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -5,7 +5,7 @@ import json
 import pytest
 from made import jpeg
 from PIL import Image
-from plug_env import run_beside
+from plug_env import run_beside, run_with
 
 from geospot.answer.endings import CUT_OFF, REFUSED
 from geospot.data.samples import Sample
@@ -183,3 +183,30 @@ def test_a_task_of_lmms_eval_is_written_and_pays_as_geospot_eval_does(photos, ca
     with pytest.raises(SystemExit):
         lmms_eval_task.main(["task", "--truth", "truth.csv"])
     assert "is not empty" in capsys.readouterr().err
+
+
+LMMS_EVAL = """
+import json, sys
+from lmms_eval import evaluator
+from lmms_eval.tasks import TaskManager
+found = evaluator.simple_evaluate(
+    model="dummy", model_args="response=" + sys.argv[1], tasks=["geolocation"], batch_size=1, log_samples=True,
+    task_manager=TaskManager(include_path="task", include_defaults=False),
+)
+metrics = {name.partition(",")[0]: value for name, value in found["results"]["geolocation"].items()}
+samples = [{"doc": sample["doc"], "resps": sample["resps"]} for sample in found["samples"]["geolocation"]]
+print(json.dumps({"metrics": metrics, "samples": samples}, default=str))
+"""
+
+
+def test_lmms_eval(photos):
+    """Its own loader and evaluator, with its model that always says the same; `uv pip install --no-deps --target DIR
+    lmms-eval datasets evaluate sacrebleu loguru pandas ...` is enough of it.
+    """
+    lmms_eval_task.main(["task", "--truth", "truth.csv"])
+    found = run_with("GEOSPOT_LMMS_EVAL", LMMS_EVAL, ANSWERS[0], cwd=photos)
+    (photos / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in found["samples"]))
+    summary = evaluate_file(photos / "samples.jsonl").summary
+    assert found["metrics"]["distance_km"] == pytest.approx(summary["median_km"])
+    for key in ("geoguessr_score", "acc_25km", "acc_750km", "failure_rate"):
+        assert found["metrics"][key] == pytest.approx(summary[key]), key

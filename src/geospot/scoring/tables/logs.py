@@ -76,11 +76,12 @@ def episode_row(value: Any, seen: Counter[str]) -> Any:
     """An episode of verifiers as a row: `id` of its task, `epoch`, `metadata`, `messages`, `finish_reason`, `error`; of
     the first agent, where there are several. What is no episode comes back as it is. `seen` counts by task.
     """
-    task, traces = (value.get(key) for key in ("task", "traces")) if isinstance(value, dict) else (None, None)
-    if not isinstance(task, dict) or not isinstance(traces, list) or not all(isinstance(one, dict) for one in traces):
+    task, traces = (value.get("task"), value.get("traces")) if isinstance(value, dict) else (None, None)
+    if not isinstance(task, dict) or not isinstance(task.get("data"), dict) or not isinstance(traces, list):
         return value
-    if not isinstance(data := task.get("data"), dict):
+    if not all(isinstance(one, dict) for one in traces):
         return value
+    data = task["data"]
     trace = traces[0] if traces else {}
     key = str(task.get("key") or data.get("id") or data.get("idx"))
     seen[key] += 1
