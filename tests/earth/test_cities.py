@@ -68,3 +68,15 @@ def test_kept_borders_are_the_borders(tmp_path, monkeypatch):
     lat, lon = np.random.default_rng(0).uniform(-1, 1, (2, 20_000)) * [[90], [180]]
     assert np.array_equal(made.at(lat, lon), kept.at(lat, lon))
     assert made.polygons == kept.polygons
+
+
+def test_a_city_bears_the_names_that_it_has_and_no_other():
+    """`bears` looks at first letters before it folds: for every fortieth city, and for names of others."""
+    table = cities.Cities()
+    rows = range(0, len(table), 40)
+    for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
+        names = cities.Cities.names(table, row)
+        table._folded.clear()
+        for name in (*names, *cities.Cities.names(table, other)):
+            table._folded.clear()
+            assert table.bears(row, name) == (name in names), (row, name)

@@ -168,7 +168,7 @@ class _Lines:
         self.region_unknown = same_text and not truth.regions  # right as a text, known to no gazetteer
         self.names_region = same_text or bool(named) or gazetteer.regions.known(answer.region)
         self.names, cities = _city_names(answer.city, truth, gazetteer), gazetteer.cities
-        rows = [row for row in truth.nearby if not self.names.isdisjoint(cities.names(row))] if self.names else []
+        rows = [row for row in truth.nearby if any(cities.bears(row, name) for name in self.names)]
         self.city = np.concatenate(
             [cities.vectors[rows], truth.point if truth.city_name in self.names else np.empty((0, 3))]
         )
@@ -221,7 +221,7 @@ class _Lines:
         if not self.names:
             return False
         cities = self.gazetteer.cities
-        rows = [row for row in points.cities_near(i) if not self.names.isdisjoint(cities.names(row))]
+        rows = [row for row in points.cities_near(i) if any(cities.bears(row, name) for name in self.names)]
         if not rows:
             return False
         nearest = rows[int(np.argmax(cities.vectors[rows] @ points.vectors[i]))]

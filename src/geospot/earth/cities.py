@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from geospot.earth.distance import EARTH_RADIUS_KM, tree_of, unit_vectors
-from geospot.earth.folding import fold
+from geospot.earth.folding import fold, is_among
 from geospot.files import cache_folder, write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -162,6 +162,11 @@ class Cities:
             found = frozenset(map(fold, (self.name[row], *self._alternates[row].split("\n")))) - {""}
             self._folded[row] = found
         return found
+
+    def bears(self, row: int, name: str) -> bool:
+        """Whether a folded name is among `names(row)`; does not fold those that begin otherwise."""
+        known = self._folded.get(row)
+        return is_among(name, f"{self.name[row]}\n{self._alternates[row]}") if known is None else name in known
 
     @cached_property
     def _named(self) -> dict[str, list[int]]:

@@ -68,6 +68,32 @@ def fold(name: str) -> str:
     return " ".join(text.translate(_SEPARATED).split())
 
 
+def is_among(folded: str, names: str) -> bool:
+    """Whether a folded name is that of one of several names, a line each: only those that may begin like it are folded.
+
+    A name that begins with a letter of ASCII folds to one that does; one that begins with a letter of another script
+    folds to one of ASCII only where that letter alone does.
+    """
+    return bool(folded) and any(
+        _may_begin(name[0], folded[0]) and fold(name) == folded for name in _beginning(folded[0]).findall(names)
+    )
+
+
+@lru_cache(maxsize=1 << 12)
+def _beginning(letter: str) -> re.Pattern[str]:
+    """The lines that may fold to what begins with a letter: with it, or with what is no letter or digit of ASCII."""
+    own = re.escape(letter + letter.upper()) if letter.isascii() else ""
+    return re.compile(rf"^(?:[{own}]|[^0-9A-Za-z\n])[^\n]*" if own else r"^[^0-9A-Za-z\n][^\n]*", re.MULTILINE)
+
+
+@lru_cache(maxsize=1 << 14)
+def _may_begin(first: str, letter: str) -> bool:
+    """Whether a name whose first letter is `first` may fold to one whose first letter is `letter`."""
+    begins = "" if first.isascii() and not first.isalnum() else fold(first)[:1]
+    # Letters of other scripts may join with what follows, and never to a letter of ASCII.
+    return not begins or begins == letter or not (begins.isascii() or letter.isascii())
+
+
 def is_blank(name: object) -> bool:
     """Whether a label says nothing: None, a NaN, blanks, "nan", "unknown", "null", ...
 

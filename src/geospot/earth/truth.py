@@ -123,7 +123,7 @@ class _Bearers:
         """Those of the rows, in their order."""
         new = set(rows) - self._seen
         self._seen |= new
-        self._bearing.update(row for row in new if self._name in self._cities.names(row))
+        self._bearing.update(row for row in new if self._cities.bears(row, self._name))
         return [row for row in rows if row in self._bearing] if self._bearing else []
 
 
@@ -213,4 +213,4 @@ def _named_region(truth: TruthLabels, here: str | None, gazetteer: Gazetteer) ->
 
 
 def _bears(truth: TruthLabels, gazetteer: Gazetteer) -> bool:
-    return any(truth.city_name in gazetteer.cities.names(row) for row in truth.nearby)
+    return any(gazetteer.cities.bears(row, truth.city_name) for row in truth.nearby)
