@@ -169,15 +169,18 @@ class Cities:
         return is_among(name, f"{self.name[row]}\n{self._alternates[row]}") if known is None else name in known
 
     @cached_property
-    def _named(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
+    def _shared(self) -> dict[str, list[int]]:
+        """English names that several cities have, with the rows of all."""
+        first: dict[str, int] = {}
+        shared: dict[str, list[int]] = {}
         for row, name in enumerate(self.name.tolist()):
-            rows.setdefault(name, []).append(row)
-        return rows
+            if (before := first.setdefault(name, row)) != row:
+                shared.setdefault(name, [before]).append(row)
+        return shared
 
     def namesakes(self, rows: Iterable[int]) -> list[int]:
-        """Rows of all cities that have the English name of one of these, themselves included."""
-        return [row for name in dict.fromkeys(self.name[list(rows)].tolist()) for row in self._named[name]]
+        """Rows of all cities that share their English name with one of these and with others."""
+        return [row for name in dict.fromkeys(self.name[list(rows)].tolist()) for row in self._shared.get(name, ())]
 
     def called(self, name: str, country: int) -> np.ndarray:
         """Rows of the cities of a country that bear `name`, the most populous first; indexes the country once."""
