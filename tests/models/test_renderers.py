@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made import jpeg
 from PIL import Image
 from tinker import types
+from transformers import PreTrainedTokenizerFast
 
 from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
@@ -41,12 +42,9 @@ FAMILIES = {
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, qwen_folder):
     """Family -> a folder with config, tokenizer and image processor as on the hub; no weights."""
-    pytest.importorskip("dashscope")
-    import qwen_tokenizer
-
-    tokenizer = qwen_tokenizer.build()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(qwen_folder)
     tokenizer.add_tokens(["<tool_response>", "</tool_response>", "<think>", "</think>"])
     out = {}
     for family, (model_type, template, patch, least, most) in FAMILIES.items():
