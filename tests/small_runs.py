@@ -20,19 +20,20 @@ CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("C
 TIMES = ("time/", "step_seconds")
 
 
+def write_shards(folder: Path) -> None:
+    """Three places, in a training shard of twelve pictures each and a held-out one of two."""
+    for split, count in (("train", 12), ("eval", 2)):
+        samples = []
+        for i in range(3 * count):
+            city, country, lat, lon = CITIES[i % 3]
+            samples.append(Sample(f"{split}-{i:03d}", (jpeg(i % 3),), Place(lat, lon, city, None, country)))
+        write_shard(folder / f"{split}.tar", samples)
+
+
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
-    """Three places, twelve pictures each, in a training and a held-out shard."""
-
-    def make(folder: Path) -> None:
-        for split, count in (("train", 12), ("eval", 2)):
-            samples = []
-            for i in range(3 * count):
-                city, country, lat, lon = CITIES[i % 3]
-                samples.append(Sample(f"{split}-{i:03d}", (jpeg(i % 3),), Place(lat, lon, city, None, country)))
-            write_shard(folder / f"{split}.tar", samples)
-
-    return made_once(tmp_path_factory, "shards", make)
+    """See `write_shards`."""
+    return made_once(tmp_path_factory, "shards", write_shards)
 
 
 @pytest.fixture(scope="session")

@@ -29,24 +29,20 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import chz
-from made import jpeg
+from small_runs import write_shards
 
 import geospot.train
 import geospot.training.loop
 from geospot._version import __version__
 from geospot.asking.requests import Asked
 from geospot.config import SftConfig, TrainConfig
-from geospot.data.samples import Sample
-from geospot.data.tar import write_shard
 from geospot.earth.gazetteer import Gazetteer
-from geospot.earth.place import Place
 from geospot.progress import Progress, table
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import RunFolder, read_metrics
 from geospot.runs.rollouts import query_rollouts
 from geospot.sft import run as run_sft
 
-CITIES = (("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24))
 STEPS, MOST_KILLS = 8, 9  # of a run, before it may end
 PHASES = ("between", "opening", "loading", "rewinding", "evaluating", "sampling", "updating", "logging", "saving",
           "pruning")  # fmt: skip
@@ -115,12 +111,7 @@ def watch_everything(board: Board) -> None:
 
 def prepare(work: Path) -> str:
     """Shards of three places and a short SFT run; returns its checkpoint."""
-    for split, count in (("train", 12), ("eval", 2)):
-        samples = []
-        for i in range(3 * count):
-            city, country, lat, lon = CITIES[i % 3]
-            samples.append(Sample(f"{split}-{i:03d}", (jpeg(i % 3),), Place(lat, lon, city, None, country)))
-        write_shard(work / f"{split}.tar", samples)
+    write_shards(work)
     run_sft(SftConfig(
         **common(work) | {"save_every": 4}, batch_size=12, max_steps=60, eval_every=60, learning_rate=2e-3,
         keep_checkpoints=20, log_path=str(work / "sft"),

@@ -246,6 +246,20 @@ def test_the_episodes_of_verifiers_are_read_with_their_endings_and_rollouts(tmp_
     assert "1 answers of further epochs were left out" in capsys.readouterr().err
 
 
+def test_an_episode_with_other_shapes_in_it_loses_no_row(tmp_path):
+    """Errors as an object, calls as text, an `idx` of 0 in place of a name, none at all."""
+    rows = [episode(i) for i in range(4)]
+    rows[0]["traces"][0] |= {"errors": {"message": "gone"}, "calls": "none"}
+    rows[1]["traces"][0]["nodes"].append("torn")
+    for row, data in ((rows[2], {"idx": 0}), (rows[3], {})):
+        del row["task"]["key"]
+        row["task"]["data"] = {name: part for name, part in row["task"]["data"].items() if name not in ("id", "idx")}
+        row["task"]["data"] |= data
+    found = evaluate_file(lines(tmp_path / "traces.jsonl", rows))
+    assert found.truths.keys == ["0.jpg", "1.jpg", "0", "4"]
+    assert found.predictions.failure_counts() == {}
+
+
 def packed_by_zstd(path, samples: list[dict]):
     """As Inspect writes it: entries compressed with Zstandard (method 93), which zipfile cannot write before 3.14."""
     zstandard = pytest.importorskip("zstandard")

@@ -24,7 +24,7 @@ from geospot.engine.serve.records import Records
 from geospot.engine.serve.request_log import RequestLog
 from geospot.engine.serve.samplers import Sampler, Samplers
 from geospot.engine.serve.sessions import Sessions
-from geospot.engine.serve.wire import MAX_BODY_BYTES, MAX_WORDS_BYTES, Refused, decompress
+from geospot.engine.serve.wire import MAX_BODY_BYTES, MAX_WORDS_BYTES, Refused, decompress, too_large
 from geospot.net.loopback import LOOPBACK_NAMES
 
 T = TypeVar("T")
@@ -259,9 +259,8 @@ async def read_body(request: Request, *, large: bool = False) -> bytes:
     large: it may bring data; else it names things, whose names and metadata are kept.
     """
     most = MAX_BODY_BYTES if large else MAX_WORDS_BYTES
-    closing, too_large = {"Connection": "close"}, f"the body is larger than {most >> 10} KiB"
     if int(request.headers.get("content-length") or 0) > most:
-        raise Refused(413, too_large, headers=closing)
+        raise too_large(most)
     parts, held = [], 0
     stream = request.stream()
     while True:
@@ -269,14 +268,16 @@ async def read_body(request: Request, *, large: bool = False) -> bytes:
             async with asyncio.timeout(IDLE_S):
                 part = await anext(stream, None)
         except TimeoutError:
-            raise Refused(408, f"nothing of the body came for {IDLE_S:.0f} s", headers=closing) from None
+            raise Refused(
+                408, f"nothing of the body came for {IDLE_S:.0f} s", headers={"Connection": "close"}
+            ) from None
         except ClientDisconnect:
             raise Refused(400, "the body broke off") from None
         if part is None:
             break
         held += len(part)
         if held > most:
-            raise Refused(413, too_large, headers=closing)
+            raise too_large(most)
         parts.append(part)
     request.state.body_bytes = held
     return await in_thread(held, decompress, b"".join(parts), request.headers.get("content-encoding", ""), most)

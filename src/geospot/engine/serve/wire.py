@@ -44,6 +44,12 @@ def unknown(what: str, why: str = "", *, status: int = 404) -> Refused:
     return Refused(status, f"{what} is not known here{f': {why}' if why else ''}")
 
 
+def too_large(most: int) -> Refused:
+    """The refusal of a body of more than `most` bytes; what still comes of it is not read."""
+    size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+    return Refused(413, f"the body is larger than {size}", headers={"Connection": "close"})
+
+
 def decompress(body: bytes, encoding: str, most: int = MAX_BODY_BYTES) -> bytes:
     """The body of a request whose Content-Encoding is `encoding` ("" for none), of `most` bytes at most."""
     if encoding in ("", "identity"):
@@ -56,7 +62,7 @@ def decompress(body: bytes, encoding: str, most: int = MAX_BODY_BYTES) -> bytes:
     except zstandard.ZstdError as error:
         raise Refused(400, f"the body is not zstd: {error}") from None
     if len(out) > most:
-        raise Refused(413, f"the body is larger than {most >> 10} KiB")
+        raise too_large(most)
     return out
 
 

@@ -83,16 +83,21 @@ def episode_row(value: Any, seen: Counter[str]) -> Any:
         return value
     data = task["data"]
     trace = traces[0] if traces else {}
-    key = str(task.get("key") or data.get("id") or data.get("idx"))
-    seen[key] += 1
-    nodes, calls, errors = (trace.get(name) or [] for name in ("nodes", "calls", "errors"))
-    answered = [call for call in calls if isinstance(call, dict) and not call.get("error")]
-    errors = errors or value.get("errors") or []
+    named = (task.get("key"), data.get("id"), data.get("idx"))
+    key = next((str(name) for name in named if name not in (None, "")), None)
+    seen[str(key)] += 1
+    nodes, calls, errors = (_objects(trace.get(name)) for name in ("nodes", "calls", "errors"))
+    answered = [call for call in calls if not call.get("error")]
+    errors = errors or _objects(value.get("errors"))
     return {
         "id": key,
-        "epoch": seen[key],
+        "epoch": seen[str(key)],
         "metadata": {name: part for name, part in data.items() if name != "prompt"},  # its pictures are in there
-        "messages": [node["message"] for node in nodes if isinstance(node, dict) and "message" in node],
+        "messages": [node["message"] for node in nodes if "message" in node],
         "finish_reason": answered[-1].get("finish_reason") if answered else None,
-        "error": str(errors[-1].get("message") or "error") if errors and isinstance(errors[-1], dict) else None,
+        "error": str(errors[-1].get("message") or "error") if errors else None,
     }
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
