@@ -256,7 +256,7 @@ def test_an_episode_with_other_shapes_in_it_loses_no_row(tmp_path):
         row["task"]["data"] = {name: part for name, part in row["task"]["data"].items() if name not in ("id", "idx")}
         row["task"]["data"] |= data
     found = evaluate_file(lines(tmp_path / "traces.jsonl", rows))
-    assert found.truths.keys == ["0.jpg", "1.jpg", "0", "4"]
+    assert found.truths.keys == ["0.jpg", "1.jpg", "0", "row 4"]
     assert found.predictions.failure_counts() == {}
 
 
