@@ -29,6 +29,9 @@ TOKENS = 24
 
 def child(threads: int, batch: int, group: int) -> None:
     """Says ready, and the seconds of a step for every line that it reads."""
+    from geospot.engine.local.waiting import share_cores_here
+
+    share_cores_here()  # before torch is loaded, as in every command
     import tempfile
 
     import numpy as np
