@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from geospot.engine.protocols import SamplingClient
 
 # What the tiny model's warm start does not share with the run behind it.
-WARM_START = {"max_steps": 80, "batch_size": 64, "learning_rate": None, "log_to": (), "resume": "auto"}
+WARM_START = {"max_steps": 320, "batch_size": 16, "learning_rate": None, "log_to": (), "resume": "auto"}
 
 
 def run(config: TrainConfig) -> list[Evaluation]:
@@ -238,7 +238,7 @@ def is_warm_start(config: TrainConfig, run: str) -> bool:
 
 
 def warm_start_settings(config: TrainConfig) -> dict[str, Any]:
-    """Eighty supervised steps for the tiny model, on the same data."""
+    """A short supervised run of the tiny model, on the same data."""
     return {name: getattr(config, name) for name in chz.chz_fields(LoopConfig)} | WARM_START
 
 

@@ -28,10 +28,10 @@ class DemoConfig:
     model_name: str = _model(TINY, f"{TINY} (knows the Earth, not the game) or {TINY_UNTRAINED} (needs more steps)")
     threads: int = _engine(0, "CPU threads for torch; 0: one per core")
     train_places: int = _data(8192, "pictures to train on")
-    coord_tau_start: float = _reward(500.0, "tau at the start, km: a few times the error after SFT")
-    coord_tau: float = _reward(50.0, "tau at the end, km: pictures 1,000 km wide do not show 25 km")
-    sft_steps: int = _optim(80, "SFT steps of 64 pictures")
-    grpo_steps: int = _optim(150, "GRPO steps of 32 pictures with 16 answers each")
+    coord_tau_start: float = _reward(300.0, "tau at the start, km: a few times the error after SFT")
+    coord_tau: float = _reward(25.0, "tau at the end, km: less than half of it")
+    sft_steps: int = _optim(320, "SFT steps of 16 pictures")
+    grpo_steps: int = _optim(300, "GRPO steps of 16 pictures with 16 answers each")
     sft_learning_rate: float = _optim(1e-3, "peak learning rate of SFT")
     grpo_learning_rate: float = _optim(3e-4, "peak learning rate of GRPO")
     seed: int = _optim(0, "seed of both runs; the places do not depend on it")
@@ -62,8 +62,8 @@ class DemoConfig:
         return SftConfig(
             log_path=f"{self.out}/sft",
             max_steps=self.sft_steps,
-            batch_size=64,
-            eval_every=50,
+            batch_size=16,
+            eval_every=160,
             learning_rate=self.sft_learning_rate,
             **self.shared(),
         )
@@ -74,9 +74,9 @@ class DemoConfig:
             log_path=f"{self.out}/train",
             checkpoint=f"{self.out}/sft",
             max_steps=self.grpo_steps,
-            batch_size=32,
+            batch_size=16,
             group_size=16,
-            eval_every=25,
+            eval_every=100,
             learning_rate=self.grpo_learning_rate,
             coord_tau_start=self.coord_tau_start,
             coord_tau=self.coord_tau,
