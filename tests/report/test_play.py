@@ -131,7 +131,9 @@ def test_a_second_guess_changes_nothing(site):
 @pytest.mark.parametrize(
     ("path", "value", "status"),
     [("begin", {"code": "no code at all"}, 422), ("begin", {"mode": "chess"}, 422), ("begin", {"level": "hard"}, 422),
-     ("begin", {"seconds": -1}, 422), ("begin", {"seconds": "x"}, 422), ("begin", [], 422), ("begin", b"{", 422),
+     ("begin", {"seconds": -1}, 422), ("begin", {"seconds": "x"}, 422), ("begin", {"seconds": True}, 422),
+     ("begin", b"[" * 9000, 422), ("begin", b'{"code": "\\ud800"}', 422), ("begin", b'{"mode": "\\ud800"}', 422),
+     ("begin", [], 422), ("begin", b"{", 422),
      ("begin", b"x" * 20_000, 413), ("guess", {"game": "none", "round": 1}, 404), ("next", {}, 404)],
 )  # fmt: skip
 def test_what_no_page_sends_is_refused(site, path, value, status):
@@ -139,7 +141,11 @@ def test_what_no_page_sends_is_refused(site, path, value, status):
     assert (found, set(answer)) == (status, {"detail"})
 
 
-@pytest.mark.parametrize("where", [{"lat": 91, "lon": 0}, {"lat": "1", "lon": 0}, {"lat": 0, "lon": 1e9}])
+@pytest.mark.parametrize(
+    "where",
+    [{"lat": 91, "lon": 0}, {"lat": "1", "lon": 0}, {"lat": 0, "lon": 1e9}, {"lat": 10**400, "lon": 0},
+     {"lat": float("nan"), "lon": 0}, {"lat": float("-inf"), "lon": 0}, {"lat": True, "lon": 0}],
+)  # fmt: skip
 def test_a_guess_off_the_earth_is_refused(site, where):
     game = begun(site)
     assert post(f"{site}/api/guess", {"game": game["game"], "round": 1, **where})[0] == 422

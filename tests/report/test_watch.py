@@ -1,10 +1,15 @@
 """`geospot watch`: what the page is sent while a run goes on, what a replay holds, and who may look."""
 
 import base64
+import contextlib
 import gzip
 import http.client
 import json
+import os
 import re
+import shutil
+import sqlite3
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from geospot.report.live.following import FollowedRun
 from geospot.report.live.replay import thinned
 from geospot.report.live.site import make_site
 from geospot.report.live.watching import Watch
+from geospot.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -121,6 +127,61 @@ def test_a_run_that_went_back_is_read_anew(run):
     assert (followed.epoch, [row["step"] for row in followed.rows]) == (1, [0, 1])
 
 
+def test_another_run_in_the_folder_of_a_deleted_one_is_read_from_its_beginning(run):
+    followed = FollowedRun(run.path, "one")
+    followed.poll()
+    run.run.close()
+    shutil.rmtree(run.path)
+    assert followed.poll()
+    assert followed.summary()["state"] == "deleted"
+    with RunFolder.create(run.path, {"command": "train", "max_steps": 50}) as other:
+        for step in range(40):
+            other.log(step, {"reward": 0.5, "tau_km": 9.0})
+        followed._inode = os.stat(run.path / "metrics.jsonl").st_ino  # as a file system may give it once more
+        assert followed.poll()
+        assert (followed.epoch, len(followed.rows), followed.state) == (1, 40, "running")
+
+
+def test_answers_that_cannot_be_read_now_come_later_and_hold_up_no_other_run(tmp_path):
+    one, two = GrowingRun(tmp_path / "one"), GrowingRun(tmp_path / "two")
+    one.step()
+    one.run.close()
+    watch = Watch(tmp_path)
+    assert [message["id"] for message in watch.look()] == ["one", "two"]
+    assert watch.look() == []
+    with contextlib.closing(sqlite3.connect(tmp_path / "one" / "rollouts.sqlite", isolation_level=None)) as base:
+        base.execute("PRAGMA locking_mode=EXCLUSIVE")
+        base.execute("BEGIN EXCLUSIVE")
+        base.execute("INSERT INTO rollouts (step, split, sample_key, group_index, member_index, text) "
+                     "VALUES (1, 'train', 'k', 0, 0, '')")  # fmt: skip
+        with open(tmp_path / "one" / "metrics.jsonl", "a") as file:
+            file.write('{"step": 1, "reward": NaN}\n')
+        two.step()
+        messages = {message["id"]: message for message in watch.look()}
+        assert [row["step"] for row in messages["one"]["new"]] == [1]
+        assert (messages["one"]["answers"], messages["two"]["answers"]) == ({}, {"train": [[0, 12]]})
+        assert watch.look() == []  # and nothing is sent again and again
+        with serving(make_site(watch.routes(), hosts=LOOPBACK)) as address:
+            status, said, _ = get(f"{address}/api/run?run=one")
+            assert (status, "cannot be read" in said) == (503, True)
+        base.execute("COMMIT")
+    [message] = watch.look()
+    assert (message["id"], message["answers"]) == ("one", {"train": [[1, 1]]})
+    two.run.close()
+
+
+def test_a_folder_whose_name_is_no_text_is_watched_like_any_other(tmp_path):
+    made = GrowingRun(tmp_path / os.fsdecode(b"caf\xe9 <b>"))
+    made.step()
+    with serving(make_site(Watch(tmp_path).routes(), hosts=LOOPBACK)) as address:
+        [line] = json.loads(get(f"{address}/api/runs")[1])
+        assert asked(address, f"run?run={urllib.parse.quote(line['id'])}")["answers"] == {"train": [[0, 12]]}
+    with serving(make_site(Watch(made.path).routes(), hosts=LOOPBACK)) as address:
+        assert get(f"{address}/")[0] == 200
+    main(["watch", str(made.path), f"out={tmp_path / 'replay.html'}"])
+    made.run.close()
+
+
 def test_a_line_that_is_not_whole_yet_is_read_once_it_is(run):
     followed = FollowedRun(run.path, "one")
     with open(run.path / "metrics.jsonl", "a") as file:
@@ -150,6 +211,7 @@ def test_elsewhere_a_key_is_asked_for_in_every_request(run):
             assert get(f"{address}/{path}?key=another")[0] == 401
         status, _, headers = get(f"{address}/?key=of-mine")
         assert (status, headers["location"]) == (303, "/")
+        assert get(f"{address}//evil.example/?key=of-mine")[2]["location"] == "/evil.example/"
         assert "HttpOnly" in headers["set-cookie"]
         cookie = headers["set-cookie"].partition(";")[0]
         assert get(f"{address}/api/runs", Cookie=cookie)[0] == 200

@@ -98,9 +98,12 @@ class RolloutStore:
                 raise
 
 
-def query_rollouts(path: str | Path, sql: str, params: Iterable[object] | Mapping[str, object] = ()) -> list[dict]:
+def query_rollouts(
+    path: str | Path, sql: str, params: Iterable[object] | Mapping[str, object] = (), *, wait_s: float = 30
+) -> list[dict]:
     """Rows of a SELECT over a run's rollouts, as dicts; `path` is the run folder or its rollouts.sqlite.
 
+    `wait_s`: for a file that another program has locked, before sqlite3.OperationalError.
     The connection is read-only: it can neither change nor block the run that writes.
     """
     path = Path(path)
@@ -110,16 +113,16 @@ def query_rollouts(path: str | Path, sql: str, params: Iterable[object] | Mappin
         raise FileNotFoundError(f"no rollouts at {path}; give the folder of a run that has made a step")
     address = f"{path.resolve().as_uri()}?mode=ro"
     try:
-        return _select(address, sql, params)
+        return _select(address, sql, params, wait_s)
     except sqlite3.OperationalError as error:
         # A WAL file in a folder that cannot be written opens only as immutable, which is true when no WAL is left.
         if "unable to open" not in str(error) or path.with_name(f"{path.name}-wal").exists():
             raise
-        return _select(f"{address}&immutable=1", sql, params)
+        return _select(f"{address}&immutable=1", sql, params, wait_s)
 
 
-def _select(address: str, sql: str, params: Iterable[object] | Mapping[str, object]) -> list[dict]:
-    base = sqlite3.connect(address, uri=True, timeout=30)
+def _select(address: str, sql: str, params: Iterable[object] | Mapping[str, object], wait_s: float) -> list[dict]:
+    base = sqlite3.connect(address, uri=True, timeout=wait_s)
     try:
         base.row_factory = sqlite3.Row
         return [dict(row) for row in base.execute(sql, params if isinstance(params, Mapping) else tuple(params))]

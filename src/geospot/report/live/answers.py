@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from geospot.errors import RunError
 from geospot.runs.rollouts import query_rollouts
 
 # Little-endian float32 arrays of N answers, one after another; `group` is which picture of the step an answer is to.
 COLUMNS = ("group_index", "lat", "lon", "distance_km", "reward", "true_lat", "true_lon")
+WAIT_S = 5.0  # for a file that somebody else has locked
 _SELECT = (
     f"SELECT step, {', '.join(COLUMNS)} FROM rollouts WHERE step BETWEEN ? AND ? AND split = ? "
     "ORDER BY step, group_index, member_index"
@@ -23,11 +25,11 @@ _WORDS = (
 )
 
 
-def counts(run: Path, first_step: int = 0) -> dict[str, list[list[int]]]:
+def counts(run: Path, first_step: int = 0, wait_s: float = WAIT_S) -> dict[str, list[list[int]]]:
     """split -> [step, answers] pairs from `first_step` on, by step; empty where there are no answers yet."""
     sql = "SELECT split, step, COUNT(*) AS n FROM rollouts WHERE step >= ? GROUP BY step, split ORDER BY step"
     found: dict[str, list[list[int]]] = {}
-    for row in _query(run, sql, [first_step]):
+    for row in _query(run, sql, [first_step], wait_s):
         found.setdefault(row["split"], []).append([row["step"], row["n"]])
     return found
 
@@ -75,13 +77,15 @@ def _words(rows: list[dict]) -> dict[str, Any]:
     return {"key": first["sample_key"], "truth": truth, "answers": answers}
 
 
-def _query(run: Path, sql: str, params: list[Any]) -> list[dict]:
-    """Rows; none where the run has no answers, or is just making the file."""
+def _query(run: Path, sql: str, params: list[Any], wait_s: float = WAIT_S) -> list[dict]:
+    """Rows; none where the run has no answers, or is just making the file. RunError where it cannot be read (now)."""
     try:
-        return query_rollouts(run, sql, params)
+        return query_rollouts(run, sql, params, wait_s=wait_s)
     except FileNotFoundError:
         return []
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         if "no such table" in str(error):
             return []
-        raise
+        raise RunError(
+            f"the answers cannot be read ({error}): rollouts.sqlite is in use elsewhere, or damaged"
+        ) from error

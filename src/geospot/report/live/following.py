@@ -57,19 +57,25 @@ class FollowedRun:
         except (GeospotError, OSError):  # in the middle of being made, or gone
             return False
         self._config, self._sessions = document["config"], document["sessions"]
-        self._run_id, self._config_time = str(document["run_id"]), time
+        before, self._run_id, self._config_time = self._run_id, str(document["run_id"]), time
+        if before and self._run_id != before:  # another run in a folder that was deleted: its files may look like more
+            self._forget()
         return True
+
+    def _forget(self) -> None:
+        """What was read is void, to be read from the beginning."""
+        self._position, self._inode, self.rows, self.seconds = 0, -1, [], []
+        self.epoch += 1
 
     def _poll_metrics(self) -> bool:
         try:
             with open(self.path / "metrics.jsonl", "rb") as file:
                 status = os.fstat(file.fileno())
-                if status.st_ino != self._inode or status.st_size < self._position:
-                    void = bool(self.rows)
-                    self._inode, self._position, self.rows, self.seconds = status.st_ino, 0, [], []
-                    self.epoch += void
-                elif status.st_size == self._position:
+                if self._inode != -1 and (status.st_ino != self._inode or status.st_size < self._position):
+                    self._forget()
+                elif status.st_ino == self._inode and status.st_size == self._position:
                     return False
+                self._inode = status.st_ino
                 file.seek(self._position)
                 data = file.read()
         except OSError:
@@ -78,7 +84,7 @@ class FollowedRun:
         self._position += len(whole)
         for line in whole.splitlines():
             try:
-                row = json.loads(line)
+                row = json.loads(line, parse_constant=lambda _: None)  # no number is drawn, or can be sent
             except ValueError:  # a line that a crash has cut: the run itself names it when it is resumed
                 continue
             if isinstance(row, dict) and isinstance(row.get("step"), int):
@@ -88,6 +94,8 @@ class FollowedRun:
         return bool(whole)
 
     def _state(self) -> str:
+        if not (self.path / "config.json").is_file():
+            return "deleted"
         if is_locked(self.path):
             return "running"
         if not (self.path / "checkpoints.jsonl").is_file():
@@ -102,7 +110,10 @@ class FollowedRun:
 
     def _unchanged(self) -> bool:
         """Whether the list of checkpoints is the one that was read before."""
-        time = os.stat(self.path / "checkpoints.jsonl").st_mtime_ns
+        try:
+            time = os.stat(self.path / "checkpoints.jsonl").st_mtime_ns
+        except OSError:  # just gone
+            return False
         before, self._checkpoints_time = self._checkpoints_time, time
         return before == time
 
@@ -148,11 +159,16 @@ class FollowedRun:
         return {f"session: {key}": value for key, value in shown.items()} | typed_config(self._config)
 
 
+def shown_path(path: str) -> str:
+    """A path as text for a page: bytes of it that are no UTF-8 stand as escapes."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def followed_runs(root: Path, known: Sequence[FollowedRun] = ()) -> list[FollowedRun]:
     """The runs at or below a folder, those that are known already as they are."""
     there = {run.path: run for run in known}
     found = []
     for path in sorted(run_folders(root)):
-        name = path.name if path == root else str(path.relative_to(root))
+        name = shown_path(path.name if path == root else str(path.relative_to(root)))
         found.append(there.get(path) or FollowedRun(path, name))
     return found

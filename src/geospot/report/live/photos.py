@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from geospot.answer import parse_answer
@@ -32,7 +32,7 @@ from geospot.pictures.scaling import thumbnail
 from geospot.report.guess_files import FORMATS
 from geospot.report.live.opponent import Opponent, guess_json
 from geospot.report.live.playing import largest_cities
-from geospot.report.live.site import page_html, read_body, read_json
+from geospot.report.live.site import Json, page_html, read_body, read_json
 from geospot.report.live.watching import land_json
 
 SCRIPTS = ("views.js", "intake.js", "photo.js")
@@ -97,9 +97,9 @@ class Photos:
         try:
             prior = await run_in_threadpool(read_prior, request.query_params)
         except HTTPException as refusal:
-            return JSONResponse({"refused": refusal.detail})
+            return Json({"refused": refusal.detail})
         within = prior.within_km if prior and prior.near else None
-        return JSONResponse({"words": prior.words if prior else "", "near": prior and prior.near, "within": within})
+        return Json({"words": prior.words if prior else "", "near": prior and prior.near, "within": within})
 
     async def add(self, request: Request) -> Response:
         """Take in a photo, the body; `name` and what is known of it are in the query."""
@@ -117,13 +117,11 @@ class Photos:
             async with self._door:
                 photo, picture, own = await run_in_threadpool(_taken_in, name, data, self.max_pixels)
         except PhotoError as error:  # the request was right: one of many photos may be broken
-            return JSONResponse(
-                {"photo": None, "name": name, "state": "failed", "reason": f"It cannot be read: {error}."}
-            )
+            return Json({"photo": None, "name": name, "state": "failed", "reason": f"It cannot be read: {error}."})
         token = secrets.token_urlsafe(12)
         self.shown[token] = Shown(photo, picture, own, prior, _asked(opponent, photo, prior))
         self._forget()
-        return JSONResponse(self._state(token))
+        return Json(self._state(token))
 
     async def again(self, request: Request) -> Response:
         """Ask once more about a photo, with what is known of it by now."""
@@ -133,18 +131,18 @@ class Photos:
         prior = await run_in_threadpool(read_prior, texts)
         if one.guess.done():
             one.prior, one.guess = prior, _asked(self._model(), one.photo, prior)
-        return JSONResponse(self._state(wanted["photo"]))
+        return Json(self._state(wanted["photo"]))
 
     async def remove(self, request: Request) -> Response:
         """Forget a photo."""
         if (one := self.shown.pop(str((await read_json(request)).get("photo")), None)) is not None:
             one.guess.cancel()
-        return JSONResponse({})
+        return Json({})
 
     async def states(self, request: Request) -> Response:
         """How the photos that are named stand; those that are not there any more are left out."""
         tokens = [token for token in request.query_params.getlist("photo") if token in self.shown]
-        return JSONResponse([self._state(token) for token in tokens])
+        return Json([self._state(token) for token in tokens])
 
     async def picture(self, request: Request) -> Response:
         """A photo, encoded anew: without whatever its file said beside its pixels."""

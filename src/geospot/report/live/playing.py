@@ -1,7 +1,6 @@
 """What the page of `geospot play` asks for: games, the pictures of their rounds, guesses, what the model says."""
 
 import json
-import math
 from collections import OrderedDict
 from functools import cache
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from geospot.earth.gazetteer import Gazetteer
@@ -18,7 +17,7 @@ from geospot.pictures.scaling import thumbnail
 from geospot.report.live.deck import Deck, new_code, read_code
 from geospot.report.live.game import Game
 from geospot.report.live.opponent import Opponent, against_json
-from geospot.report.live.site import page_html, read_json
+from geospot.report.live.site import Json, page_html, read_json
 from geospot.report.live.watching import land_json
 
 SCRIPTS = ("views.js", "summary.js", "play.js")
@@ -57,7 +56,7 @@ class Play:
         wanted = await read_json(request)
         code = read_code(str(wanted["code"])) if wanted.get("code") else self.code or new_code()
         seconds = wanted.get("seconds", self.seconds)
-        if not isinstance(seconds, int):
+        if isinstance(seconds, bool) or not isinstance(seconds, int):
             raise HTTPException(422, "seconds: must be a whole number")
         game = Game(self.deck, code, wanted.get("mode", "five"), str(wanted.get("level", "any")), seconds)
         self.games[game.token] = game
@@ -68,7 +67,7 @@ class Play:
     async def show(self, request: Request) -> Response:
         """A game as it stands, for a page that was loaded anew; null where it is not here any more."""
         game = self.games.get(request.query_params.get("game", ""))
-        return JSONResponse(None) if game is None else self._state(game)
+        return Json(None) if game is None else self._state(game)
 
     async def next(self, request: Request) -> Response:
         """The next round."""
@@ -89,9 +88,9 @@ class Play:
         game = self._game(request.query_params.get("game"))
         sample = game.sample_of(_whole(request.query_params.get("round")))
         if self.opponent is None:
-            return JSONResponse(None)
+            return Json(None)
         guess = await run_in_threadpool(self.opponent.guess, sample)
-        return JSONResponse(against_json(guess, sample, self.deck.decay_km))
+        return Json(against_json(guess, sample, self.deck.decay_km))
 
     async def picture(self, request: Request) -> Response:
         """A picture of a round, encoded anew: whatever its file said beside its pixels is gone."""
@@ -111,7 +110,7 @@ class Play:
     def _state(self, game: Game) -> Response:
         if self.opponent is not None:
             self.opponent.ask(game.ahead())
-        return JSONResponse(game.state())
+        return Json(game.state())
 
     def routes(self) -> list[Route]:
         """Of the application."""
@@ -137,7 +136,7 @@ def largest_cities() -> list[list[Any]]:
 def _degrees(value: object, name: str, most: float) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > most:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= most:  # NaN is not, either
         raise HTTPException(422, f"{name}: must be a number from -{most} to {most}")
     return float(value)
 

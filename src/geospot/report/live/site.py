@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geospot.engine.serve.access import check_page, same_key
-from geospot.errors import GeospotError
+from geospot.errors import GeospotError, RunError
 from geospot.report.live.borderlines import borderlines
 from geospot.report.page import escape
 
@@ -36,6 +36,16 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+class Json(JSONResponse):
+    """JSON of any text: what models, file names and visitors say may hold halves of characters, which UTF-8 has not."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+            "utf-8", "replace"
+        )
 
 
 class Guard:
@@ -72,17 +82,17 @@ class Guard:
             return refusal
         given = request.query_params.get("key")
         if given is not None and request.method == "GET" and same_key(given, self.key):
-            answer = RedirectResponse(request.url.path, status_code=303)
+            answer = RedirectResponse(f"/{request.url.path.lstrip('/')}", status_code=303)
             answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=request.url.scheme == "https")
             return answer
         if same_key(request.cookies.get(COOKIE, ""), self.key):
             return None
-        return JSONResponse({"detail": "open the address with the key (?key=...) that the command printed"}, 401)
+        return Json({"detail": "open the address with the key (?key=...) that the command printed"}, 401)
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 422)
-    return JSONResponse({"detail": str(getattr(error, "detail", None) or error)}, status_code=status)
+    status = getattr(error, "status_code", 503 if isinstance(error, RunError) else 422)  # 503: may be read later
+    return Json({"detail": str(getattr(error, "detail", None) or error)}, status_code=status)
 
 
 def make_site(
@@ -142,7 +152,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     """The body; a refusal where it is no object, or too large."""
     try:
         found = json.loads(await read_body(request, MOST_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise HTTPException(422, "the body must be JSON") from None
     if not isinstance(found, dict):
         raise HTTPException(422, "the body must be an object")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -13,15 +14,15 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from geospot.errors import GeospotError
+from geospot.errors import RunError
 from geospot.report.atlas import country_rings
 from geospot.report.live.answers import counts, packed, picture
-from geospot.report.live.following import FollowedRun, followed_runs
+from geospot.report.live.following import FollowedRun, followed_runs, shown_path
 from geospot.report.live.panels import panels_json
-from geospot.report.live.site import page_html
+from geospot.report.live.site import Json, page_html
 
 POLL_S = 0.4  # between two looks at the files, however many watch; at most this and the reading delay a step
 DISCOVER_S = 5.0  # between two searches for new runs
@@ -44,24 +45,34 @@ class Watch:
         self.runs: dict[str, FollowedRun] = {}
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._reading = threading.Lock()
+        self._owed: dict[str, int] = {}  # by run, from which step on answers could not be read
         self._discovered = -DISCOVER_S
 
     def look(self) -> list[dict[str, Any]]:
         """Read what is new; the messages for those who watch."""
         with self._reading:
             if time.monotonic() - self._discovered >= DISCOVER_S:
-                known = list(self.runs.values())
-                self.runs = {run.name: run for run in followed_runs(self.root, known)}
                 self._discovered = time.monotonic()
-            messages = []
-            for run in self.runs.values():
-                epoch, n = run.epoch, len(run.rows)
-                if run.poll():
-                    begin = n if run.epoch == epoch else 0
-                    new = run.rows[begin:]
-                    answers = counts(run.path, new[0]["step"]) if new else {}
-                    messages.append(run.summary() | {"from": begin, "new": new, "answers": answers})
-            return messages
+                with contextlib.suppress(OSError):  # a folder that goes while it is searched
+                    self.runs = {run.name: run for run in followed_runs(self.root, list(self.runs.values()))}
+            return [message for run in self.runs.values() if (message := self._news(run)) is not None]
+
+    def _news(self, run: FollowedRun) -> dict[str, Any] | None:
+        """What is new of a run. Answers that cannot be read now are part of a later message."""
+        epoch, n = run.epoch, len(run.rows)
+        if not run.poll() and run.name not in self._owed:
+            return None
+        begin = n if run.epoch == epoch else 0
+        new, answers = run.rows[begin:], {}
+        steps = [row["step"] for row in new[:1]] + [self._owed.pop(run.name, math.inf)]
+        if (first := min(steps)) < math.inf:
+            try:
+                answers = counts(run.path, int(first), wait_s=POLL_S)
+            except RunError:
+                self._owed[run.name] = int(first)
+                if not new:
+                    return None
+        return run.summary() | {"from": begin, "new": new, "answers": answers}
 
     async def refresh(self) -> None:
         """Look, and send what is new to those who watch."""
@@ -73,8 +84,7 @@ class Watch:
         """Look again and again while somebody watches."""
         while True:
             if self._watchers:
-                with contextlib.suppress(OSError, GeospotError):  # a folder that goes while it is read
-                    await self.refresh()
+                await self.refresh()
             await asyncio.sleep(POLL_S)
 
     def run(self, request: Request) -> FollowedRun:
@@ -88,19 +98,20 @@ class Watch:
 
     async def page(self, request: Request) -> Response:
         """The page."""
-        about = json.dumps({"panels": panels_json(), "land": land_json(), "root": self.root.name})
-        return HTMLResponse(page_html(f"{self.root.name}: geospot watch", SCRIPTS, about))
+        name = shown_path(self.root.name)
+        about = json.dumps({"panels": panels_json(), "land": land_json(), "root": name})
+        return HTMLResponse(page_html(f"{name}: geospot watch", SCRIPTS, about))
 
     async def list_runs(self, request: Request) -> Response:
         """A line per run."""
         await self.refresh()
-        return JSONResponse([run.summary() for run in self.runs.values()])
+        return Json([run.summary() for run in self.runs.values()])
 
     async def one_run(self, request: Request) -> Response:
         """The curves of a run, what it is, and how many answers each step has."""
         run = self.run(request)
         answers = await run_in_threadpool(counts, run.path)
-        return JSONResponse(run.summary() | {"metrics": run.rows, "about": run.about(), "answers": answers})
+        return Json(run.summary() | {"metrics": run.rows, "about": run.about(), "answers": answers})
 
     async def answers(self, request: Request) -> Response:
         """The numbers of the answers of a span of steps; of a long one only its last steps."""
@@ -111,7 +122,7 @@ class Watch:
             if n and n + count > BLOCK_ANSWERS:
                 break
             first, n = step, n + count
-        return JSONResponse(await run_in_threadpool(packed, run.path, split, first, last))
+        return Json(await run_in_threadpool(packed, run.path, split, first, last))
 
     async def picture(self, request: Request) -> Response:
         """One picture's answers in words."""
@@ -123,7 +134,7 @@ class Watch:
         found = await run_in_threadpool(picture, run.path, split, step, group)
         if found is None:
             raise HTTPException(404, f"no picture {group} in step {step} of {split}")
-        return JSONResponse(found)
+        return Json(found)
 
     async def events(self, request: Request) -> Response:
         """Server-sent events: a message per run that has something new."""
