@@ -30,9 +30,9 @@ class DemoConfig:
     train_places: int = _data(8192, "pictures to train on")
     coord_tau_start: float = _reward(300.0, "tau at the start, km: a few times the error after SFT")
     coord_tau: float = _reward(25.0, "tau at the end, km: less than half of it")
-    sft_steps: int = _optim(320, "SFT steps of 16 pictures")
-    grpo_steps: int = _optim(300, "GRPO steps of 16 pictures with 16 answers each")
-    sft_learning_rate: float = _optim(1e-3, "peak learning rate of SFT")
+    sft_steps: int = _optim(640, "SFT steps of 16 pictures")
+    grpo_steps: int = _optim(200, "GRPO steps of 16 pictures with 16 answers each")
+    sft_learning_rate: float = _optim(7e-4, "peak learning rate of SFT")
     grpo_learning_rate: float = _optim(3e-4, "peak learning rate of GRPO")
     seed: int = _optim(0, "seed of both runs; the places do not depend on it")
     out: str = _output("runs/demo", "folder for the two runs, report.html and results.json")
@@ -63,7 +63,7 @@ class DemoConfig:
             log_path=f"{self.out}/sft",
             max_steps=self.sft_steps,
             batch_size=16,
-            eval_every=160,
+            eval_every=320,
             learning_rate=self.sft_learning_rate,
             **self.shared(),
         )
@@ -76,7 +76,7 @@ class DemoConfig:
             max_steps=self.grpo_steps,
             batch_size=16,
             group_size=16,
-            eval_every=100,
+            eval_every=50,
             learning_rate=self.grpo_learning_rate,
             coord_tau_start=self.coord_tau_start,
             coord_tau=self.coord_tau,
