@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import urllib.parse
 
@@ -250,6 +251,14 @@ def test_a_long_run_s_replay_keeps_its_ends(counts, most):
     assert kept[-1] == pairs[-1]
     assert all(pair in pairs for pair in kept)
     assert len(kept) <= max(2, len(pairs))
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(tmp_path, capsys):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        with pytest.raises(SystemExit) as end:
+            main(["watch", str(tmp_path), f"port={taken.getsockname()[1]}", "open=false"])
+        assert end.value.code == 2
+        assert f"port={taken.getsockname()[1]}: cannot listen there (Address already in use)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["{tmp}"], ["{tmp}", "out=x.pdf"], ["{tmp}", "port=70000"]])

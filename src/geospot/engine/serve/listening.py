@@ -1,11 +1,14 @@
 """The socket: uvicorn with a limit to how many connect, and to how long a request may take to arrive."""
 
 import asyncio
+import socket
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from geospot.errors import GeospotError
 
 HEADER_S = 10.0  # that a request's head may take to arrive
 KEEP_ALIVE_S = 75
@@ -50,6 +53,19 @@ class Connection(H11Protocol):
         self._timer = None
         if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
             self.transport.close()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that takes connections (0: at any free port); GeospotError where none can be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # the address is named here
+        raise GeospotError(
+            f"host={host} port={port}: cannot listen there ({reason}); stop what does, or choose another port (0: any "
+            "free one) or an address of this machine"
+        ) from error
 
 
 def listener(app: ASGIApp, host: str, port: int, *, log_level: str = "warning", grace_s: int = 2) -> uvicorn.Server:
