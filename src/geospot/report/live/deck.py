@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from geospot.errors import DataError, did_you_mean
 LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # without those that are taken for each other
 CODE_LENGTH, SEAL_LENGTH = 5, 2
 ROUNDS = 5
-MODES = ("five", "streak")
+Mode = Literal["five", "streak"]
+MODES: tuple[Mode, ...] = ("five", "streak")
 LEVELS = ("any", "easy", "medium", "hard")  # by thirds of the model's own error
 LEAST = 3  # of places whose error is known, for levels to mean anything
 
@@ -56,7 +58,7 @@ class Deck:
         drawn = random.Random(" ".join([mode, level, *(f"{place.lat:.3f} {place.lon:.3f}" for place in places)]))
         return f"{code}-{''.join(drawn.choice(LETTERS) for _ in range(SEAL_LENGTH))}"
 
-    def unseal(self, text: str) -> tuple[str, str | None, str | None]:
+    def unseal(self, text: str) -> tuple[str, Mode | None, str | None]:
         """(code, mode, level) of a code as a person writes it; None for what a code without its last letters leaves
         open. DataError where its game has places that this deck does not deal."""
         code = read_code(text)

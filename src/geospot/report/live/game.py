@@ -4,17 +4,16 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from geospot.data.samples import Sample
 from geospot.earth.distance import haversine_km
 from geospot.errors import DataError
-from geospot.report.live.deck import MODES, Deck, check_level, country_at, country_of, country_title, place_text
+from geospot.report.live.deck import MODES, Deck, Mode, check_level, country_at, country_of, country_title, place_text
 from geospot.report.live.opponent import points
 
 AHEAD = 5  # places that the model is asked about before they are played
 GRACE_S = 3.0  # for the way of a guess that is made in the last moment
-Mode = Literal["five", "streak"]
 
 
 @dataclass
