@@ -116,6 +116,15 @@ def test_a_step_reaches_all_who_watch_when_it_is_logged(site, run):
         assert message["answers"] == {"train": [[3, 12]]}
 
 
+def test_who_watches_does_not_hold_up_a_server_that_is_stopped(run, caplog):
+    watch = Watch(run.path.parent)
+    with serving(make_site(watch.routes(), hosts=LOOPBACK, lifespan=watch.lifespan), closing=watch.close) as address:
+        stream = events(address)
+        assert next(stream) == "hello"
+    assert list(stream) == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []  # no traceback per watcher
+
+
 def test_a_run_that_went_back_is_read_anew(run):
     followed = FollowedRun(run.path, "one")
     followed.poll()

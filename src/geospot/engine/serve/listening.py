@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -68,8 +69,29 @@ def bound(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def listener(app: ASGIApp, host: str, port: int, *, log_level: str = "warning", grace_s: int = 2) -> uvicorn.Server:
-    """A server that is not running yet. grace_s: seconds that requests in progress may go on when it is stopped."""
+class Listener(uvicorn.Server):
+    """A server that says when it is stopped, so that answers without an end may end."""
+
+    closing: Callable[[], None] | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn calls this."""
+        if self.closing is not None:
+            self.closing()
+        await super().shutdown(sockets)
+
+
+def listener(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    log_level: str = "warning",
+    grace_s: int = 2,
+    closing: Callable[[], None] | None = None,
+) -> Listener:
+    """A server that is not running yet. grace_s: seconds that requests in progress may go on when it is stopped;
+    closing: called at that moment."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -82,4 +104,6 @@ def listener(app: ASGIApp, host: str, port: int, *, log_level: str = "warning", 
         timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    server = Listener(config)
+    server.closing = closing
+    return server

@@ -23,8 +23,18 @@ def site_key(host: str) -> str | None:
     return os.environ.get(KEY) or (None if host in LOOPBACK else secrets.token_urlsafe(24))
 
 
-def serve_site(app: ASGIApp, host: str, port: int, key: str | None, *, say: str, show: bool) -> None:
-    """Serve until Ctrl-C. `say`: what is there, for the line that names the address; `show`: open it in a browser."""
+def serve_site(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    key: str | None,
+    *,
+    say: str,
+    show: bool,
+    closing: Callable[[], None] | None = None,
+) -> None:
+    """Serve until Ctrl-C. `say`: what is there, for the line that names the address; `show`: open it in a browser;
+    `closing`: called when it is stopped."""
 
     def started(url: str) -> None:
         print(f"{say}: {url}\n  Ctrl-C stops it.", flush=True)
@@ -32,7 +42,7 @@ def serve_site(app: ASGIApp, host: str, port: int, key: str | None, *, say: str,
             webbrowser.open(url)
 
     with contextlib.suppress(KeyboardInterrupt), bound(host, port) as taken:
-        asyncio.run(_listen(listener(app, host, port, grace_s=1), taken, host, key, started))
+        asyncio.run(_listen(listener(app, host, port, grace_s=1, closing=closing), taken, host, key, started))
 
 
 async def _listen(
