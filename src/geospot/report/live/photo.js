@@ -94,7 +94,7 @@ function Answer({ album, photo }) {
     <ol class="places">${guess.candidates.map((one, i) => html`<li><b>${Math.round(100 * one.share)} %</b><span><bdi>${one.title}</bdi>
       <small>${i > 0 && html`${degrees(one.lat, one.lon)}<${Links} ...${one} />`}${one.disagreement && html`<span>The model's words disagree: ${one.disagreement}.</span>`}</small></span></li>`)}</ol>
     ${guess.ok && html`<p class="muted">Shares of ${guess.answers} answers${guess.unread ? `; ${guess.unread} named no place that can be read` : ""}.</p>`}
-    <details><summary>The model's words</summary>${guess.texts.map((text) => html`<pre dir="auto">${text}</pre>`)}</details>${buttons}</div>`;
+    <details><summary>The model's words</summary>${guess.texts.map((text) => html`<pre>${text}</pre>`)}</details>${buttons}</div>`;
 }
 
 function Own({ photo }) {

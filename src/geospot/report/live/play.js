@@ -132,7 +132,7 @@ function Rival({ past, model }) {
   return html`<div class="rival"><h3>${won ? "Nearer than the model: " : "The model: "}${km(model.km)} km, ${model.points.toLocaleString("en")} points</h3>
     <p class="muted">${sureness(model, "places")}</p>
     <ol>${model.candidates.map((one) => html`<li><b>${Math.round(100 * one.share)} %</b> <bdi>${one.title}</bdi></li>`)}</ol>
-    <details><summary>Its words</summary><pre dir="auto">${model.words}</pre></details></div>`;
+    <details><summary>Its words</summary><pre>${model.words}</pre></details></div>`;
 }
 
 function Summary({ game, models, leave, begin }) {

@@ -158,7 +158,7 @@ function Controls({ run, split, splits, steps, step, frame, view, change, shown 
       <label><input type="checkbox" checked=${view.tau} onChange=${() => change({ tau: !view.tau })} /> tau ring</label>
       ${view.step !== null && html`<button type="button" onClick=${() => change({ step: null, playing: false })}>newest step</button>`}</div>
     <p class="says muted">${frame ? `${frame.n.toLocaleString("en")} answers to ${frame.pictures.length.toLocaleString("en")} pictures, median ${km(medianKm(frame))} km.` : steps.length ? "Reading the answers …" : run ? "No answers have been logged." : "Reading the run …"}
-      ${split === "train" && row?.tau_km ? ` Tau ${short(row.tau_km)} km; coordinates weigh ${short(row.coord_weight)}.` : ""}</p>
+      ${split === "train" && row?.tau_km ? ` Tau ${short(row.tau_km)} km${typeof row.coord_weight === "number" ? `; coordinates weigh ${short(row.coord_weight)}` : ""}.` : ""}</p>
     <${Legend} by=${view.by} /></div>`;
 }
 
@@ -193,7 +193,7 @@ function Said({ found }) {
       <p class="sum"><b class=${`distance d${one.distance_km === null ? 4 : distanceClass(one.distance_km)}`}>${one.distance_km === null ? "failed" : `${km(one.distance_km)} km`}</b>
         ${one.reward !== null && html`<span>reward <b>${short(one.reward)}</b></span>`}
         ${one.advantage !== null && html`<span class=${one.advantage < 0 ? "less" : "more"}>advantage <b>${one.advantage > 0 ? "+" : ""}${short(one.advantage)}</b></span>`}</p>
-      <pre dir="auto">${one.text}</pre>${one.error && html`<p class="muted">${one.error}</p>`}
+      <pre>${one.text}</pre>${one.error && html`<p class="muted">${one.error}</p>`}
       ${Object.keys(one.parts).length > 0 && html`<p class="parts">${[...PARTS, ...Object.keys(one.parts).filter((name) => !PARTS.includes(name))].filter((name) => typeof one.parts[name] === "number")
         .map((name) => html`<span title=${`${name}: ${short(one.parts[name])}`}>${name} <meter min="0" max="1" value=${one.parts[name]}></meter> ${short(one.parts[name])}</span>`)}</p>`}</li>`)}</ol>`;
 }
