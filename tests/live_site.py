@@ -55,11 +55,11 @@ class GrowingRun:
 
 
 @contextlib.contextmanager
-def serving(app: Any, port: int = 0) -> Generator[str]:
+def serving(app: Any, port: int = 0, closing: Callable[[], None] | None = None) -> Generator[str]:
     """The address of an application that is served while the block runs."""
     from geospot.engine.serve.listening import listener
 
-    server = listener(app, "127.0.0.1", port, grace_s=0)
+    server = listener(app, "127.0.0.1", port, grace_s=30 if closing else 0, closing=closing)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     until(lambda: server.started or not thread.is_alive())

@@ -128,6 +128,12 @@ def test_neither_the_model_nor_the_page_gets_what_the_file_says(site, model):
         assert "secret" not in picture
 
 
+@pytest.mark.parametrize("at", [(0.0, 0.0), (95.0, 10.0)])
+def test_a_position_that_is_none_is_no_place_to_compare_with(site, at):
+    _, one = sent(site, photo(at=at), name="a.jpg")
+    assert (one["tells"], one["own"]) == (True, None)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [(b"", "it is empty"), (b"<svg onload=alert(1)>", "is an SVG drawing"), (b"%PDF-1.7", "is a PDF"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import urllib.request
 from dataclasses import replace
 
@@ -203,9 +204,46 @@ def test_a_code_is_read_as_people_write_it_or_refused(text):
         code = read_code(text)
     except DataError:
         return
-    assert len(code) == 5
+    assert len(code) in (5, 7)
     assert set(code) <= set(LETTERS)
     assert read_code(f" {code[:2].lower()}-{code[2:]} ") == code
+
+
+def graded(errors: dict[str, float], n: int = 30) -> Deck:
+    """So many places, whose difficulty is known."""
+    first = deck().samples[0]
+    places = [replace(first, key=f"k{i:02}", place=Place(i, -i)) for i in range(n)]
+    return Deck.of("eval", places, "world", errors)
+
+
+def test_the_code_of_a_game_brings_a_friend_its_places_or_says_that_they_are_not_there():
+    mine = graded({f"k{i:02}": float(i) for i in range(30)})
+    game = Game(mine, "QWERT", "five", "hard")
+    code = game.state()["code"]
+    assert mine.unseal(code.lower().replace("-", " ")) == ("QWERT", "five", "hard")
+    assert mine.unseal("qwert") == ("QWERT", None, None)
+    assert len({mine.seal("QWERT", mode, level) for mode in ("five", "streak") for level in mine.levels}) == 8
+    with serving(make_site(Play(mine, None).routes(), hosts=LOOPBACK)) as address:
+        theirs = begun(address, code=code, mode="streak", level="any")  # what a page begins with unless it is changed
+        assert (theirs["code"], theirs["mode"], theirs["level"]) == (code, "five", "hard")
+    others = graded({f"k{i:02}": float(-i) for i in range(30)}), graded({}), deck()  # other checkpoint, none, other set
+    for other in others:
+        with pytest.raises(DataError, match="other places"):
+            other.unseal(code)
+
+
+def test_a_seed_is_where_one_begins_and_not_where_one_stays():
+    with serving(make_site(Play(deck(), None, code=code_of_seed(7)).routes(), hosts=LOOPBACK)) as address:
+        assert begun(address)["code"].startswith(code_of_seed(7))
+        assert not begun(address, code=None)["code"].startswith(code_of_seed(7))
+
+
+def test_a_guess_at_the_very_place_is_in_the_right_country_whatever_its_label_is():
+    there = Place(18.22, -66.43, "Utuado", None, "United States")  # Puerto Rico, which has a code of its own
+    made = Deck.of("eval", [Sample("k", (jpeg(1),), there)], "world", {})
+    assert Game(made, "AAAAA", mode="streak").guess(1, 18.22, -66.43)["right"]
+    assert Game(made, "AAAAA", mode="streak").guess(1, 39.0, -98.0)["right"]
+    assert not Game(made, "AAAAA", mode="streak").guess(1, 10.0, -40.0)["right"]
 
 
 def test_new_codes_can_be_read():
@@ -216,8 +254,7 @@ def test_difficulty_follows_the_model_s_own_error():
     errors = {sample.key: float(i) for i, sample in enumerate(deck().samples)}
     few = deck(errors_km=errors)
     assert few.levels == ("any",)  # eight places are too few to tell easy from hard
-    samples = [replace(few.samples[0], key=f"k{i}") for i in range(30)]
-    many = Deck.of("eval", samples, "world", {f"k{i}": float(i) for i in range(30)})
+    many = graded({f"k{i:02}": float(i) for i in range(30)})
     dealt = {
         level: {float(many.samples[i].key[1:]) for i in many.deal("AAAAA", 30, level)} for level in many.levels[1:]
     }
@@ -234,7 +271,7 @@ class Known:
         self.asked = [sample.key for sample in samples]
 
     def guess(self, sample: Sample) -> Guess:
-        said = f"City: {HOSTILE}\nCountry: France\nLatitude: 48.0\nLongitude: 2.0"
+        said = f"City: {HOSTILE}\ud83d\nCountry: France\nLatitude: 48.0\nLongitude: 2.0"
         return make_guess(sample.key, [said, said, "no idea"])
 
 
@@ -304,7 +341,7 @@ def test_a_whole_game_in_a_browser(open_page, width, dark):
         assert page.locator(".rounds tbody tr").count() == 5
         with page.expect_download() as download:
             page.get_by_role("button", name="Save this picture").click()
-        assert download.value.suggested_filename == "geospot-AAAAA.png"
+        assert download.value.suggested_filename == f"geospot-{made.seal('AAAAA', 'five', 'any')}.png"
         assert page.locator("img[src=x]").count() == 0
 
 
@@ -316,6 +353,52 @@ def test_the_game_can_be_played_by_keyboard(open_page):
         page.get_by_role("button", name="Guess").press("Enter")
         page.locator(".result h2", has_text="km away").wait_for()
         until(lambda: page.evaluate("document.activeElement.tagName") == "H2")  # is read aloud
+        page.get_by_role("button", name="Next place").press("Enter")
+        until(lambda: page.evaluate("document.activeElement.className") == "pictures-box")  # and not at the top again
+
+
+class Slow(Known):
+    """Says another place each time, once it is let to."""
+
+    def __init__(self) -> None:
+        self.go, self.said = (
+            threading.Event(),
+            iter(["Latitude: 48.85\nLongitude: 2.35", "Latitude: -12.05\nLongitude: -77.04"]),
+        )
+
+    def guess(self, sample: Sample) -> Guess:
+        said = next(self.said)
+        self.go.wait()
+        return make_guess(sample.key, [said])
+
+
+def test_who_plays_on_without_the_model_is_not_shown_its_answer_of_another_game(open_page):
+    made, model = deck(), Slow()
+    one = Deck.of("eval", made.samples[:1], "world", {})
+    with serving(make_site(Play(one, model).routes(), hosts=LOOPBACK)) as address:
+        page = open_page(address)
+        page.get_by_role("button", name="Play").press("Enter")
+        page.locator(".world.guessing").press("Enter")
+        page.get_by_text("Your pin:").wait_for()
+        page.reload()
+        page.get_by_text("Your pin:").wait_for()
+        page.get_by_role("button", name="Guess").press("Enter")
+        page.get_by_text("The model is still thinking").wait_for()
+        page.get_by_role("button", name="Summary").press("Enter")
+        page.get_by_text("The model is still thinking").wait_for()  # nobody has won so far
+        page.get_by_role("button", name="Other game").press("Enter")
+        page.get_by_label("Game").select_option("streak")
+        page.get_by_role("button", name="Play").press("Enter")
+        page.get_by_text("In which country?").wait_for()
+        assert page.get_by_text("Your pin:").count() == 0
+        page.locator(".world.guessing").press("Enter")
+        page.get_by_role("button", name="Guess").press("Enter")
+        page.get_by_role("button", name="Summary").press("Enter")
+        page.locator(".rounds td", has_text="thinking").wait_for()
+        model.go.set()
+        km = haversine_km(made.samples[0].place.lat, made.samples[0].place.lon, -12.05, -77.04)
+        page.locator(".rounds td", has_text=f"{km:,.0f} km").wait_for()
+        page.locator(".rounds td", has_text="✗").wait_for()
 
 
 def test_time_runs_out_in_the_browser(open_page):

@@ -1,6 +1,7 @@
 """Whom the game is played against, where its difficulty comes from, and several people at one server."""
 
 import json
+import threading
 from contextlib import ExitStack
 
 import chz
@@ -11,7 +12,7 @@ from made import jpeg, until
 from servers.models import Said
 from servers.models import serving as serving_models
 
-from geospot.asking.guesser import Guesser
+from geospot.asking.guesser import Guess, Guesser, make_guess
 from geospot.commands.play import known_errors
 from geospot.config import PlayConfig
 from geospot.data.samples import Sample
@@ -31,7 +32,7 @@ def deck() -> Deck:
     return Deck.of("eval", samples, "world", {})
 
 
-def test_difficulty_is_the_error_in_the_last_evaluation_on_the_same_set(tmp_path):
+def test_difficulty_is_the_error_in_the_last_evaluation_on_the_same_set(tmp_path, capsys):
     folder = tmp_path / "run"
     with RunFolder.create(folder, {"data": "bluemarble", "eval_data": "auto"}) as run:
         for step, km in ((0, 900.0), (5, 30.0)):
@@ -47,6 +48,44 @@ def test_difficulty_is_the_error_in_the_last_evaluation_on_the_same_set(tmp_path
     assert known_errors(config, "regions") == {}
     assert known_errors(chz.replace(config, data="photos/"), "eval") == {}
     assert known_errors(chz.replace(config, checkpoint=None), "eval") == {}
+    (folder / "rollouts.sqlite").write_bytes(b"no database" * 100)
+    assert known_errors(config, "eval") == {}
+    assert "no choice of difficulty" in capsys.readouterr().out
+
+
+class Recording:
+    """A model that answers at once, when it is let to, and not at first."""
+
+    def __init__(self) -> None:
+        self.go, self.seen = threading.Event(), []
+
+    def guess_place(self, sample: Sample, *, samples: int) -> Guess:
+        self.go.wait()
+        self.seen.append(sample.key)
+        if self.seen == ["k0"]:
+            raise ValueError("a bad moment")
+        return make_guess(sample.key, ["Latitude: 1\nLongitude: 2"])
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_place_that_somebody_waits_for_comes_first_and_one_that_failed_is_asked_again():
+    model, places = Recording(), deck().samples
+    opponent = Opponent(lambda: model, "m", samples=1)
+    opponent.ask(places)  # of a game that may have been left since
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(opponent.guess(places[4])))
+    until(lambda: opponent._jobs.qsize() == len(places) - 1)  # one is being asked
+    waiting.start()
+    until(lambda: opponent._jobs.qsize() == len(places))
+    model.go.set()
+    waiting.join()
+    assert model.seen[1] == "k4"
+    assert [opponent.guess(place).lat for place in places] == [1.0] * len(places)
+    opponent.close()
+    opponent._thread.join()
+    assert sorted(model.seen) == ["k0", "k0", "k1", "k2", "k3", "k4", "k5"]
 
 
 def test_a_model_behind_an_api_plays_and_is_shown_photos(monkeypatch):

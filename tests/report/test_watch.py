@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import urllib.parse
 
@@ -113,6 +114,15 @@ def test_a_step_reaches_all_who_watch_when_it_is_logged(site, run):
         assert [row["step"] for row in message["new"]] == [step]
         assert message["new"][0]["tau_km"] == 500
         assert message["answers"] == {"train": [[3, 12]]}
+
+
+def test_who_watches_does_not_hold_up_a_server_that_is_stopped(run, caplog):
+    watch = Watch(run.path.parent)
+    with serving(make_site(watch.routes(), hosts=LOOPBACK, lifespan=watch.lifespan), closing=watch.close) as address:
+        stream = events(address)
+        assert next(stream) == "hello"
+    assert list(stream) == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []  # no traceback per watcher
 
 
 def test_a_run_that_went_back_is_read_anew(run):
@@ -250,6 +260,14 @@ def test_a_long_run_s_replay_keeps_its_ends(counts, most):
     assert kept[-1] == pairs[-1]
     assert all(pair in pairs for pair in kept)
     assert len(kept) <= max(2, len(pairs))
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(tmp_path, capsys):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        with pytest.raises(SystemExit) as end:
+            main(["watch", str(tmp_path), f"port={taken.getsockname()[1]}", "open=false"])
+        assert end.value.code == 2
+        assert f"port={taken.getsockname()[1]}: cannot listen there (Address already in use)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["{tmp}"], ["{tmp}", "out=x.pdf"], ["{tmp}", "port=70000"]])

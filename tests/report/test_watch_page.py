@@ -1,5 +1,6 @@
 """The page of `geospot watch` in a real browser."""
 
+import shutil
 from contextlib import ExitStack
 
 import pytest
@@ -10,6 +11,7 @@ from geospot.report.live.following import followed_runs
 from geospot.report.live.replay import write_replay
 from geospot.report.live.site import make_site
 from geospot.report.live.watching import Watch
+from geospot.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -81,12 +83,47 @@ def test_a_server_that_is_started_again_is_found_again(run, open_page):
     with ExitStack() as first:
         address = first.enter_context(serving(site_of(run)))
         page = open_page(address)
-        until(lambda: step_shown(page) == "step 0")
+        page.get_by_text("12 answers to 3 pictures").wait_for()  # and nothing is asked of it any more
         first.close()
         page.get_by_text("The connection is lost").wait_for()
     run.step()
     with serving(site_of(run), port=int(address.rpartition(":")[2])):
         until(lambda: step_shown(page) == "step 1")
+
+
+def test_all_runs_are_on_the_map_together_and_what_a_run_lacks_is_said(run, open_page, tmp_path):
+    two = GrowingRun(tmp_path / "runs" / "two")
+    two.step()
+    two.run.close()
+    run.step()
+    run.run.close()
+    with RunFolder.create(tmp_path / "runs" / "bare", {"command": "sft", "max_steps": 3}) as bare:
+        bare.log(0, {"loss": 1.0})
+    with serving(site_of(run)) as address:
+        page = open_page(address)
+        page.get_by_text("12 answers to 3 pictures").wait_for()
+        page.get_by_role("checkbox", name="two").check()
+        page.get_by_label("colour").select_option("run")
+        until(lambda: page.evaluate(COLOURED) > 20)  # the second run's answers, over those of the first
+        page.get_by_role("checkbox", name="bare").check()
+        page.locator(".run", has_text="bare").get_by_role("button", name="map").click()
+        page.get_by_text("No answers have been logged.").wait_for()
+        shutil.rmtree(two.path)
+        page.locator(".run small", has_text="deleted").wait_for()
+
+
+# How many pixels of the map have the colour of the second run.
+COLOURED = """() => {
+  const canvas = [...document.querySelectorAll(".look canvas")].pop();
+  const probe = document.createElement("canvas").getContext("2d");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  probe.fillStyle = colour(COLOURS[1]);
+  probe.fillRect(0, 0, 1, 1);
+  const wanted = probe.getImageData(0, 0, 1, 1).data;
+  let n = 0;
+  for (let i = 0; i < data.length; i += 4) n += [0, 1, 2, 3].every((k) => Math.abs(data[i + k] - wanted[k]) < 24);
+  return n;
+}"""
 
 
 def test_a_replay_plays_from_a_file(run, open_page, tmp_path):

@@ -1,5 +1,6 @@
 """`geospot play`: the game on a page, and a tab where the model guesses photos of one's own."""
 
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,5 +113,9 @@ def known_errors(config: PlayConfig, name: str) -> dict[str, float]:
     run = next((place for place in (run, *run.parents[1:2]) if (place / "rollouts.sqlite").is_file()), None)
     if not same or run is None:
         return {}
-    rows = query_rollouts(run, _LAST, [name])
+    try:
+        rows = query_rollouts(run, _LAST, [name], wait_s=5)
+    except sqlite3.DatabaseError as error:
+        print(f"no choice of difficulty: {run / 'rollouts.sqlite'} cannot be read ({error})")
+        return {}
     return {row["sample_key"]: MAX_DISTANCE_KM if row["distance_km"] is None else row["distance_km"] for row in rows}

@@ -6,6 +6,7 @@ With TINKER_API_KEY in its environment the server wants that key of its clients.
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,10 @@ def run(config: ServeConfig) -> None:
     """Listen until Ctrl-C."""
     key = server_key(config.host)
     from geospot.engine.serve.app import ServeOptions, make_app
-    from geospot.engine.serve.listening import listener
+    from geospot.engine.serve.listening import bound, listener
     from geospot.engine.serve.request_log import RequestLog
 
+    taken = bound(config.host, config.port)  # before minutes of loading
     request_log = RequestLog(config.request_log)
     service = local_engine(config, checkpoint_dir=config.checkpoint_dir, for_clients=True)
     print(f"loading {config.model_name} on {service.options.device} ...", flush=True)
@@ -40,7 +42,7 @@ def run(config: ServeConfig) -> None:
     server = listener(app, config.host, config.port)
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_listen(server, config, keyed=key is not None))
+            asyncio.run(_listen(server, taken, config, keyed=key is not None))
     finally:
         print("stopping ...", flush=True)
         thread = threading.Thread(target=service.close, args=("interrupted",), daemon=True)
@@ -59,9 +61,9 @@ def server_key(host: str) -> str | None:
     return key
 
 
-async def _listen(server: "Server", config: ServeConfig, *, keyed: bool) -> None:
+async def _listen(server: "Server", taken: socket.socket, config: ServeConfig, *, keyed: bool) -> None:
     """Run the server, and say where it is once it listens."""
-    task = asyncio.create_task(server.serve())
+    task = asyncio.create_task(server.serve(sockets=[taken]))
     while not (server.started or task.done()):
         await asyncio.sleep(0.05)
     if server.started:

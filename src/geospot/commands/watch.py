@@ -23,7 +23,8 @@ def run(config: WatchConfig) -> None:
 
     key, watch = site_key(config.host), Watch(folder.resolve())
     app = make_site(watch.routes(), key=key, hosts=served_names(key), lifespan=watch.lifespan)
-    serve_site(app, config.host, config.port, key, say=f"watching {config.run} at", show=config.open)
+    say = f"watching {config.run} at"
+    serve_site(app, config.host, config.port, key, say=say, show=config.open, closing=watch.close)
 
 
 def write(folder: Path, out: Path) -> None:

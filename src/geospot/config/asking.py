@@ -221,7 +221,9 @@ class PlayConfig(GuesserConfig, SourceConfig):
     )
     eval_places: int = _data(1024, "most places to deal from; 0: all of the set, which are kept in memory")
     samples: int = _sampling(16, "answers of the model per place")
-    seed: int | None = _sampling(None, "deal the same places in every game; none: by a new code each time")
+    seed: int | None = _sampling(
+        None, "begin with the game of this number, the same places for all; none: by a new code each time"
+    )
     seconds: int = _eval(0, "time per place, s; 0: no limit")
     scale: str = _eval("world", _SCALE)
     tiles: str | None = _output(

@@ -1,11 +1,15 @@
 """The socket: uvicorn with a limit to how many connect, and to how long a request may take to arrive."""
 
 import asyncio
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from geospot.errors import GeospotError
 
 HEADER_S = 10.0  # that a request's head may take to arrive
 KEEP_ALIVE_S = 75
@@ -52,8 +56,42 @@ class Connection(H11Protocol):
             self.transport.close()
 
 
-def listener(app: ASGIApp, host: str, port: int, *, log_level: str = "warning", grace_s: int = 2) -> uvicorn.Server:
-    """A server that is not running yet. grace_s: seconds that requests in progress may go on when it is stopped."""
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that takes connections (0: at any free port); GeospotError where none can be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]  # the address is named here
+        raise GeospotError(
+            f"host={host} port={port}: cannot listen there ({reason}); stop what does, or choose another port (0: any "
+            "free one) or an address of this machine"
+        ) from error
+
+
+class Listener(uvicorn.Server):
+    """A server that says when it is stopped, so that answers without an end may end."""
+
+    closing: Callable[[], None] | None = None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn calls this."""
+        if self.closing is not None:
+            self.closing()
+        await super().shutdown(sockets)
+
+
+def listener(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    log_level: str = "warning",
+    grace_s: int = 2,
+    closing: Callable[[], None] | None = None,
+) -> Listener:
+    """A server that is not running yet. grace_s: seconds that requests in progress may go on when it is stopped;
+    closing: called at that moment."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -66,4 +104,6 @@ def listener(app: ASGIApp, host: str, port: int, *, log_level: str = "warning", 
         timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    server = Listener(config)
+    server.closing = closing
+    return server

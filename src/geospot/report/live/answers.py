@@ -14,7 +14,7 @@ from geospot.runs.rollouts import query_rollouts
 
 # Little-endian float32 arrays of N answers, one after another; `group` is which picture of the step an answer is to.
 COLUMNS = ("group_index", "lat", "lon", "distance_km", "reward", "true_lat", "true_lon")
-WAIT_S = 5.0  # for a file that somebody else has locked
+WAIT_S = 2.0  # for a file that somebody else has locked
 _SELECT = (
     f"SELECT step, {', '.join(COLUMNS)} FROM rollouts WHERE step BETWEEN ? AND ? AND split = ? "
     "ORDER BY step, group_index, member_index"

@@ -16,7 +16,7 @@ function short(value) {
 const km = (value) => (value === null || value === undefined || Number.isNaN(value) ? MISSING
   : value.toLocaleString("en", { maximumFractionDigits: value < 9.95 ? 1 : 0 }));
 const degrees = (lat, lon) =>
-  `${Math.abs(lat).toFixed(2)}° ${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(2)}° ${lon < 0 ? "W" : "E"}`;
+  `${Math.abs(lat).toFixed(2)}°\u00a0${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(2)}°\u00a0${lon < 0 ? "W" : "E"}`;
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "";
@@ -32,6 +32,8 @@ const DISTANCE_NAMES = ["≤ 25 km", "≤ 200 km", "≤ 750 km", "≤ 2,500 km",
 const distanceClass = (value) => DISTANCE_BOUNDS.filter((bound) => value > bound).length;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 class Refused extends Error {}
 

@@ -1,9 +1,11 @@
 """The places that a game is played on: those of a held-out set, dealt by a code that two people can share."""
 
+import itertools
 import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +16,10 @@ from geospot.earth.spot import name_points
 from geospot.errors import DataError, did_you_mean
 
 LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # without those that are taken for each other
-CODE_LENGTH = 5
+CODE_LENGTH, SEAL_LENGTH = 5, 2
+ROUNDS = 5
+Mode = Literal["five", "streak"]
+MODES: tuple[Mode, ...] = ("five", "streak")
 LEVELS = ("any", "easy", "medium", "hard")  # by thirds of the model's own error
 LEAST = 3  # of places whose error is known, for levels to mean anything
 
@@ -42,6 +47,31 @@ class Deck:
         """The difficulties that there are."""
         known = sum(sample.key in self.errors_km for sample in self.samples)
         return LEVELS if known >= len(LEVELS) * LEAST else LEVELS[:1]
+
+    def rounds(self, mode: str) -> int:
+        """Of a game, at most."""
+        return ROUNDS if mode == "five" else len(self.samples)
+
+    def seal(self, code: str, mode: str, level: str) -> str:
+        """The code as a friend is given it: with letters that tell this game, and its places, from all others."""
+        places = [self.samples[i].place for i in self.deal(code, self.rounds(mode), level)[:ROUNDS]]
+        drawn = random.Random(" ".join([mode, level, *(f"{place.lat:.3f} {place.lon:.3f}" for place in places)]))
+        return f"{code}-{''.join(drawn.choice(LETTERS) for _ in range(SEAL_LENGTH))}"
+
+    def unseal(self, text: str) -> tuple[str, Mode | None, str | None]:
+        """(code, mode, level) of a code as a person writes it; None for what a code without its last letters leaves
+        open. DataError where its game has places that this deck does not deal."""
+        code = read_code(text)
+        bare = code[:CODE_LENGTH]
+        if code == bare:
+            return bare, None, None
+        for mode, level in itertools.product(MODES, self.levels):
+            if self.seal(bare, mode, level).replace("-", "") == code:
+                return bare, mode, level
+        raise DataError(
+            f"the code {bare}-{code[CODE_LENGTH:]} is of a game on other places: whoever gave it to you plays "
+            "on another set of pictures, or by what is difficult for another model; or a letter of it is wrong"
+        )
 
     def deal(self, code: str, n: int, level: str = "any") -> list[int]:
         """The numbers of `n` places: the same for the same code, set and level; fewer where there are fewer."""
@@ -71,9 +101,9 @@ def code_of_seed(seed: int) -> str:
 
 
 def read_code(text: str) -> str:
-    """A code as a person writes it; DataError where it is none."""
+    """A code as a person writes it, its last letters included where they are there; DataError where it is none."""
     code = "".join(text.split()).upper().replace("-", "")
-    if len(code) != CODE_LENGTH or any(letter not in LETTERS for letter in code):
+    if len(code) not in (CODE_LENGTH, CODE_LENGTH + SEAL_LENGTH) or any(letter not in LETTERS for letter in code):
         raise DataError(f"{text[:20]!r} is no code: it has {CODE_LENGTH} letters and digits, such as {code_of_seed(0)}")
     return code
 

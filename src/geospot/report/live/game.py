@@ -4,17 +4,16 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from geospot.data.samples import Sample
 from geospot.earth.distance import haversine_km
 from geospot.errors import DataError
-from geospot.report.live.deck import Deck, check_level, country_at, country_of, country_title, place_text
+from geospot.report.live.deck import MODES, Deck, Mode, check_level, country_at, country_of, country_title, place_text
 from geospot.report.live.opponent import points
 
-ROUNDS = 5
+AHEAD = 5  # places that the model is asked about before they are played
 GRACE_S = 3.0  # for the way of a guess that is made in the last moment
-Mode = Literal["five", "streak"]
 
 
 @dataclass
@@ -41,13 +40,14 @@ class Game:
     rounds: list[Round] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.mode not in ("five", "streak"):
+        if self.mode not in MODES:
             raise DataError(f"mode {self.mode!r}: must be five or streak")
         if not 0 <= self.seconds <= 3600:
             raise DataError(f"seconds {self.seconds}: must be from 0 (no limit) to 3600")
         check_level(self.level)
-        n = ROUNDS if self.mode == "five" else len(self.deck.samples)
-        self._dealt = [self.deck.samples[i] for i in self.deck.deal(self.code, n, self.level)]
+        dealt = self.deck.deal(self.code, self.deck.rounds(self.mode), self.level)
+        self._dealt = [self.deck.samples[i] for i in dealt]
+        self._shared = self.deck.seal(self.code, self.mode, self.level)
         self.next()
 
     @property
@@ -61,7 +61,7 @@ class Game:
         last = self.rounds[-1].result
         return last is not None and (len(self.rounds) == self.length or last.get("streak_over", False))
 
-    def ahead(self, n: int = ROUNDS) -> list[Sample]:
+    def ahead(self, n: int = AHEAD) -> list[Sample]:
         """The places of the round being played and of the next ones."""
         return self._dealt[len(self.rounds) - 1 : len(self.rounds) - 1 + n]
 
@@ -106,7 +106,9 @@ class Game:
         }
         if self.mode == "streak":
             mine = None if lat is None or lon is None else country_at(lat, lon)
-            right = km is not None and mine == theirs
+            # What a label counts to a state may have a code of its own by its borders: Puerto Rico.
+            lies_in = country_at(place.lat, place.lon)
+            right = km is not None and (mine == theirs or (mine is not None and mine == lies_in))
             found |= {
                 "guessed_country": None if km is None else country_title(mine),
                 "right": right,
@@ -128,7 +130,7 @@ class Game:
         if self.seconds and last.result is None:
             left = max(0.0, self.seconds - (self.clock() - last.started))
         return {
-            "game": self.token, "code": self.code, "mode": self.mode, "level": self.level, "seconds": self.seconds,
+            "game": self.token, "code": self._shared, "mode": self.mode, "level": self.level, "seconds": self.seconds,
             "set": self.deck.name, "length": self.length, "round": len(self.rounds), "pictures": last.tokens,
             "seconds_left": left, "results": [one.result for one in self.rounds if one.result is not None],
             "ended": self.ended,

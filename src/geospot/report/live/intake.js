@@ -55,6 +55,7 @@ class Album {
       try {
         const body = await file.arrayBuffer().catch(() => { throw new Refused("It cannot be read: is it a folder, or gone?"); });
         this.change(photo, await ask("/api/photo", { name: photo.name, ...photo.texts }, { method: "POST", body }));
+        if (!this.photos.includes(photo)) this.forget(photo); // removed while it was on its way
         this.keep();
         this.poll();
       } catch (error) { this.change(photo, { state: "failed", reason: said(error) }); }
@@ -72,7 +73,7 @@ class Album {
         open.forEach((one) => Object.assign(one, found.get(one.photo) || GONE));
         this.set({ lost: false });
       } catch { this.set({ lost: true }); }
-      await new Promise((done) => setTimeout(done, POLL_MS));
+      await pause(POLL_MS);
     }
     this.polling = false;
   }
@@ -91,8 +92,10 @@ class Album {
     if (this.chosen === photo.id) this.chosen = (this.photos[at] || this.photos[at - 1])?.id || 0;
     this.keep();
     this.changed();
-    if (photo.photo) tell("/api/photo/remove", { photo: photo.photo }).catch(() => {});
+    this.forget(photo);
   }
+
+  forget(photo) { if (photo.photo) tell("/api/photo/remove", { photo: photo.photo }).catch(() => {}); }
 
   // A page that is loaded anew shows the photos that the server still has.
   keep() { sessionStorage.setItem(KEPT, JSON.stringify(this.photos.filter((one) => one.photo).map((one) => one.photo))); }

@@ -26,7 +26,7 @@ class Opponent:
         self.title, self.samples = title, samples
         self.opened = False  # whether the model is there, so that an answer takes no longer than an answer
         self._make = make
-        self._asked: dict[str, Future[Guess]] = {}
+        self._asked: dict[str, tuple[Work, Future[Guess]]] = {}
         self._numbers = itertools.count()
         self._jobs: queue.PriorityQueue[tuple[int, int, Work | None, Future[Guess]]] = queue.PriorityQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -35,23 +35,30 @@ class Opponent:
     def submit(self, work: Work, order: int = 0) -> Future[Guess]:
         """A job: what it makes of the model. Those of a lower `order` come first, then those that came first."""
         future: Future[Guess] = Future()
-        self._jobs.put((order, next(self._numbers), work, future))
+        self._put(work, future, order)
         return future
 
+    def _put(self, work: Work | None, future: Future[Guess], order: int) -> None:
+        self._jobs.put((order, next(self._numbers), work, future))
+
     def ask(self, samples: Sequence[Sample], order: int = 1) -> None:
-        """Ask about places that have not been asked about."""
+        """Ask about places that have not been asked about, or not with success."""
         for sample in samples:
-            if sample.key not in self._asked:
-                self._asked[sample.key] = self.submit(partial(_guess_place, sample, self.samples), order)
+            _, future = self._asked.get(sample.key, (None, None))
+            if future is None or (future.done() and future.exception() is not None):
+                work = partial(_guess_place, sample, self.samples)
+                self._asked[sample.key] = work, self.submit(work, order)
 
     def guess(self, sample: Sample) -> Guess:
-        """The guess for a place; waits for it."""
+        """The guess for a place; waits for it, and places that are asked ahead wait for this one."""
         self.ask([sample], order=0)
-        return self._asked[sample.key].result()
+        work, future = self._asked[sample.key]
+        self._put(work, future, 0)  # it may be far behind: of two turns the second finds it done
+        return future.result()
 
     def close(self) -> None:
         """Free the model once the guess in progress is done."""
-        self._jobs.put((-1, next(self._numbers), None, Future()))
+        self._put(None, Future(), -1)
 
     def _work(self) -> None:
         guesser: Guesser | None = None
@@ -60,7 +67,7 @@ class Opponent:
                 _, _, work, future = self._jobs.get()
                 if work is None:
                     return
-                if not future.set_running_or_notify_cancel():
+                if future.done() or not future.set_running_or_notify_cancel():
                     continue
                 try:
                     guesser = guesser or self._make()

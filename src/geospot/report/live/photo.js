@@ -63,7 +63,7 @@ function stateOf(photo) {
 function Strip({ album }) {
   return html`<ul class="strip" aria-label="Your photos">${album.photos.map((one) => html`<li key=${one.id} class=${one.state}>
     <button type="button" aria-pressed=${one.id === album.chosen ? "true" : "false"} onClick=${() => album.set({ chosen: one.id })}>
-      ${one.photo ? html`<img src=${`/api/photo/picture/${one.photo}`} alt="" />` : html`<i></i>`}<span><b>${one.name}</b><small>${stateOf(one)}</small></span></button></li>`)}</ul>`;
+      ${one.photo ? html`<img src=${`/api/photo/picture/${one.photo}`} alt="" />` : html`<i></i>`}<span><b dir="auto">${one.name}</b><small>${stateOf(one)}</small></span></button></li>`)}</ul>`;
 }
 
 function PhotoMap({ album, photo }) {
@@ -86,12 +86,12 @@ function Answer({ album, photo }) {
     <button type="button" onClick=${() => album.remove(photo)}>Remove this photo</button></p>`;
   if (photo.state !== "done") return html`<div class="result"><h2>${photo.state === "failed" ? "No answer for this photo" : photo.name}</h2>
     <p role="status">${photo.state === "failed" ? photo.reason : stateOf(photo)}</p><${Own} photo=${photo} />${buttons}</div>`;
-  return html`<div class="result"><h2 tabindex="-1" ref=${heading}>${guess.ok ? guess.candidates[0].title : "The model named no place"}</h2>
+  return html`<div class="result"><h2 tabindex="-1" ref=${heading} dir="auto">${guess.ok ? guess.candidates[0].title : "The model named no place"}</h2>
     ${guess.ok ? html`<p>${degrees(guess.lat, guess.lon)}<${Links} ...${guess} /></p><p class="muted">${sureness(guess, "photos")}${guess.circles.length > 0 && guess.calibrated_on ? ` This holds for pictures like those of ${guess.calibrated_on}.` : ""}</p>`
       : html`<p>${guess.outside ? `All its answers (${guess.outside}) lie elsewhere than what is known.` : guess.reason}</p>`}
     <${Own} photo=${photo} />
     ${photo.known && html`<p class="muted">Known: taken ${photo.known}.${guess.ok && guess.outside ? ` ${guess.outside} of ${guess.answers} answers lie elsewhere and are set aside.` : ""}</p>`}
-    <ol class="places">${guess.candidates.map((one, i) => html`<li><b>${Math.round(100 * one.share)} %</b><span>${one.title}
+    <ol class="places">${guess.candidates.map((one, i) => html`<li><b>${Math.round(100 * one.share)} %</b><span><bdi>${one.title}</bdi>
       <small>${i > 0 && html`${degrees(one.lat, one.lon)}<${Links} ...${one} />`}${one.disagreement && html`<span>The model's words disagree: ${one.disagreement}.</span>`}</small></span></li>`)}</ol>
     ${guess.ok && html`<p class="muted">Shares of ${guess.answers} answers${guess.unread ? `; ${guess.unread} named no place that can be read` : ""}.</p>`}
     <details><summary>The model's words</summary>${guess.texts.map((text) => html`<pre>${text}</pre>`)}</details>${buttons}</div>`;

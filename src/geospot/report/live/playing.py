@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from geospot.earth.gazetteer import Gazetteer
 from geospot.pictures.scaling import thumbnail
-from geospot.report.live.deck import Deck, new_code, read_code
+from geospot.report.live.deck import Deck, new_code
 from geospot.report.live.game import Game
 from geospot.report.live.opponent import Opponent, against_json
 from geospot.report.live.site import Json, page_html, read_json
@@ -54,11 +54,14 @@ class Play:
     async def begin(self, request: Request) -> Response:
         """A new game."""
         wanted = await read_json(request)
-        code = read_code(str(wanted["code"])) if wanted.get("code") else self.code or new_code()
+        code, mode, level = wanted.get("code", self.code), None, None
+        if code:
+            code, mode, level = self.deck.unseal(str(code))
         seconds = wanted.get("seconds", self.seconds)
         if isinstance(seconds, bool) or not isinstance(seconds, int):
             raise HTTPException(422, "seconds: must be a whole number")
-        game = Game(self.deck, code, wanted.get("mode", "five"), str(wanted.get("level", "any")), seconds)
+        mode, level = mode or wanted.get("mode", "five"), level or str(wanted.get("level", "any"))
+        game = Game(self.deck, code or new_code(), mode, level, seconds)
         self.games[game.token] = game
         while len(self.games) > MOST_GAMES:
             self.games.popitem(last=False)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import uvicorn
 from starlette.types import ASGIApp
 
-from geospot.engine.serve.listening import listener
+from geospot.engine.serve.listening import bound, listener
 from geospot.net.loopback import LOOPBACK, in_url
 
 KEY = "GEOSPOT_KEY"
@@ -22,24 +23,36 @@ def site_key(host: str) -> str | None:
     return os.environ.get(KEY) or (None if host in LOOPBACK else secrets.token_urlsafe(24))
 
 
-def serve_site(app: ASGIApp, host: str, port: int, key: str | None, *, say: str, show: bool) -> None:
-    """Serve until Ctrl-C. `say`: what is there, for the line that names the address; `show`: open it in a browser."""
+def serve_site(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    key: str | None,
+    *,
+    say: str,
+    show: bool,
+    closing: Callable[[], None] | None = None,
+) -> None:
+    """Serve until Ctrl-C. `say`: what is there, for the line that names the address; `show`: open it in a browser;
+    `closing`: called when it is stopped."""
 
     def started(url: str) -> None:
         print(f"{say}: {url}\n  Ctrl-C stops it.", flush=True)
         if show and has_desktop():
             webbrowser.open(url)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_listen(listener(app, host, port, grace_s=1), host, key, started))
+    with contextlib.suppress(KeyboardInterrupt), bound(host, port) as taken:
+        asyncio.run(_listen(listener(app, host, port, grace_s=1, closing=closing), taken, host, key, started))
 
 
-async def _listen(server: uvicorn.Server, host: str, key: str | None, started: Callable[[str], None]) -> None:
-    task = asyncio.create_task(server.serve())
+async def _listen(
+    server: uvicorn.Server, taken: socket.socket, host: str, key: str | None, started: Callable[[str], None]
+) -> None:
+    task = asyncio.create_task(server.serve(sockets=[taken]))
     while not (server.started or task.done()):
         await asyncio.sleep(0.02)
     if server.started:
-        number = server.servers[0].sockets[0].getsockname()[1]
+        number = taken.getsockname()[1]
         started(f"http://{in_url(host)}:{number}/{f'?key={key}' if key else ''}")
     await task
 

@@ -1,6 +1,7 @@
 "use strict";
 // The runs as the page has them: read from the server, or, on a page that stands alone, from the page itself.
 const ANSWERS_KEPT = 3_000_000;
+const RETRY_MS = 2000; // after which what could not be read is asked for once more
 
 const SERVER = {
   runs: () => ask("/api/runs"),
@@ -45,7 +46,7 @@ class Store {
     const known = this.list.some((one) => one.id === summary.id);
     this.list = known ? this.list.map((one) => (one.id === summary.id ? summary : one)) : [...this.list, summary];
     const run = this.runs.get(summary.id);
-    if (run && (summary.epoch !== run.epoch || from > run.metrics.length)) { this.load(summary.id); return; }
+    if (run && (summary.epoch !== run.epoch || summary.run_id !== run.run_id || from > run.metrics.length)) { this.load(summary.id); return; }
     if (run) {
       const fresh = rows.slice(run.metrics.length - from);
       for (const [split, pairs] of Object.entries(answers)) {
@@ -74,7 +75,11 @@ class Store {
         this.changed();
         missing = this.steps(id, split).filter((one) => !frames.has(one)).pop();
       }
-    } catch (error) { this.set({ error: error.message }); }
+      if (this.error) this.set({ error: "" });
+    } catch (error) {
+      this.set({ error: error.message });
+      if (this.list.some((one) => one.id === id && one.state !== "deleted") && !this.source.alone) setTimeout(() => this.fill(id, split, step), RETRY_MS);
+    }
     this.busy.delete(key);
   }
 

@@ -45,7 +45,7 @@ function drawRound(ctx, x, y, one, model, number) {
 }
 
 function drawWords(ctx, game, models) {
-  const total = totalOf(game.results), theirs = totalOf(Object.values(models));
+  const total = totalOf(game.results), theirs = scoreOf(game, models);
   ctx.textAlign = "left";
   ctx.fillStyle = colour("ink");
   ctx.font = "bold 40px system-ui, sans-serif";
@@ -53,13 +53,15 @@ function drawWords(ctx, game, models) {
   ctx.fillText(game.mode === "streak" ? `${streak} ${streak === 1 ? "country" : "countries"} in a row` : `${total.toLocaleString("en")} of ${(5000 * game.length).toLocaleString("en")} points`, 40, CARD.map + 56);
   ctx.font = "20px system-ui, sans-serif";
   ctx.fillStyle = colour("muted");
-  const rival = Object.keys(models).length ? `   the model: ${theirs.toLocaleString("en")}` : "";
-  ctx.fillText(`geospot play   code ${game.code}   ${game.set}${rival}`, 40, CARD.map + 96);
-  game.results.slice(0, 5).forEach((one, i) => {
+  const rival = theirs !== null && game.mode === "five" ? `   the model: ${theirs.toLocaleString("en")}` : "";
+  ctx.fillText(`geospot play   code ${game.code}${rival}`, 40, CARD.map + 96);
+  drawKey(ctx, Object.values(models).some((one) => one.ok));
+  const first = Math.max(0, game.results.length - 5); // of a streak, how it ended
+  game.results.slice(first).forEach((one, i) => {
     const left = 40 + i * 228;
     ctx.fillStyle = colour("ink");
     ctx.font = "bold 22px system-ui, sans-serif";
-    ctx.fillText(`${i + 1}   ${one.points.toLocaleString("en")}`, left, CARD.map + 158);
+    ctx.fillText(`${first + i + 1}   ${game.mode === "streak" ? (one.right ? "right" : "wrong") : one.points.toLocaleString("en")}`, left, CARD.map + 158);
     ctx.font = "17px system-ui, sans-serif";
     ctx.fillStyle = colour("muted");
     ctx.fillText(one.km === null ? "no guess" : `${km(one.km)} km`, left, CARD.map + 188);
@@ -67,7 +69,25 @@ function drawWords(ctx, game, models) {
   });
 }
 
+// Which dots are whose, at the right.
+function drawKey(ctx, rival) {
+  let right = CARD.width - 40;
+  for (const [name, text] of [...(rival ? [["place", "the model"]] : []), ["first", "you"], ["ink", "true place"]]) {
+    ctx.fillStyle = colour("muted");
+    right -= ctx.measureText(text).width;
+    ctx.fillText(text, right, CARD.map + 56);
+    ctx.fillStyle = colour(name);
+    ctx.beginPath();
+    dotAt(ctx, right - 16, CARD.map + 56, 7);
+    ctx.fill();
+    right -= 48;
+  }
+}
+
 const totalOf = (results) => results.reduce((sum, one) => sum + (one?.points || 0), 0);
+
+// The model's points; null while an answer is missing, or where one could not be had.
+const scoreOf = (game, models) => (game.results.every((_, i) => models[i + 1] && !models[i + 1].failed) ? totalOf(Object.values(models)) : null);
 
 function saveSummary(game, models) {
   drawSummary(game, models).toBlob((blob) => {

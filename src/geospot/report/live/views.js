@@ -38,7 +38,7 @@ function Pictures({ tokens }) {
   const [shown, setShown] = useState(0), n = tokens.length, i = Math.min(shown, n - 1);
   useEffect(() => setShown(0), [tokens[0]]);
   const turn = (by) => setShown((i + by + n) % n);
-  return html`<section class="pictures-box" aria-label="Where was this picture taken?">
+  return html`<section class="pictures-box" tabindex="-1" aria-label="Where was this picture taken?">
     <${PictureView} key=${tokens[i]} address=${`/api/picture/${tokens[i]}`} label=${n > 1 ? `Picture ${i + 1} of ${n} of this place` : "The picture of this round"} />
     ${n > 1 && html`<div class="turn"><button type="button" onClick=${() => turn(-1)} aria-label="Turn left">←</button>
       <span role="status">view ${i + 1} of ${n}</span><button type="button" onClick=${() => turn(1)} aria-label="Turn right">→</button></div>`}</section>`;

@@ -102,7 +102,7 @@ function Answers({ store, run, split, step, frame, view, change, focus, shown, d
     sized.observe(element.current);
     return () => { sized.disconnect(); made.map.remove(); };
   }, []);
-  useEffect(() => world.current.dots.again(), [frame, view.by, view.tau, view.group, focus, shown.length]);
+  useEffect(() => world.current.dots.again(), [frame, view.by, view.tau, view.group, focus, chosenOf(shown), store.kept]);
   useEffect(() => world.current.again(), [draws]);
   return html`<div class="world" ref=${element}></div>`;
 }
@@ -119,6 +119,7 @@ function paintAll(ctx, x, y, { store, run, split, step, frame, view, focus, show
   }
 }
 
+const chosenOf = (shown) => shown.map((one) => one.id).join("\n");
 const tauAt = (run, step) => run.metrics.find((row) => row.step === step)?.tau_km;
 
 function under(map, event, frame) {
@@ -156,8 +157,8 @@ function Controls({ run, split, splits, steps, step, frame, view, change, shown 
         ${ways.map(([value, name]) => html`<option value=${value}>${name}</option>`)}</select></label>
       <label><input type="checkbox" checked=${view.tau} onChange=${() => change({ tau: !view.tau })} /> tau ring</label>
       ${view.step !== null && html`<button type="button" onClick=${() => change({ step: null, playing: false })}>newest step</button>`}</div>
-    <p class="says muted">${frame ? `${frame.n.toLocaleString("en")} answers to ${frame.pictures.length.toLocaleString("en")} pictures, median ${km(medianKm(frame))} km.` : "Reading the answers …"}
-      ${split === "train" && row?.tau_km ? ` Tau ${short(row.tau_km)} km; coordinates weigh ${short(row.coord_weight)}.` : ""}</p>
+    <p class="says muted">${frame ? `${frame.n.toLocaleString("en")} answers to ${frame.pictures.length.toLocaleString("en")} pictures, median ${km(medianKm(frame))} km.` : steps.length ? "Reading the answers …" : run ? "No answers have been logged." : "Reading the run …"}
+      ${split === "train" && row?.tau_km ? ` Tau ${short(row.tau_km)} km${typeof row.coord_weight === "number" ? `; coordinates weigh ${short(row.coord_weight)}` : ""}.` : ""}</p>
     <${Legend} by=${view.by} /></div>`;
 }
 

@@ -43,7 +43,7 @@ class Watch:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs: dict[str, FollowedRun] = {}
-        self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._watchers: set[asyncio.Queue[dict[str, Any] | None]] = set()
         self._reading = threading.Lock()
         self._owed: dict[str, int] = {}  # by run, from which step on answers could not be read
         self._discovered = -DISCOVER_S
@@ -86,6 +86,11 @@ class Watch:
             if self._watchers:
                 await self.refresh()
             await asyncio.sleep(POLL_S)
+
+    def close(self) -> None:
+        """End the streams of those who watch, as the server is stopped."""
+        for queue in self._watchers:
+            queue.put_nowait(None)
 
     def run(self, request: Request) -> FollowedRun:
         """The run that a request names."""
@@ -141,13 +146,14 @@ class Watch:
         return StreamingResponse(self._messages(), media_type="text/event-stream")
 
     async def _messages(self) -> AsyncIterator[str]:
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
             yield "retry: 500\nevent: hello\ndata: {}\n\n"
             while True:
                 try:
-                    message = await asyncio.wait_for(queue.get(), SILENCE_S)
+                    if (message := await asyncio.wait_for(queue.get(), SILENCE_S)) is None:
+                        return
                     yield f"data: {json.dumps(message)}\n\n"
                 except TimeoutError:
                     yield ": still here\n\n"
