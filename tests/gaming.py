@@ -11,12 +11,11 @@ from functools import lru_cache
 import numpy as np
 
 from geospot.answer import format_answer, parse_answer
+from geospot.curves import CURVES, TAU_CURVES
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.reward import (
     ADAPTIVE,
-    CURVES,
-    TAU_CURVES,
     TAU_SCHEDULES,
     RewardConfig,
     Weights,

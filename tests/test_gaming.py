@@ -29,8 +29,9 @@ from gaming import (
 )
 
 from geospot.answer import format_answer, parse_answer
+from geospot.curves import CURVES, TAU_CURVES
 from geospot.earth.countries import countries
-from geospot.reward import ADAPTIVE, CURVES, TAU_CURVES, TAU_SCHEDULES, RewardConfig, reward_parts
+from geospot.reward import ADAPTIVE, TAU_SCHEDULES, RewardConfig, reward_parts
 
 CONFIG = RewardConfig()
 

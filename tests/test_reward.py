@@ -1,5 +1,6 @@
 """The reward by hand, each knob, and its properties."""
 
+import re
 import sys
 from dataclasses import dataclass, fields, replace
 
@@ -9,8 +10,10 @@ from gaming import MOMENTS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geospot.curves import CURVES
 from geospot.earth.place import Place
-from geospot.reward import CURVES, TAU_SCHEDULES, AdaptiveTau, RewardConfig, combine, reward_parts, weighted_parts
+from geospot.errors import RunError
+from geospot.reward import TAU_SCHEDULES, AdaptiveTau, RewardConfig, combine, reward_parts, weighted_parts
 
 
 @dataclass
@@ -118,9 +121,9 @@ def test_knobs_are_all_tested():
         ({"tau_schedule": "cosin"}, "tau_schedule=cosin: must be one of geometric"),
         ({"reward_curve": "linear", "coord_tau": 50.0}, "coord_tau=50.0: reward_curve=linear has no tau"),
         ({"reward_curve": "thresholds", "tau_schedule": "adaptive"}, "tau_schedule=adaptive: reward_curve=thresholds"),
-        ({"reward_curve": "nowhere:fn"}, "reward_curve=nowhere:fn: No module named"),
-        ({"reward_curve": "math:nofn"}, "reward_curve=math:nofn: "),
-        ({"reward_curve": "math:exp"}, "reward_curve=math:exp: called with 201 distances it raises"),
+        ({"form_penalty": 1.0}, "form_penalty=1.0: must be below 1"),
+        ({"reward_curve": "math:exp"}, "reward_curve=math:exp: with tau 2000 km it raises TypeError"),
+        ({"reward_curve": "math:exp", "coord_tau": 0.0}, "coord_tau=0.0: must be > 0 km"),
     ],
 )
 def test_bad_configs_say_what_is_wrong(change, says):
@@ -275,11 +278,55 @@ def test_adaptive_tau_follows_the_median_of_the_answers():
     assert again.tau_km == tau.tau_km
 
 
+def test_one_step_of_exact_answers_does_not_tighten_an_adaptive_tau_for_good():
+    tau = AdaptiveTau(RewardConfig(tau_schedule="adaptive"))
+    tau.follow([1000.0])
+    tau.follow([0.0, 0.0, 4000.0])
+    assert tau.tau_km == pytest.approx(1000 ** (1 - AdaptiveTau.RATE) * 25**AdaptiveTau.RATE)
+
+
+def test_a_branch_with_other_ends_keeps_an_adaptive_tau_between_them():
+    state = {"tau_km": 500.0, "log_median_km": np.log(500.0)}
+    for start_km, end_km, expected in ((300.0, 25.0, 300.0), (2000.0, 600.0, 600.0), (2000.0, 25.0, 500.0)):
+        config = RewardConfig(tau_schedule="adaptive", coord_tau_start=start_km, coord_tau=end_km)
+        assert AdaptiveTau(config, state).tau_km == expected
+
+
+def test_answers_without_coordinates_leave_an_adaptive_tau_where_it_is():
+    tau = AdaptiveTau(RewardConfig(tau_schedule="adaptive"))
+    for _ in range(3):
+        tau.follow([np.nan, np.nan])
+    assert tau.tau_km == 2000
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_only_a_curve_with_tau_has_one(name):
+    weights = RewardConfig(reward_curve=name).at(0.5)
+    moved = replace(weights, tau_km=weights.tau_km / 2).coordinate_worth([300.0])
+    assert weights.has_tau == bool(moved != weights.coordinate_worth([300.0]))
+
+
+lats, lons = st.floats(-90, 90), st.floats(-180, 180)
+labels = st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=3, max_size=3)
+
+
 OWN = """
+import math
 import numpy as np
 calls = 0
+number = 3.0
 def good(km, tau): return 1 / (1 + km / tau)
+def single(km, tau): return (0.5 * np.exp(-km.astype("f4") / tau) + 0.5 * np.exp(-km.astype("f4") / 1500)).astype("f4")
+def needs_one(km, tau):
+    if km.min() < 0: raise ValueError
+    return np.exp(-km / tau)
+def listing(km, tau): return [1.0 if d < tau else 0.0 for d in km]
+def in_place(km, tau):
+    km /= -tau
+    return np.exp(km)
+def above_25(km, tau): return np.exp(-km / (tau - 24)) if tau >= 25 else -km
 def scalar(km, tau): return 0.5
+def of_math(km, tau): return math.exp(-km / tau)
 def above(km, tau): return 2 - km / 20100
 def rising(km, tau): return km / 20100
 def moving(km, tau):
@@ -287,36 +334,108 @@ def moving(km, tau):
     calls += 1
     return np.full(km.shape, 1 / calls)
 def broken(km, tau): return np.full(km.shape, np.nan)
+def of_the_batch(km, tau): return 1 - km / max(km.max(), 1)
+def by_rank(km, tau): return 1 - np.argsort(np.argsort(km)) / len(km)
+def by_position(km, tau): return np.linspace(1, 0, len(km))
+def words(km, tau): return "near"
+def fails_at_50(km, tau): return np.exp(-km / tau) * (1 if tau != 50 else 2)
+def later(km, tau): return np.full(km.shape, 7.0 if len(km) == 4 else 0.5)
 """
+
+
+@pytest.fixture
+def own_curves(tmp_path, monkeypatch):
+    """A folder with a module of curves, which is the current one; Python's path does not have it."""
+    (tmp_path / "own_curves.py").write_text(OWN)
+    (tmp_path / "own_syntax.py").write_text("def f(:")
+    (tmp_path / "own_needs.py").write_text("import no_such_package_at_all")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    yield tmp_path
+    for name in ("own_curves", "own_syntax", "own_needs"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", ["good", "single", "needs_one", "listing", "in_place", "above_25"])
+def test_a_curve_of_ones_own_lies_in_the_current_folder(name, own_curves):
+    weights = RewardConfig(reward_curve=f"own_curves:{name}").at(0.0)
+    worth = weights.coordinate_worth([100.0, np.nan, 1900.0])
+    assert worth[1] == 0 < worth[2] <= worth[0] <= 1
+    assert weights.coordinate_worth([]).shape == (0,)  # a step without any coordinates
+    assert weights.coordinate_worth([np.nan]).tolist() == [0]
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("scalar", r"returns shape \(\)"),
-        ("above", r"must be in \[0, 1\]"),
-        ("broken", r"must be in \[0, 1\]"),
-        ("rising", "must never rise"),
-        ("moving", "pure function"),
+        ("own_curves:scalar", r"returns shape \(\) .*a number for each"),
+        ("own_curves:of_math", "raises TypeError.*array of 201 distances"),
+        ("own_curves:above", r"returns 2 for 0.0 km: must be in \[0, 1\]"),
+        ("own_curves:broken", r"returns nan for 0.0 km: must be in \[0, 1\]"),
+        ("own_curves:words", "raises ValueError"),
+        ("own_curves:rising", "must never rise"),
+        ("own_curves:moving", "pure function"),
+        ("own_curves:of_the_batch", "each distance alone"),
+        ("own_curves:by_rank", "each distance alone"),
+        ("own_curves:by_position", "each distance alone"),
+        ("own_curves:number", "it is a float, and no function number in .*own_curves.py"),
+        ("own_curves:goo", "there is no function goo in .*own_curves.py. Did you mean good"),
+        ("own_syntax:f", "importing own_syntax fails: SyntaxError"),
+        ("own_needs:f", "importing own_needs fails: ModuleNotFoundError: No module named 'no_such_package_at_all'"),
+        ("own_nowhere:f", r"there is no module own_nowhere: put own_nowhere.py into this folder \(/"),
+        ("own_curves:", "must name a module and a function"),
+        (":good", "must name a module and a function"),
+        (".own_curves:good", "must name a module and a function"),
+        ("own_curves.py:good", "must name a module and a function"),
+        ("./own_curves.py:good", "must name a module and a function"),
     ],
 )
-def test_a_curve_of_ones_own_is_tried_before_any_work(name, says, tmp_path, monkeypatch):
-    (tmp_path / "own_curves.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_curves", raising=False)
-    weights = RewardConfig(reward_curve="own_curves:good").at(0.0)
-    assert weights.coordinate_worth([2000.0]) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match=f"reward_curve=own_curves:{name}: .*{says}"):
-        RewardConfig(reward_curve=f"own_curves:{name}")
+@pytest.mark.usefixtures("own_curves")
+def test_a_curve_of_ones_own_is_tried_before_any_work(name, says):
+    with pytest.raises(ValueError, match=f"^reward_curve={re.escape(name)}: .*{says}"):
+        RewardConfig(reward_curve=name)
 
 
-def test_what_is_out_of_form_costs_and_never_below_nothing():
-    parts = reward_parts([PERFECT, PERFECT, Said(error="empty")], [SF] * 3, 0.0, CONFIG, form=[1.0, 0.4, 0.0])
-    assert parts.total == pytest.approx([1.0, 1 - 0.6 * CONFIG.form_penalty, 0.0])
+def test_a_curve_of_ones_own_is_tried_at_the_taus_of_the_run(own_curves):
+    RewardConfig(reward_curve="own_curves:fails_at_50")
+    with pytest.raises(ValueError, match="with tau 50 km it returns 2"):
+        RewardConfig(reward_curve="own_curves:fails_at_50", coord_tau_start=100.0, coord_tau=25.0)
 
 
-lats, lons = st.floats(-90, 90), st.floats(-180, 180)
-labels = st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=3, max_size=3)
+def test_a_curve_that_goes_wrong_in_the_middle_of_a_run_ends_it_by_name(own_curves):
+    weights = RewardConfig(reward_curve="own_curves:later").at(0.0)
+    assert weights.coordinate_worth([1.0, 2.0]).tolist() == [0.5, 0.5]
+    with pytest.raises(RunError, match=r"reward_curve=own_curves:later: with tau 2000 km it returns 7 for 1\.0 km"):
+        weights.coordinate_worth([1.0, 2.0, 3.0, 4.0])
+
+
+def test_a_slow_curve_is_tried_once(own_curves):
+    (own_curves / "own_slow.py").write_text(
+        "import numpy as np\ncalls = []\ndef f(km, tau):\n    calls.append(tau)\n    return np.exp(-km / tau)\n"
+    )
+    RewardConfig(reward_curve="own_slow:f")
+    calls = len(sys.modules["own_slow"].calls)
+    config = RewardConfig(reward_curve="own_slow:f", form_penalty=0.1)
+    config.at(0.3)
+    assert len(sys.modules.pop("own_slow").calls) == calls > 0
+
+
+def test_what_is_out_of_form_costs_as_much_where_the_place_earns_nothing():
+    """Subtracted and cut off at 0 it would cost nothing there, where it is needed most."""
+    lost, nothing = Said(-33.9, 151.2), Said(error="empty")
+    said = [PERFECT, PERFECT, lost, lost, nothing]
+    parts = reward_parts(said, [SF] * 5, 1.0, CONFIG, form=[1.0, 0.4, 1.0, 0.4, 1.0])
+    cost = CONFIG.form_penalty
+    assert parts.total == pytest.approx([1.0, 1 - 0.6 * cost, cost, 0.4 * cost, 0.0])
+    assert reward_parts(said, [SF] * 5, 1.0, CONFIG).total == pytest.approx([1.0, 1.0, 0.0, 0.0, 0.0])  # no text
+
+
+@given(moments, st.floats(0, 20_100), labels, st.floats(0, 1), st.floats(0.01, 1))
+def test_better_form_earns_more_by_the_same_everywhere(moment, distance, labels, form, more):
+    weights = MOMENTS[moment]
+    better = min(form + more, 1.0)
+    _, pay = combine([distance] * 2, [labels] * 2, [1, 1], weights, [form, better])
+    assert pay[1] - pay[0] == pytest.approx(weights.form_penalty * (better - form))
 
 
 @given(moments, st.floats(0, 20_100), st.floats(0, 20_100), labels, st.booleans(), st.floats(0, 1))

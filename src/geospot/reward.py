@@ -1,14 +1,18 @@
 """What an answer is worth, and how that tightens over a run. Pure functions over arrays; degrees and kilometres.
 
-    reward = coord_weight * exp(-distance_km / tau) + hierarchy_weight * (country + region + city)
-             + format_weight * format - form_penalty * (1 - form)
+    earned = coord_weight * exp(-distance_km / tau) + hierarchy_weight * (country + region + city)
+             + format_weight * format
+    reward = (1 - form_penalty) * earned + form_penalty * form
 
-No sum of weights divides this. The weights are what they say, and a config whose reward could exceed 1 is refused:
-coord_weight + 3 * hierarchy_weight + format_weight <= 1, at the start of a run and at its end. `reward_curve` puts
-another function of the distance in place of exp(-distance_km / tau), `tau_schedule` moves tau in another way.
+The second line is for an answer whose coordinates could be read; any other earns 0. No sum of weights divides this. The
+weights are what they say, and a config whose reward could exceed 1 is refused: coord_weight + 3 * hierarchy_weight +
+format_weight <= 1, at the start of a run and at its end. `reward_curve` puts another function of the distance in place
+of exp(-distance_km / tau), `tau_schedule` moves tau in another way.
+
+The form is paid for, not subtracted: what is subtracted from nothing and cut off at 0 costs nothing, and where places
+earn nothing the form is all that holds the text together.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,103 +20,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
+from geospot.curves import CURVES, TAU_CURVES, Curve, OwnCurve, exp_curve, load_curve, try_curve
 from geospot.earth.agreement import answer_point, score_labels
 from geospot.earth.distance import MAX_DISTANCE_KM, haversine_km
 from geospot.earth.place import Place
-from geospot.earth.score import ACCURACY_RADII_KM, MAX_SCORE, geoguessr_score
 from geospot.errors import did_you_mean, listed
 
 LEVELS = ("country", "region", "city")
-WIDE_KM = 1500.0  # the wide half of two_scale: it still tells 5,000 km from 8,000
-SCALES_KM = (25.0, 200.0, 750.0, 2500.0)  # of multi_scale: city, region, country, continent
-
-Curve = Callable[[np.ndarray, float], np.ndarray]  # distances (N,) km, tau in km -> worth (N,) in [0, 1]
-
-
-def exp_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
-    """exp(-d / tau): the project's own."""
-    return np.exp(-distance_km / tau_km)
-
-
-def two_scale_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
-    """Half exp(-d / tau), half exp(-d / 1,500 km): however narrow tau becomes, nearer still pays from far away."""
-    return 0.5 * np.exp(-distance_km / tau_km) + 0.5 * np.exp(-distance_km / WIDE_KM)
-
-
-def linear_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
-    """1 - d / 20,015 km, half the Earth's circumference."""
-    return 1.0 - distance_km / MAX_DISTANCE_KM
-
-
-def geoguessr_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
-    """The game's points on the world map over their most: exp(-d / 1,492.7 km)."""
-    return geoguessr_score(distance_km) / MAX_SCORE
-
-
-def thresholds_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
-    """The mean of the hits at 1, 25, 200, 750 and 2,500 km."""
-    return (distance_km[..., None] <= np.array(ACCURACY_RADII_KM)).mean(axis=-1)
-
-
-def multi_scale_curve(distance_km: np.ndarray, tau_km: float) -> np.ndarray:
-    """The mean of exp(-d / s) over s = 25, 200, 750 and 2,500 km: the thresholds with a slope."""
-    return np.exp(-distance_km[..., None] / np.array(SCALES_KM)).mean(axis=-1)
-
-
-CURVES: Mapping[str, Curve] = {
-    "exp": exp_curve,
-    "two_scale": two_scale_curve,
-    "linear": linear_curve,
-    "geoguessr": geoguessr_curve,
-    "thresholds": thresholds_curve,
-    "multi_scale": multi_scale_curve,
-}
-TAU_CURVES = ("exp", "two_scale")  # the others have scales of their own
-
-
-def load_curve(name: str) -> Curve:
-    """A curve by its name in CURVES, or a person's own as `module:function`; ValueError for one that is none.
-
-    One's own is a pure function of distances (N,) in km and tau in km to (N,) numbers in [0, 1] that never rise with
-    the distance. It is tried before any work.
-    """
-    if name in CURVES:
-        return CURVES[name]
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise ValueError(
-            f"reward_curve={name}: must be {listed([*CURVES, 'module:function of your own'])}"
-            f"{did_you_mean(name, CURVES)}"
-        )
-    try:
-        curve = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"reward_curve={name}: {error}; the module must be importable (a file in this folder, or PYTHONPATH)"
-        ) from None
-    _try_curve(name, curve)
-    return curve
-
-
-def _try_curve(name: str, curve: Curve) -> None:
-    distance_km = np.concatenate([[0.0], np.geomspace(0.1, MAX_DISTANCE_KM, 200)])
-    for tau_km in (1.0, 25.0, 2000.0):
-        try:
-            found = np.asarray(curve(distance_km.copy(), tau_km), np.float64)
-            again = np.asarray(curve(distance_km.copy(), tau_km), np.float64)
-        except Exception as error:  # whatever a person's function runs into
-            raise ValueError(f"reward_curve={name}: called with 201 distances it raises {error!r}") from error
-        problem = None
-        if found.shape != distance_km.shape:
-            problem = f"returns shape {found.shape} for distances of shape {distance_km.shape}"
-        elif not (np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1):
-            problem = f"returns values from {found.min():g} to {found.max():g}: must be in [0, 1]"
-        elif not np.array_equal(found, again):
-            problem = "returns different values for the same distances: must be a pure function"
-        elif (rises := np.flatnonzero(np.diff(found) > 1e-12)).size:
-            problem = f"rises from {distance_km[rises[0]]:.1f} to {distance_km[rises[0] + 1]:.1f} km: must never rise"
-        if problem:
-            raise ValueError(f"reward_curve={name}: with tau {tau_km:g} km it {problem}")
 
 
 def _geometric(progress: float, start_km: float, end_km: float) -> float:
@@ -154,13 +68,15 @@ class RewardConfig:
             raise ValueError(
                 f"tau_schedule={self.tau_schedule}: must be {listed(known)}{did_you_mean(self.tau_schedule, known)}"
             )
-        load_curve(self.reward_curve)
+        curve = load_curve(self.reward_curve)
         if self.reward_curve in CURVES and self.reward_curve not in TAU_CURVES:
             for name in ("coord_tau_start", "coord_tau", "tau_schedule"):
-                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                default = type(self).__dataclass_fields__[name].default
+                if getattr(self, name) != default:
                     raise ValueError(
-                        f"{name}={getattr(self, name)}: reward_curve={self.reward_curve} has no tau; leave it out, or "
-                        f"take one of {', '.join(TAU_CURVES)}"
+                        f"{name}={getattr(self, name)}: reward_curve={self.reward_curve} has no tau; leave it out (set "
+                        f"{name}={default} where a plan, config= or from= brings it), or take one of "
+                        f"{', '.join(TAU_CURVES)}"
                     )
         for field in fields(self):
             value = getattr(self, field.name)
@@ -169,6 +85,8 @@ class RewardConfig:
             low_ok = value > 0 if "tau" in field.name else value >= 0
             if not (np.isfinite(value) and low_ok):
                 raise ValueError(f"{field.name}={value}: must be {'> 0 km' if 'tau' in field.name else '>= 0'}")
+        if self.form_penalty >= 1:
+            raise ValueError(f"form_penalty={self.form_penalty}: must be below 1, where only the form would pay")
         if self.coord_tau > self.coord_tau_start:
             raise ValueError(
                 f"coord_tau={self.coord_tau} > coord_tau_start={self.coord_tau_start}: the reward tightens over a run; "
@@ -184,6 +102,14 @@ class RewardConfig:
                     f"at the {name} of a run a perfect answer would earn {most:.3f}: keep coord_weight "
                     f"({coord}) + 3 * hierarchy_weight ({hierarchy}) + format_weight ({self.format_weight}) in (0, 1]"
                 )
+
+        if isinstance(curve, OwnCurve):
+            try_curve(curve, self.tried_taus_km)
+
+    @property
+    def tried_taus_km(self) -> tuple[float, float, float]:
+        """Where a curve of one's own is tried: tau at the start, half way and at the end, km."""
+        return self.coord_tau_start, math.sqrt(self.coord_tau_start * self.coord_tau), self.coord_tau
 
     def at(self, progress: float, tau_km: float | None = None) -> "Weights":
         """Tau and the weights after a share `progress` of the run, in [0, 1]; an adaptive tau is given, in km."""
@@ -215,25 +141,34 @@ class Weights:
     form_penalty: float = 0.0
     curve: Curve = exp_curve
 
+    @property
+    def has_tau(self) -> bool:
+        """Whether tau reaches the reward; of a curve of one's own it is taken to."""
+        return all(self.curve is not curve for name, curve in CURVES.items() if name not in TAU_CURVES)
+
     def coordinate_worth(self, distance_km: ArrayLike) -> np.ndarray:
         """What the coordinates are worth, unweighted, (N,) in [0, 1]; 0 where there are none (NaN)."""
         distance_km = np.asarray(distance_km, np.float64)
-        missing = np.isnan(distance_km)
-        worth = self.curve(np.where(missing, MAX_DISTANCE_KM, distance_km), self.tau_km)
-        return np.where(missing, 0.0, np.clip(worth, 0.0, 1.0))
+        worth, there = np.zeros(distance_km.shape), ~np.isnan(distance_km)
+        if there.any():  # one's own function need not know what to do with no distance at all
+            worth[there] = np.clip(self.curve(distance_km[there], self.tau_km), 0.0, 1.0)
+        return worth
 
 
 class AdaptiveTau:
     """Tau that follows the policy: the running median of its own answers' distances, so that a group always differs.
 
-    It begins at `coord_tau_start`, never loosens, and ends at `coord_tau` at the least. `state` is all of it.
+    It begins at `coord_tau_start`, never loosens, and ends at `coord_tau` at the least. `state` is all of it; a branch
+    may have put other ends around it. Medians below the end count as the end: since it never loosens, one step of
+    answers that are nearly exact must not tighten it for good by more than that.
     """
 
     RATE = 0.2  # of the newest step in the running median, which is a mean of logarithms
 
     def __init__(self, config: RewardConfig, state: Mapping[str, float] | None = None):
-        self._end_km = config.coord_tau
-        self.state: dict[str, float] = dict(state or {"tau_km": config.coord_tau_start})
+        self._start_km, self._end_km = config.coord_tau_start, config.coord_tau
+        self.state: dict[str, float] = {"tau_km": self._start_km} | dict(state or {})
+        self.state["tau_km"] = min(max(self.state["tau_km"], self._end_km), self._start_km)
 
     @property
     def tau_km(self) -> float:
@@ -245,7 +180,7 @@ class AdaptiveTau:
         km = np.nan_to_num(np.asarray(distance_km, np.float64), nan=MAX_DISTANCE_KM)
         if not km.size:
             return
-        newest = math.log(max(float(np.median(km)), 1e-3))
+        newest = math.log(max(float(np.median(km)), self._end_km))
         before = self.state.get("log_median_km", newest)
         self.state["log_median_km"] = (1 - self.RATE) * before + self.RATE * newest
         self.state["tau_km"] = min(self.tau_km, max(self._end_km, math.exp(self.state["log_median_km"])))
@@ -266,9 +201,11 @@ class RewardParts:
 
 
 def combine(
-    distance_km: ArrayLike, labels: ArrayLike, format_: ArrayLike, weights: Weights, form: ArrayLike = 1.0
+    distance_km: ArrayLike, labels: ArrayLike, format_: ArrayLike, weights: Weights, form: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The coordinates' part and the total, each (N,), from distances (N,), labels (N, 3), format (N,) and form (N,).
+
+    form None: it is not judged, and the whole reward is for the place.
 
     A label that the truth lacks (NaN) neither pays nor costs: the mean over the labels that are there stands for it,
     and where there is none the coordinates take its weight. So a perfect answer earns the same for every picture.
@@ -279,8 +216,10 @@ def combine(
     count = present.sum(axis=-1)
     mean = np.where(present, labels, 0.0).sum(axis=-1) / np.maximum(count, 1)
     hierarchy = len(LEVELS) * weights.hierarchy * np.where(count > 0, mean, coordinate)
-    total = weights.coordinate * coordinate + hierarchy + weights.format * np.asarray(format_, np.float64)
-    total -= weights.form_penalty * (1.0 - np.asarray(form, np.float64))
+    read = np.asarray(format_, np.float64)
+    total = weights.coordinate * coordinate + hierarchy + weights.format * read
+    if form is not None:
+        total = (1 - weights.form_penalty) * total + weights.form_penalty * np.asarray(form, np.float64) * read
     return coordinate, np.clip(total, 0.0, 1.0)  # above 1 by a rounding error at most, see RewardConfig
 
 
@@ -290,7 +229,7 @@ def reward_parts(
     """Rewards of N answers, each against its own truth, after a share `progress` (0..1) of the run.
 
     Answers have `lat, lon, city, region, country` (any may be None) and, where they failed to parse, an `error`.
-    `form` (N,) is the share of each text that is in form (`answer.in_form`); None: all of it.
+    `form` (N,) is the share of each text that is in form (`answer.in_form`); None: there is no text to judge.
     """
     return weighted_parts(answers, truths, config.at(progress), form)
 
@@ -312,7 +251,7 @@ def weighted_parts(
     read = np.array([getattr(a, "error", None) is None for a in answers], dtype=bool)
     format_ = (read & ~np.isnan(distance_km)).astype(np.float64)
     labels = np.stack([found.country, found.region, found.city], axis=-1) * format_[:, None]
-    form = np.ones(len(answers)) if form is None else np.asarray(form, np.float64)
     coordinate, total = combine(distance_km, labels, format_, weights, form)
     country, region, city = labels.T
+    form = np.ones(len(answers)) if form is None else np.asarray(form, np.float64)
     return RewardParts(coordinate, country, region, city, format_, form, total, distance_km)

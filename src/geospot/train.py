@@ -24,8 +24,10 @@ from geospot.answer import prompt_text
 from geospot.asking.requests import Asked, request_seed
 from geospot.cli import run_command
 from geospot.config import LoopConfig, SftConfig, TrainConfig, default_log_path
+from geospot.curves import OwnCurve, load_curve
 from geospot.engine.open import settle_engine
 from geospot.engine.workload import Batch
+from geospot.errors import RunError
 from geospot.models.loading import is_tiny
 from geospot.progress import Progress
 from geospot.reward import ADAPTIVE, AdaptiveTau, RewardConfig
@@ -46,8 +48,11 @@ from geospot.training.update import per_token, reference_sampler, update
 if TYPE_CHECKING:
     from geospot.engine.protocols import SamplingClient
 
-# What the tiny model's warm start does not share with the run behind it.
-WARM_START = {"max_steps": 320, "batch_size": 16, "learning_rate": None, "log_to": (), "resume": "auto"}
+# What the tiny model's warm start does not share with the run behind it: it is no run that must not degenerate yet.
+WARM_START = {
+    "max_steps": 320, "batch_size": 16, "learning_rate": None, "log_to": (), "resume": "auto", "early_stop": 0,
+    "on_collapse": "warn",
+}  # fmt: skip
 
 
 def run(config: TrainConfig) -> list[Evaluation]:
@@ -85,6 +90,7 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
     reference = None
     if config.kl_coef:
         reference = reference_sampler(loop.service, loop.training, loop.run.path, loop.state)
+    keep_curve(reward_config, loop.state)
     adaptive = adaptive_tau(reward_config, loop.state)
     ahead: Asked | None = None  # this step's answers, where the step before asked for them
     for step in range(loop.first_step, config.max_steps):
@@ -141,7 +147,7 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
         metrics |= {"requests_retried": rollouts.requests_retried, "requests_lost": rollouts.requests_lost}
         loop.run.log(step, metrics | clock.metrics())
         loop.guard.stepped(metrics)
-        bar.advance(1, reward=metrics["reward"], tau_km=metrics["tau_km"], **shown(metrics))
+        bar.advance(1, **{key: metrics[key] for key in ("reward", "tau_km") if key in metrics}, **shown(metrics))
         stopping = loop.stop.requested  # looked at once: what is asked for during the save stops the next step
         loop.save(step + 1, forced=stopping)
         if stopping:
@@ -151,6 +157,22 @@ def grpo(loop: Loop, config: TrainConfig, bar: Progress) -> list[Evaluation]:
             print(f"ended after step {step}: {reason}")
             return loop.finish(step + 1)
     return loop.finish()
+
+
+def keep_curve(config: RewardConfig, state: dict[str, Any]) -> None:
+    """Note what a person's own curve returns; RunError where a run goes on and its function has changed meanwhile."""
+    curve, before = load_curve(config.reward_curve), state.pop("curve", None)
+    if isinstance(curve, OwnCurve):
+        taus_km = list(config.tried_taus_km)
+        now = {"name": curve.name, "taus_km": taus_km, "fingerprint": curve.fingerprint(taus_km)}
+        if before and before != now | {"fingerprint": before["fingerprint"]}:
+            before = None  # a branch with another curve, or other ends of tau
+        if before and before != now:
+            raise RunError(
+                f"reward_curve={curve.name}: returns other values than when this run began; put the function back, or "
+                "give the new one another name and branch from the run (from=RUN reward_curve=...)"
+            )
+        state["curve"] = now
 
 
 def adaptive_tau(config: RewardConfig, state: dict[str, Any]) -> AdaptiveTau | None:

@@ -1,26 +1,35 @@
 """A run that degenerates says so, keeps its best checkpoint, and stops where it is asked to."""
 
+import importlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import chz
 import numpy as np
 import pytest
 from made import jpeg
 from small_runs import CITIES, metrics, rollouts
 
+from geospot.answer import Answer
 from geospot.config import SftConfig, TrainConfig
 from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
+from geospot.errors import RunError
 from geospot.reward import RewardConfig, RewardParts, combine
+from geospot.runs.branch import branch
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import read_metrics
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
-from geospot.training.guards import Guard, evaluation_warnings, step_warnings
-from geospot.training.rollout import decimal_endings, reward_shares
+from geospot.train import warm_start_settings
+from geospot.training.guards import Guard, begin_anew, evaluation_warnings, idle_text, step_warnings
+from geospot.training.rehearsal import step_seconds
+from geospot.training.rollout import blind_spots, decimal_endings, reward_shares
 
 GOOD = {
     "eval/median_km": 400.0, "eval/constant_km": 6000.0, "eval/pictures": 300.0, "eval/distinct_answers": 250.0,
@@ -85,6 +94,76 @@ def test_the_best_evaluation_and_patience_outlive_a_restart():
     assert again.reason_to_stop() == "early_stop=2: no gain in 2 evaluations; the best was before step 10"
 
 
+def test_an_evaluation_that_a_run_makes_again_when_it_goes_on_counts_once(capsys):
+    """A checkpoint taken for the best evaluation, or at the end, knows it already."""
+    guard = Guard(Config(early_stop=1), {})
+    guard.evaluated(0, "eval", GOOD)
+    assert guard.evaluated(10, "eval", GOOD | {"eval/geoguessr_score": 3100.0})
+    again = Guard(Config(early_stop=1), json.loads(json.dumps(guard.state)))
+    assert not again.evaluated(10, "eval", GOOD | {"eval/geoguessr_score": 3100.0})
+    assert again.reason_to_stop() is None
+    assert again.state["best"] == guard.state["best"]
+    again.evaluated(20, "eval", GOOD)
+    assert again.reason_to_stop()
+
+
+def test_nothing_that_is_evaluated_is_no_evaluation_without_gain():
+    guard = Guard(Config(early_stop=1), {})
+    for step in range(4):
+        assert not guard.evaluated(step, None, {})
+    assert guard.reason_to_stop() is None
+
+
+def test_a_run_that_ended_early_and_goes_on_has_its_patience_and_its_warnings_again(capsys):
+    bad = GOOD | {"eval/distinct_answers": 5.0, "eval/geoguessr_score": 10.0}
+    guard = Guard(Config(early_stop=1, on_collapse="stop"), {})
+    guard.evaluated(0, "eval", GOOD)
+    guard.evaluated(10, "eval", bad)
+    assert guard.reason_to_stop()
+    assert "5 different answers" in capsys.readouterr().out
+    begin_anew(guard.state)
+    assert guard.reason_to_stop() is None
+    guard.evaluated(20, "eval", bad)
+    assert "5 different answers" in capsys.readouterr().out  # what the reason to stop points to
+    assert guard.reason_to_stop()
+
+
+@pytest.mark.parametrize(
+    ("early_stop", "every", "steps", "within"), [(2, 50, 100, 1), (1, 50, 51, 0), (1, 5, 1, 0), (3, 10, 31, 2)]
+)
+def test_patience_that_no_run_of_this_length_can_lose_is_said(early_stop, every, steps, within):
+    assert f"evaluated only {within} time" in idle_text(early_stop, every, steps)
+    assert idle_text(within, every, steps) == idle_text(0, every, steps) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "says"),
+    [
+        (TrainConfig, {"early_stop": 2, "eval_data": "none"}, "early_stop=2: eval_data=none"),
+        (SftConfig, {"early_stop": 2, "eval_data": "none"}, "early_stop=2: eval_data=none"),
+        (SftConfig, {"on_collapse": "stop", "eval_data": "none"}, "on_collapse=stop: sft sees a collapse by its eval"),
+        (TrainConfig, {"kl_coef": float("inf")}, "kl_coef=inf: must be finite"),
+        (TrainConfig, {"entropy_coef": float("inf")}, "entropy_coef=inf: must be finite"),
+    ],
+)
+def test_keys_that_could_have_no_effect_are_refused(kind, keys, says):
+    with pytest.raises(ValueError, match=says):
+        kind(**keys)
+
+
+def test_a_warm_start_is_not_stopped_for_what_it_does_not_know_yet():
+    config = TrainConfig(on_collapse="stop", eval_data="none")
+    assert SftConfig(**warm_start_settings(config)).on_collapse == "warn"
+    assert SftConfig(**warm_start_settings(TrainConfig(early_stop=1))).early_stop == 0
+
+
+def test_a_dry_run_counts_the_answers_that_oversampling_asks_for():
+    keys = {"batch_size": 8, "group_size": 4, "num_epochs": 2}
+    assert step_seconds(TrainConfig(**keys), 1.0, 0.5) == 8 * 4 * (1.0 + 2 * 0.5)
+    assert step_seconds(TrainConfig(**keys, oversample=1.5), 1.0, 0.5) == 12 * 4 * 1.0 + 8 * 4 * 2 * 0.5
+    assert step_seconds(SftConfig(batch_size=8), 1.0, 0.5) == 4
+
+
 def test_decimal_endings():
     assert decimal_endings([(48.38, 2.38), (-12.38, 100.38)]) == 2  # one of latitudes, one of longitudes
     assert decimal_endings([(48.38, 2.38), (48.39, 2.38)]) == 3
@@ -99,12 +178,41 @@ def test_the_parts_share_the_reward_by_hand():
     labels = np.array([[1.0, nan, 0.0], [nan, nan, nan]])
     coordinate, total = combine([0.0, 0.0], labels, format_, weights, form)
     parts = RewardParts(coordinate, *labels.T, format_, form, total, np.zeros(2))
-    shares = reward_shares(parts, weights)  # 0.4 + 0.3 and 1.0 - 0.05 / 2
-    assert total == pytest.approx([0.7, 0.975])
+    shares = reward_shares(parts, weights)  # 0.95 * (0.4 + 0.3) + 0.05 and 0.95 + 0.05 / 2
+    assert total == pytest.approx([0.715, 0.975])
     assert shares == pytest.approx({
-        "country_share": 0.3 / 1.675, "region_share": 0.0, "city_share": 0.0, "coordinate_share": 1.4 / 1.675,
-        "format_share": 0.0,
+        "country_share": 0.285 / 1.69, "region_share": 0.0, "city_share": 0.0, "coordinate_share": 1.33 / 1.69,
+        "format_share": 0.0, "form_share": 0.075 / 1.69,
     })  # fmt: skip
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def spots(points: list[tuple[float, float] | None], size: int) -> dict[str, float]:
+    """What `blind_spots` says of groups of `size` answers at these points, all 100 km off; None: no coordinates."""
+    answers = [Answer(lat=point[0], lon=point[1]) if point else Answer(None, None, error="empty") for point in points]
+    km = np.array([100.0 if point else np.nan for point in points])
+    zeros = np.zeros(len(points))
+    parts = RewardParts(zeros, zeros, zeros, zeros, zeros, zeros, zeros, km)
+    rollouts = SimpleNamespace(answers=answers)
+    return blind_spots(parts, (len(points) // size, size), rollouts, RewardConfig().at(1.0))
+
+
+def test_what_a_reward_cannot_see_by_hand():
+    a, b = (1.5, 2.5), (1.25, 2.5)
+    found = spots([a, a, a, b, a, b, None, None, None, None, None, None], 4)
+    assert found["same_place_in_group"] == pytest.approx((2 / 3 + 0) / 2)  # the third group has no coordinates
+    assert (found["distinct_answers"], found["decimal_endings"]) == (2, 3)
+    assert found["dead_zone"] == 0  # exp(-70 / 25) - exp(-100 / 25) = 0.04
+
+
+def test_what_is_undefined_is_not_a_number():
+    found = spots([None, None, (1.0, 2.0), None], 2)
+    assert np.isnan(found["same_place_in_group"])
+    assert found["distinct_answers"] == 1
+    nothing = spots([None, None], 2)
+    assert np.isnan(nothing["dead_zone"])
+    assert np.isnan(nothing["same_place_in_group"])
+    assert (nothing["distinct_answers"], nothing["decimal_endings"]) == (0, 0)
 
 
 def test_a_run_without_gain_ends_early_with_its_best_checkpoint_kept(common, sft_run, tmp_path, capsys):
@@ -121,6 +229,15 @@ def test_a_run_without_gain_ends_early_with_its_best_checkpoint_kept(common, sft
     assert last.final
     assert last.step == steps[-1]
     assert "median km" in out, "the table of what came of it is missing"
+    assert f"best        where the run began: {sft_run[0]}" in out
+    run_sft(config)  # the same command leaves it so
+    assert f"is complete: {last.step} steps are done" in capsys.readouterr().out
+    run_sft(chz.replace(config, max_steps=20))
+    assert read_checkpoints(run)[-1].step == last.step + 3  # two more evaluations without gain, and the step behind
+    begun = branch(run, tmp_path / "branch", "sft")
+    assert begun.step == last.step + 3
+    [copied] = read_checkpoints(tmp_path / "branch")
+    assert not {"best", "ended", "warned", "evaluated"} & copied.loop_state["loop"].keys()
 
 
 def test_the_best_checkpoint_is_kept_beside_the_last(common, tmp_path, capsys):
@@ -169,6 +286,30 @@ def test_an_adaptive_pooled_run_that_goes_on_equals_one_in_one_go(common, sft_ru
     assert rollouts(broken) == rollouts(tmp_path / "whole")
 
 
+def test_a_run_goes_on_only_under_the_curve_that_it_began_with(common, half_trained, tmp_path, monkeypatch):
+    """And a run under a curve without tau logs none."""
+    monkeypatch.setattr("sys.path", [*sys.path])
+    source, text = tmp_path / "edited_curve.py", "def worth(km, tau):\n    return {} / (1 + km / tau)\n"
+    settings = common | {"checkpoint": half_trained, "group_size": 2, "reward_curve": "edited_curve:worth"}
+    settings |= {"log_path": "run", "eval_data": "none"}
+    try:
+        source.write_text(text.format("1"))
+        run_train(TrainConfig(**settings, max_steps=1))
+        run_train(TrainConfig(**settings, max_steps=2))
+        source.write_text(text.format("0.5"))
+        del sys.modules["edited_curve"]
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        with pytest.raises(RunError, match="edited_curve:worth: returns other values than when this run began"):
+            run_train(TrainConfig(**settings, max_steps=3))
+    finally:
+        sys.modules.pop("edited_curve", None)
+    assert "tau_km" in read_metrics("run")[0]
+    linear = settings | {"reward_curve": "linear", "log_path": "linear", "max_steps": 1}
+    run_train(TrainConfig(**linear))
+    assert "tau_km" not in read_metrics("linear")[0]
+
+
 def test_a_step_logs_what_its_reward_cannot_see(common, half_trained, tmp_path):
     run = tmp_path / "run"
     run_train(TrainConfig(**common, checkpoint=half_trained, group_size=4, max_steps=1, log_path=str(run)))
@@ -186,7 +327,7 @@ def test_a_step_without_any_signal_leaves_the_weights_alone(common, half_trained
     monkeypatch.syspath_prepend(tmp_path)
     settings = common | {"checkpoint": half_trained, "group_size": 2, "eval_every": 2, "entropy_coef": 0.1}
     settings |= {"reward_curve": "flat_curve:nothing", "coord_weight_start": 1.0, "coord_weight": 1.0}
-    settings |= {"hierarchy_weight_start": 0.0, "hierarchy_weight": 0.0}
+    settings |= {"hierarchy_weight_start": 0.0, "hierarchy_weight": 0.0, "form_penalty": 0.0}
     run = tmp_path / "run"
     run_train(TrainConfig(**settings, max_steps=2, log_path=str(run)))
     rows = [row for row in read_metrics(run) if "reward" in row]

@@ -21,12 +21,14 @@ from geospot.report.demo_page import Stage, write_demo_report, write_results_jso
 from geospot.runs.checkpoints import find_checkpoint
 from geospot.runs.config import typed_config
 from geospot.runs.control import Stopped
+from geospot.runs.folder import read_metrics
 from geospot.scoring.metrics import paired_differences
 from geospot.scoring.references import reference_rows
 from geospot.scoring.terminal import table_row
 from geospot.scoring.truths import Truths
 from geospot.sft import fit as fit_sft
 from geospot.train import fit as fit_train
+from geospot.training.closing import last_warnings
 from geospot.training.held_out import evaluate
 
 
@@ -53,6 +55,8 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
         print(table(table_row("stage", s.name, s.summary, s.intervals) for s in by_stage.values()), end="\n\n")
     difference = compare(stages["eval"])
     print(difference)
+    warnings = run_warnings(out)
+    print("".join(f"warning: {said}\n" for said in warnings), end="")
     write_results_json(out / "results.json", stages, difference)
     report = write_demo_report(
         out,
@@ -60,9 +64,16 @@ def run(config: DemoConfig) -> dict[str, dict[str, Stage]]:
         stages,
         SET_NOTES,
         [difference, f"This session took {elapsed_s / 60:.1f} minutes."],
+        warnings,
     )
     print(f"{elapsed_s / 60:.1f} minutes. Report: {report}")
     return stages
+
+
+def run_warnings(out: Path) -> list[str]:
+    """What the two runs warn of at their ends."""
+    folders = {"SFT": out / "sft", "GRPO": out / "train"}
+    return [f"{name}: {said}" for name, run in folders.items() for said in last_warnings(read_metrics(run))]
 
 
 # The base has seen the Earth, though neither the held-out places nor the game: the table says so.

@@ -17,7 +17,7 @@ from geospot.runs.config import typed_config
 from geospot.runs.control import Stopped
 from geospot.runs.folder import drop_weights
 from geospot.scoring.results import finite
-from geospot.training.outcomes import Results, left_over, results, results_json
+from geospot.training.outcomes import Results, left_over, results, results_json, warned
 from geospot.training.plan import BY_HAND, Plan, PlannedRun, check_runs, read_plan
 from geospot.training.side_by_side import run_all, steps_done
 
@@ -34,7 +34,7 @@ def run(config: StudyConfig) -> Results:
         if not config.finished_only:
             make_runs(config, plan)
         found = results(plan, config.resamples, config.seed)
-        notes = [note for note in (left_over(plan),) if note]
+        notes = [note for note in (left_over(plan), *warned(plan)) if note]
         print("\n".join([study_text(plan, found), *notes]))
         _write(out, config, plan, found, notes)
     finally:

@@ -7,11 +7,12 @@ import chz
 
 from geospot.config.engine import EngineConfig, SourceConfig
 from geospot.config.keys import not_negative, one_of, positive, topic
+from geospot.curves import CURVES, TAU_CURVES
 from geospot.data.splits import CellSplit
 from geospot.engine.local.options import ALL, DEFAULT_PARTS, PARTS
 from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
 from geospot.models.loading import is_tiny
-from geospot.reward import CURVES, TAU_CURVES, TAU_SCHEDULES, RewardConfig
+from geospot.reward import TAU_SCHEDULES, RewardConfig
 from geospot.runs.sinks import SINKS, check_sinks
 
 _model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward"), topic("Sampling")
@@ -72,9 +73,13 @@ class LoopConfig(EngineConfig, SourceConfig):
     eval_places: int = _eval(512, "evaluate at most this many places per held-out set; 0: all")
     eval_every: int = _eval(50, "steps between evaluations; also before the first step and after the last")
 
-    early_stop: int = _eval(0, "end after this many evaluations without a better score; 0: never")
+    early_stop: int = _eval(
+        0, "end after this many evaluations in a row without a better score on the first held-out set; 0: never"
+    )
     on_collapse: Literal["warn", "stop"] = _eval(
-        "warn", "when the answers stop depending on the pictures or lose their form: warn, or stop"
+        "warn",
+        "where answers no longer depend on the pictures, lose their form or (train) have no signal: warn, or also end "
+        "the run; docs/metrics.md has the signs",
     )
 
     log_path: str | None = _run(None, "run folder; none: runs/<command>-<model>")
@@ -117,6 +122,11 @@ class LoopConfig(EngineConfig, SourceConfig):
                 f"schedule_steps={self.schedule_steps}, max_steps={self.max_steps}: lr_schedule={self.lr_schedule} "
                 f"reaches 0 at step {self.schedule_steps}, and later steps would learn nothing; set "
                 "lr_schedule=constant, or omit schedule_steps to stretch the schedules over the whole run"
+            )
+        if self.early_stop and self.eval_data == "none":
+            raise ValueError(
+                f"early_stop={self.early_stop}: eval_data=none leaves nothing to see a gain by; name held-out data, or "
+                "leave early_stop out"
             )
         CellSplit(self.eval_fraction, self.cell_km, self.holdout_km if self.eval_data == "cells" else 0.0)
         for sink in self.log_to:
@@ -175,6 +185,11 @@ class SftConfig(LoopConfig):
     def _check_sft(self):
         if not 2 <= self.decimals <= 4:
             raise ValueError(f"decimals={self.decimals}: must be 2, 3 or 4")
+        if self.on_collapse == "stop" and self.eval_data == "none":
+            raise ValueError(
+                "on_collapse=stop: sft sees a collapse by its evaluations, and eval_data=none leaves it none; name "
+                "held-out data, or leave on_collapse out"
+            )
 
 
 @chz.chz
@@ -190,7 +205,8 @@ class TrainConfig(LoopConfig):
 
     reward_curve: str = _reward(
         RewardConfig.reward_curve,
-        f"worth of a distance: {', '.join(CURVES)} ({', '.join(TAU_CURVES)} use tau), or module:function of your own",
+        f"worth of a distance: {', '.join(CURVES)} ({', '.join(TAU_CURVES)} use tau), or module:function of your own, "
+        "such as mycurves:steep for the function steep in mycurves.py in this folder",
     )
     tau_schedule: str = _reward(
         RewardConfig.tau_schedule,
@@ -199,8 +215,10 @@ class TrainConfig(LoopConfig):
     )
     coord_tau_start: float = _reward(RewardConfig.coord_tau_start, "tau at the start, km")
     coord_tau: float = _reward(RewardConfig.coord_tau, "tau at the end, km")
-    coord_weight_start: float = _reward(RewardConfig.coord_weight_start, "weight of exp(-km/tau) at the start")
-    coord_weight: float = _reward(RewardConfig.coord_weight, "weight of exp(-km/tau) at the end (linear in between)")
+    coord_weight_start: float = _reward(
+        RewardConfig.coord_weight_start, "weight of the coordinates (reward_curve) at the start"
+    )
+    coord_weight: float = _reward(RewardConfig.coord_weight, "the same at the end; every weight moves linearly")
     hierarchy_weight_start: float = _reward(
         RewardConfig.hierarchy_weight_start, "weight of each of country, region, city at the start"
     )
@@ -209,7 +227,8 @@ class TrainConfig(LoopConfig):
     )
     format_weight: float = _reward(RewardConfig.format_weight, "reward of any answer that can be parsed")
     form_penalty: float = _reward(
-        RewardConfig.form_penalty, "most that an answer loses for what it adds, repeats or leaves out beside its lines"
+        RewardConfig.form_penalty,
+        "share of the reward that is for the form: what an answer loses for lines that it adds, repeats or leaves out",
     )
 
     group_size: int = _sampling(16, "answers per picture")
@@ -254,6 +273,9 @@ class TrainConfig(LoopConfig):
     def _check_train(self):
         positive(self, "group_size", "num_substeps", "num_epochs", "max_mismatch_kl")
         not_negative(self, "kl_coef", "entropy_coef")
+        for name in ("kl_coef", "entropy_coef"):
+            if not math.isfinite(value := getattr(self, name)):
+                raise ValueError(f"{name}={value}: must be finite")
         if not 1 <= self.oversample < math.inf:
             raise ValueError(f"oversample={self.oversample}: must be 1 or above")
         one_of("loss", self.loss, ("auto", *LOSSES))

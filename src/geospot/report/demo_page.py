@@ -106,8 +106,9 @@ def write_demo_report(
     stages: Mapping[str, Mapping[str, Stage]],
     set_notes: Mapping[str, str],
     notes: Sequence[str],
+    warnings: Sequence[str] = (),
 ) -> Path:
-    """Write report.html. `stages` by set and stage; `set_notes` say what each set is."""
+    """Write report.html. `stages` by set and stage; `set_notes` say what each set is; `warnings` go above all of it."""
     tables = [
         Table(name, [Row(s.name, s.summary, s.intervals) for s in by_stage.values()], set_notes[name])
         for name, by_stage in stages.items()
@@ -125,6 +126,7 @@ def write_demo_report(
         versions=versions(),
         command=command_line(),
         notes=notes,
+        warnings=warnings,
         lead=LEAD.format(n=len(last.predictions)) + result_sentence(last.predictions, last.summary, "the model’s"),
         opening=next((replace(card, tag="a typical picture") for card in cards if card.tag == "median"), None),
     )

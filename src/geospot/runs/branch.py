@@ -13,6 +13,9 @@ from geospot.files import atomic_folder, read_jsonl, write_json_atomic
 from geospot.runs.checkpoints import POSITIONS, Checkpoint, is_remote, read_checkpoints
 from geospot.runs.folder import read_document
 
+# What a run knows of its own evaluations and warnings: those of another folder, by which a branch must not stop.
+_OF_THE_RUN = ("best", "evaluated", "ended", "steps", "warned")
+
 
 def branch_source(path: str | Path) -> tuple[Path, int | None]:
     """The run folder behind a path, and the step of the checkpoint where the path is one; RunError for neither."""
@@ -65,6 +68,9 @@ def _copy(run: Path, target: Path, begin: Checkpoint) -> None:
         place = Path("checkpoints", Path(begin.path).name)
         shutil.copytree(begin.path, target / place, copy_function=_link)
         lines = [line | {"path": str(place), "state_path": str(place)} for line in lines]
+    for line in lines:
+        for key in _OF_THE_RUN:
+            line.get("loop_state", {}).get("loop", {}).pop(key, None)
     _write_lines(target / "checkpoints.jsonl", lines)
     _write_lines(target / "metrics.jsonl", [m for m in read_jsonl(run / "metrics.jsonl") if m["step"] < begin.step])
     if position := begin.loop_state.get("data"):

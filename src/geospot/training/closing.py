@@ -40,6 +40,9 @@ def closing(run: Path, command: str, config: LoopConfig) -> str:
     lines += [f"run folder  {run}", f"checkpoint  {last.path}"]
     if best := best_checkpoint(run):
         lines.append(f"best        {best.path} (before step {best.step})")
+    elif last.step > 0 and last.loop_state.get("loop", {}).get("best", {}).get("step") == 0:
+        start = last.loop_state["loop"].get("start_from") or config.model_name
+        lines.append(f"best        where the run began: {start} (no evaluation since had a better score)")
     return "\n".join(["", *lines, *(f"next        {words}" for words in next_commands(run, command, config))])
 
 

@@ -4,7 +4,6 @@ Each sign is a number in metrics.jsonl; each warning follows from those numbers 
 happens and the last table says it again.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -106,11 +105,17 @@ class Guard:
         state.setdefault("warned", [])
 
     def evaluated(self, step: int, first_set: str | None, metrics: Mapping[str, float]) -> bool:
-        """Take in an evaluation; returns whether it is the best so far. Before the first step nothing is warned of."""
+        """Take in an evaluation; returns whether it is the best so far. Before the first step nothing is warned of.
+
+        A run that goes on may evaluate a step again that is in its state already; it counts once.
+        """
         if step > 0:
             self._warn("evaluation", evaluation_warnings(metrics))
         best = self.state["best"]
-        score = metrics.get(f"{first_set}/{SCORE}", math.nan)
+        score = metrics.get(f"{first_set}/{SCORE}")
+        if score is None or self.state.get("evaluated") == step:
+            return False
+        self.state["evaluated"] = step
         if not score > best["score"]:
             best["evaluations_since"] += 1
             return False
@@ -144,6 +149,24 @@ class Guard:
         if self._config.on_collapse == "stop" and self.state["warned"]:
             return "on_collapse=stop: see the warning above"
         return None
+
+
+def begin_anew(state: dict[str, Any]) -> None:
+    """For a run that had ended early and goes on: patience begins anew, and what is still wrong is said again."""
+    state["warned"], state["steps"] = [], []
+    if "best" in state:
+        state["best"] = state["best"] | {"evaluations_since": 0}
+
+
+def idle_text(early_stop: int, eval_every: int, max_steps: int) -> str:
+    """A line where `early_stop` cannot end a run of so many steps, which has too few evaluations; else nothing."""
+    within = max(0, max_steps - 2) // eval_every  # behind the first step, early enough to leave a step out
+    if not early_stop or early_stop <= within:
+        return ""
+    return (
+        f"early_stop={early_stop} cannot end this run: with eval_every={eval_every} and max_steps={max_steps} it is "
+        f"evaluated only {within} time{'s' * (within != 1)} between its first and its last step"
+    )
 
 
 _WITHOUT_DIGITS = str.maketrans("", "", "0123456789.,%")

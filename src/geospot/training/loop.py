@@ -34,7 +34,7 @@ from geospot.runs.folder import RunFolder
 from geospot.scoring.judge import Evaluation
 from geospot.training.batches import Batches
 from geospot.training.estimate import workload
-from geospot.training.guards import Guard, constant_km, signs
+from geospot.training.guards import Guard, begin_anew, constant_km, idle_text, signs
 from geospot.training.held_out import evaluate, logged
 from geospot.training.pools import Pools
 from geospot.training.resume import extension_text, has_begun, may_differ, planned_steps, prune, run_path
@@ -225,14 +225,16 @@ def open_loop(config: LoopConfig, command: str, start_from: str | None) -> Gener
             open_engine(config, checkpoint_dir=str(run.path / "checkpoints"), name=run.path.name, about=about)
         )
         first_step, final = (last.step, last.final) if last else (0, False)
-        if last:
-            last.loop_state.get("loop", {}).pop("ended", None)  # it goes on: see `is_complete`
+        if last and last.loop_state.get("loop", {}).pop("ended", None):  # it goes on: see `is_complete`
+            begin_anew(last.loop_state["loop"])
         extended = final and first_step < config.max_steps
         if longer or extended:
             print(extension_text(config, path, first_step))
         run.rewind(first_step)
         training = _training_client(service, config, renderer, last.path if last else None, start_from)
         held_out = _read_held_out(config, sets)
+        if held_out and (text := idle_text(config.early_stop, config.eval_every, config.max_steps)):
+            print(text)
         stream = SampleStream(
             sets.train,
             seed=config.seed,

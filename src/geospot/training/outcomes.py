@@ -12,7 +12,7 @@ from geospot.scoring.metrics import Predictions
 from geospot.scoring.metrics.bootstrap import resample
 from geospot.scoring.metrics.seeds import Estimate, VariantEstimates, across_seeds, compare_variants, holm
 from geospot.scoring.metrics.summary import columns, statistic
-from geospot.training.closing import held_out_predictions
+from geospot.training.closing import held_out_predictions, last_warnings
 from geospot.training.plan import Plan, PlannedRun
 from geospot.training.rollout import decimal_endings
 
@@ -285,6 +285,18 @@ def _cells(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
 def _tested(differences: Mapping[str, Estimate], p_holm: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Differences with their p-values, as they are and corrected."""
     return {key: cell | {"p": differences[key].p, "p_holm": p_holm[key]} for key, cell in _cells(differences).items()}
+
+
+def warned(plan: Plan) -> list[str]:
+    """What the finished runs warn of at their ends, a line for each start and variant that does."""
+    lines = []
+    for start in plan.starts:
+        for variant in plan.variants:
+            runs = [run for run in plan.runs if (run.start, run.variant) == (start, variant) and run.is_finished]
+            said = [found for run in runs if (found := last_warnings(read_metrics(run.path)))]
+            if said:
+                lines.append(f"warning: {start}/{variant}: {len(said)} of {len(runs)} runs, such as: {said[0][0]}")
+    return lines
 
 
 def left_over(plan: Plan) -> str:

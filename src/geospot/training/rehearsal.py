@@ -10,7 +10,7 @@ import numpy as np
 
 from geospot.answer import prompt_text
 from geospot.asking.requests import Asked
-from geospot.config import LoopConfig, SftConfig, TrainConfig
+from geospot.config import LoopConfig, TrainConfig
 from geospot.engine.open import settle_engine
 from geospot.runs.branch import check_branch
 from geospot.runs.checkpoints import find_checkpoint, last_checkpoint
@@ -84,15 +84,21 @@ def time_text(loop: Loop, config: LoopConfig, steps: int) -> str:
     loop.training.forward_backward(data, "cross_entropy").result()
     trained_s = (time.monotonic() - started) / max(1, len(data))
     held_out = sum(len(samples) for samples in loop.held_out.values())
-    passes = config.num_epochs if isinstance(config, TrainConfig) else 1
-    asked = config.batch_size * many if not isinstance(config, SftConfig) else 0
-    step_s = asked * sampled_s + config.batch_size * many * passes * trained_s
+    step_s = step_seconds(config, sampled_s, trained_s)
     evaluations = int(np.ceil(steps / config.eval_every)) + 1 if steps > 0 else 0
     total_s = max(0, steps) * step_s + evaluations * held_out * sampled_s
     return (
         f"time        about {step_s:.3g} s per step and {held_out * sampled_s:.3g} s per evaluation, "
         f"{_duration(total_s)} in all on this machine, from a measurement on {len(samples)} pictures"
     )
+
+
+def step_seconds(config: LoopConfig, sampled_s: float, trained_s: float) -> float:
+    """How long a step takes where sampling an answer, and a pass over one, take so many seconds."""
+    if not isinstance(config, TrainConfig):
+        return config.batch_size * trained_s
+    per_picture = config.num_epochs * config.batch_size * trained_s + config.pictures_per_step * sampled_s
+    return config.group_size * per_picture
 
 
 def _duration(seconds: float) -> str:

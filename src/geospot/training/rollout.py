@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from geospot.answer import in_form
+from geospot.answer import Answer, in_form
 from geospot.asking.requests import Rollouts
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
@@ -79,7 +79,7 @@ def reward_metrics(
             "reward": float(parts.total.mean()),
             "reward_std_in_group": float(rewards_BG.std(axis=1).mean()),
             "groups_without_signal": float((~advantages_BG.any(axis=1)).mean()),
-            "tau_km": weights.tau_km,
+            **({"tau_km": weights.tau_km} if weights.has_tau else {}),
             "coord_weight": weights.coordinate,
             "hierarchy_weight": weights.hierarchy,
             "train/median_km": float(np.median(km)),
@@ -96,7 +96,7 @@ def reward_metrics(
 def reward_shares(parts: RewardParts, weights: Weights) -> dict[str, float]:
     """`<part>_share`: what of the step's reward each part earned, as `combine` pays it; 0 where nothing was earned.
 
-    Together they are 1 and what the form cost: that is taken off the whole.
+    Together they are 1.
     """
     labels = np.stack([parts.country, parts.region, parts.city], axis=-1)
     present = ~np.isnan(labels)
@@ -106,6 +106,8 @@ def reward_shares(parts: RewardParts, weights: Weights) -> dict[str, float]:
         present.any(axis=-1), weights.coordinate, weights.coordinate + len(LEVELS) * weights.hierarchy
     )
     paid["format"] = parts.format * weights.format
+    paid = {part: (1 - weights.form_penalty) * found for part, found in paid.items()}
+    paid["form"] = weights.form_penalty * parts.form * parts.format
     return {f"{part}_share": float(found.sum() / max(parts.total.sum(), 1e-9)) for part, found in paid.items()}
 
 
@@ -113,21 +115,26 @@ def blind_spots(parts: RewardParts, shape: tuple[int, int], rollouts: Rollouts, 
     """What a reward cannot see of a step's answers (B, G), see docs/metrics.md.
 
     dead_zone: the share of answered coordinates for which moving 30 % nearer would pay less than 0.01, unweighted.
-    same_place_in_group: the share of a group's answers that repeat another's coordinates. decimal_endings: how many
-    different fractions of a degree (two digits) the coordinates end in.
+    same_place_in_group: 0 where all coordinates of a group differ, 1 where all are the same; NaN without a group that
+    has two. distinct_answers: different coordinates. decimal_endings: how many different fractions of a degree (two
+    digits) the coordinates end in.
     """
     km = parts.distance_km[~np.isnan(parts.distance_km)]
     gain = weights.coordinate_worth((1 - NEARER) * km) - weights.coordinate_worth(km)
-    points = [
-        None if answer.lat is None or answer.lon is None else (answer.lat, answer.lon) for answer in rollouts.answers
-    ]
-    groups = [points[i : i + shape[1]] for i in range(0, len(points), shape[1])]
+    groups = [_points(rollouts.answers[i : i + shape[1]]) for i in range(0, len(rollouts.answers), shape[1])]
+    points = [point for group in groups for point in group]
+    same = [1 - (len(set(group)) - 1) / (len(group) - 1) for group in groups if len(group) > 1]
     return {
         "dead_zone": _mean(gain < DEAD),
-        "same_place_in_group": float(np.mean([1 - (len(set(group)) - 1) / max(len(group) - 1, 1) for group in groups])),
+        "same_place_in_group": _mean(np.array(same)),
         "distinct_answers": float(len(set(points))),
-        "decimal_endings": float(decimal_endings([point for point in points if point])),
+        "decimal_endings": float(decimal_endings(points)),
     }
+
+
+def _points(answers: Sequence[Answer]) -> list[tuple[float, float]]:
+    """The coordinates of those answers that have any."""
+    return [(answer.lat, answer.lon) for answer in answers if answer.lat is not None and answer.lon is not None]
 
 
 def decimal_endings(points: Sequence[tuple[float, float]]) -> int:
