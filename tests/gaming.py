@@ -65,10 +65,17 @@ MOMENTS = _different(_moments())
 
 def earned(text: str, known: Sequence[Place]) -> np.ndarray:
     """The mean reward of one text over the places that are equally likely, (M,) by moment."""
-    parts = weighted_parts([parse_answer(text)] * len(known), known, next(iter(MOMENTS.values())))
+    return _earned([text], known)[:, 0]
+
+
+def _earned(texts: Sequence[str], known: Sequence[Place]) -> np.ndarray:
+    """The same of several texts, (M, T): in one call, since resolving the places is what costs."""
+    answers = [answer for text in texts for answer in [parse_answer(text)] * len(known)]
+    parts = weighted_parts(answers, [*known] * len(texts), next(iter(MOMENTS.values())))
     labels = np.stack([parts.country, parts.region, parts.city], axis=-1)
     return np.array([
-        combine(parts.distance_km, labels, parts.format, weights)[1].mean() for weights in MOMENTS.values()
+        combine(parts.distance_km, labels, parts.format, weights)[1].reshape(len(texts), len(known)).mean(axis=1)
+        for weights in MOMENTS.values()
     ])  # fmt: skip
 
 
@@ -79,7 +86,7 @@ def honest(known: Sequence[Place], region: bool = True) -> np.ndarray:
 
 @lru_cache
 def _honest(known: tuple[Place, ...], region: bool) -> np.ndarray:
-    return np.max([earned(format_answer(place, decimals=4, region=region), known) for place in known], axis=0)
+    return _earned([format_answer(place, decimals=4, region=region) for place in known], known).max(axis=1)
 
 
 def gains(text: str, known: Sequence[Place], at_most: np.ndarray | None = None) -> dict[str, float]:

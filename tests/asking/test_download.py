@@ -50,16 +50,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) + (path == "/cut")))
         self.end_headers()
         if path in ("/slow", "/endless"):
-            self.drip(body[:-1] if path == "/slow" else b"x" * 10_000)
+            self.drip(body[:-1]) if path == "/slow" else self.drip(b"x" * 100_000, 0.002)
         else:
             self.wfile.write(body)
 
-    def drip(self, data: bytes) -> None:
+    def drip(self, data: bytes, pause_s: float = 0.05) -> None:
         with contextlib.suppress(OSError):
             for byte in data:
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
-                if self.server.over.wait(0.05):
+                if self.server.over.wait(pause_s):
                     return
 
     def log_message(self, *_: object) -> None:
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 def serving() -> Iterator[tuple[str, list]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads, server.seen, server.over = True, [], threading.Event()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", server.seen
         server.over.set()
         server.shutdown()

@@ -501,7 +501,7 @@ def test_published_prices(body, model, found, monkeypatch):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Page) as page:
-        threading.Thread(target=page.serve_forever, daemon=True).start()
+        threading.Thread(target=page.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(prices, "URL", f"http://127.0.0.1:{page.server_port}/models.json")
         answer = prices.published(model)
         page.shutdown()
