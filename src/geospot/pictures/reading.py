@@ -7,7 +7,7 @@ import re
 import stat
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -169,10 +169,8 @@ def _open(file: BinaryIO, head: bytes) -> "PillowImage":
 @lru_cache(maxsize=1)
 def _formats() -> list[str]:
     """Those that this Pillow reads; `Image.init` would take a second to import fifty others."""
-    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (they register themselves)
+    from PIL import AvifImagePlugin, Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401 (they register themselves)
 
-    with suppress(ImportError):
-        from PIL import AvifImagePlugin  # noqa: F401 (Pillow 11.3 and later)
     Image.preinit()
     return [name for name in _FORMATS if name in Image.OPEN]
 
