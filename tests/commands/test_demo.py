@@ -1,5 +1,7 @@
 """The demo from end to end, on a handful of pictures and with a step of each stage."""
 
+import json
+
 import pytest
 from chz import replace
 from made import jpeg
@@ -29,7 +31,7 @@ def small_world(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small_steps(monkeypatch):
-    """8 pictures to a step and 4 answers to each, not 64, or 32 with 16: what a step costs is not asked here."""
+    """8 pictures to a step and 4 answers to each, not 16 of either: what a step costs is not asked here."""
     for name, keys in (("sft", {"batch_size": 8}), ("train", {"batch_size": 8, "group_size": 4})):
         make = getattr(demo.DemoConfig, name)
         monkeypatch.setattr(demo.DemoConfig, name, lambda config, make=make, keys=keys: replace(make(config), **keys))
@@ -47,3 +49,14 @@ def test_the_demo_ends_in_a_table_and_a_report(small_world, small_steps, tmp_pat
     assert "GRPO" in page
     demo.run(config)  # the same command again finds everything done
     assert "are done" in capsys.readouterr().out
+
+
+def test_warnings_are_of_the_ground_that_the_model_has_seen(tmp_path):
+    signs = {"pictures": 512, "distinct_answers": 300, "in_form": 1.0, "median_km": 8_000.0, "constant_km": 2_000.0}
+    for run in ("sft", "train"):
+        (tmp_path / run).mkdir()
+        row = {"step": 1} | {f"{name}/{sign}": value for name in ("eval", "eval-far") for sign, value in signs.items()}
+        (tmp_path / run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    said = demo.run_warnings(tmp_path)
+    assert [one.split(":")[:2] for one in said] == [["SFT", " eval"], ["GRPO", " eval"]]
+    assert all("the one that is nearest to these pictures has 2,000 km" in one for one in said)

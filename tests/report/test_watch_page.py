@@ -98,7 +98,8 @@ def test_all_runs_are_on_the_map_together_and_what_a_run_lacks_is_said(run, open
     run.step()
     run.run.close()
     with RunFolder.create(tmp_path / "runs" / "bare", {"command": "sft", "max_steps": 3}) as bare:
-        bare.log(0, {"loss": 1.0})
+        for step in range(3):
+            bare.log(step, {"loss": 1.0})
     with serving(site_of(run)) as address:
         page = open_page(address)
         page.get_by_text("12 answers to 3 pictures").wait_for()
@@ -110,6 +111,21 @@ def test_all_runs_are_on_the_map_together_and_what_a_run_lacks_is_said(run, open
         page.get_by_text("No answers have been logged.").wait_for()
         shutil.rmtree(two.path)
         page.locator(".run small", has_text="deleted").wait_for()
+
+
+def test_no_run_is_dropped_where_as_many_are_chosen_as_there_are_colours(run, open_page, tmp_path):
+    for i in range(8):
+        with RunFolder.create(tmp_path / "runs" / f"other-{i}", {"command": "sft", "max_steps": 3}) as other:
+            other.log(0, {"loss": 1.0})
+    with serving(site_of(run)) as address:
+        page = open_page(address)
+        page.get_by_text("12 answers to 3 pictures").wait_for()
+        for i in range(7):
+            page.get_by_role("checkbox", name=f"other-{i}").check()
+        assert page.get_by_role("checkbox", name="other-7").is_disabled()
+        assert page.get_by_role("checkbox", name="one").is_checked()
+        page.get_by_role("checkbox", name="other-3").uncheck()
+        page.get_by_role("checkbox", name="other-7").check()
 
 
 # How many pixels of the map have the colour of the second run.

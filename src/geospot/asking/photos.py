@@ -79,5 +79,4 @@ def clean(name: str, data: bytes, max_pixels: int | None = None) -> Photo:
         gps = read_position(data)
     except BadSample:
         gps = None
-    gps = None if gps == (0.0, 0.0) else gps  # what is written where there is no fix
     return Photo(name, picture, gps, gps is not None or carries_position(data))

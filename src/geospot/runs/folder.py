@@ -280,8 +280,8 @@ def check_config(
         lines = "\n".join(f"  {key}: {typed(changed[key][0])} there, {typed(changed[key][1])} asked for" for key in bad)
         raise RunError(
             f"{path} holds a run with another {', '.join(bad)}:\n{lines}\n"
-            f"Set these back to go on with it, use another folder (log_path=), or branch from it: from={path} "
-            "log_path=NEW. Free to differ: " + ", ".join(sorted(may_differ))
+            "Set these back to go on with it, use another folder (log_path=; of demo and study out=), or branch from "
+            f"it: from={path} log_path=NEW. Free to differ: " + ", ".join(sorted(may_differ))
         )
     return changed
 

@@ -68,8 +68,8 @@ def evaluation_warnings(metrics: Mapping[str, float | None]) -> list[str]:
         distinct, form = metrics.get(f"{name}/distinct_answers"), metrics.get(f"{name}/in_form")
         if median is not None and n >= MIN_PICTURES and median >= value:
             said.append(
-                f"{name}: no better than one constant place (median {median:,.0f} km; the best constant place has "
-                f"{value:,.0f} km): the model does not use the pictures"
+                f"{name}: no better than one constant place (median {median:,.0f} km; the one that is nearest to these "
+                f"pictures has {value:,.0f} km): the model does not use the pictures"
             )
         if distinct is not None and n >= MIN_PICTURES and distinct <= FEW_ANSWERS * n:
             said.append(f"{name}: {distinct:,.0f} different answers for {n:,.0f} pictures")

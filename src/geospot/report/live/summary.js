@@ -78,7 +78,7 @@ function drawKey(ctx, rival) {
     ctx.fillText(text, right, CARD.map + 56);
     ctx.fillStyle = colour(name);
     ctx.beginPath();
-    dotAt(ctx, right - 16, CARD.map + 56, 7);
+    dotAt(ctx, right - 16, CARD.map + 50, 7); // half the height of a letter above its line
     ctx.fill();
     right -= 48;
   }

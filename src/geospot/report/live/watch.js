@@ -37,9 +37,11 @@ function App({ source }) {
     <${About} ...${{ run }} />`;
 }
 
+const answered = (run) => run.command === "train" && run.rows > 0; // rather than its warm start
+
 function firstChoice(list) {
   const running = list.filter((run) => run.state === "running").slice(0, 4);
-  const best = running.length ? running : [...list].sort((a, b) => b.rows - a.rows).slice(0, 1);
+  const best = running.length ? running : [...list].sort((a, b) => answered(b) - answered(a) || b.rows - a.rows).slice(0, 1);
   return best.map((run) => run.id);
 }
 
@@ -77,11 +79,11 @@ function Head({ run, store, alone }) {
 }
 
 function Runs({ store, chosen, focus, change }) {
-  const toggle = (id) => change({ chosen: chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id].slice(-MOST_RUNS) });
+  const toggle = (id) => change({ chosen: chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id] });
   return html`<fieldset class="runs"><legend>Runs</legend>${store.list.map((run) => {
     const i = chosen.indexOf(run.id);
     return html`<div class=${`run ${i >= 0 ? "on" : ""}`} key=${run.id}><label><input type="checkbox" checked=${i >= 0}
-      disabled=${i >= 0 && chosen.length === 1} onChange=${() => toggle(run.id)} /><i class="swatch" style=${i >= 0 ? { background: `var(--${COLOURS[i % COLOURS.length]})` } : {}}></i>${run.id}
+      disabled=${i >= 0 ? chosen.length === 1 : chosen.length >= MOST_RUNS} title=${i < 0 && chosen.length >= MOST_RUNS ? `At most ${MOST_RUNS} at once` : undefined} onChange=${() => toggle(run.id)} /><i class="swatch" style=${i >= 0 ? { background: `var(--${COLOURS[i % COLOURS.length]})` } : {}}></i>${run.id}
       <small>${run.state === "running" ? `${run.steps} of ${run.max_steps ?? "?"}` : run.state}</small></label>
       ${i >= 0 && chosen.length > 1 && html`<button type="button" aria-pressed=${run.id === focus} onClick=${() => change({ focus: run.id, group: null })}>map</button>`}</div>`;
   })}</fieldset>`;
