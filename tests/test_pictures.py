@@ -456,19 +456,6 @@ def test_xmp_in_each_encoding_that_its_standard_allows(encoding):
     assert carries_position(data)
 
 
-@pytest.mark.parametrize("packet", ["", '<x exif:GPSLatitude="33,51.402S" exif:GPSLongitude="151,12.918E"/>'])
-def test_zero_zero_is_what_is_written_without_a_fix(packet):
-    """Not a place in the Gulf of Guinea to learn from, be it in a data set or in somebody's photo."""
-    exif = Image.Exif()
-    exif.get_ifd(0x8825).update({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)})
-    data = encoded(photo(80, 60), "JPEG", exif=exif, xmp=packet.encode())
-    if packet:
-        assert read_position(data) == pytest.approx((-33.8567, 151.2153))
-    else:
-        with pytest.raises(BadSample, match="no fix"):
-            read_position(data)
-
-
 def test_positions_that_only_drones_and_old_cameras_write():
     drone = '<x drone-dji:GpsLatitude="-33.8567" drone-dji:GpsLongtitude="+151.2153"/>'
     assert position_in_xmp(drone) == (-33.8567, 151.2153)

@@ -79,4 +79,5 @@ def clean(name: str, data: bytes, max_pixels: int | None = None) -> Photo:
         gps = read_position(data)
     except BadSample:
         gps = None
+    gps = None if gps == (0.0, 0.0) else gps  # written where there is no fix; data sets refuse it likewise
     return Photo(name, picture, gps, gps is not None or carries_position(data))

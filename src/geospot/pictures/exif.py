@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Tags = Mapping[int, object]  # of a GPS IFD
 
 _GPS_IFD, _XMP_TAG = 0x8825, 0x02BC
-NO_FIX = (0.0, 0.0)  # degrees: what is written where nothing was received
 # Tags of reference and value, words of + and -, degrees at most.
 _AXES = {"lat": (1, 2, ("N", "NORTH"), ("S", "SOUTH"), 90), "lon": (3, 4, ("E", "EAST"), ("W", "WEST"), 180)}
 _XMP_KEYS = {
@@ -101,14 +100,11 @@ def _packet_text(packet: bytes) -> str:
 def position_of(gps: Tags) -> tuple[float, float]:
     """(lat, lon) from the tags of a GPS IFD: degrees, minutes, seconds, and the letters N, S, E, W beside them.
 
-    EXIF's numbers have no sign: without its letter a coordinate may lie in either hemisphere and is refused. 0, 0 is
-    what cameras and phones write without a fix, and no position.
+    EXIF's numbers have no sign: without its letter a coordinate may lie in either hemisphere and is refused.
     """
     if not gps or any(gps.get(value) is None for _, value, *_ in _AXES.values()):
         raise BadSample("no coordinates", "no GPS position in the EXIF")
-    if (place := (_coordinate(gps, "lat"), _coordinate(gps, "lon"))) == NO_FIX:
-        raise BadSample("no coordinates", "the GPS position in the EXIF is 0, 0: no fix")
-    return place
+    return _coordinate(gps, "lat"), _coordinate(gps, "lon")
 
 
 def position_in_xmp(xmp: str) -> tuple[float, float] | None:
@@ -127,7 +123,7 @@ def position_in_xmp(xmp: str) -> tuple[float, float] | None:
             raise BadSample("no hemisphere in the EXIF", f"XMP {axis}={value!r}")
         *numbers, letter = match.groups()
         place.append(_degrees(axis, [_number(n) for n in numbers if n is not None], letter))
-    return None if tuple(place) == NO_FIX else (place[0], place[1])
+    return place[0], place[1]
 
 
 def _of_drone(xmp: str) -> tuple[float, float] | None:
@@ -135,8 +131,6 @@ def _of_drone(xmp: str) -> tuple[float, float] | None:
     if not all(found):
         return None
     lat, lon = (float(match[1]) for match in found if match)
-    if (lat, lon) == NO_FIX:
-        return None
     return _degrees("lat", [abs(lat)], "S" if lat < 0 else "N"), _degrees("lon", [abs(lon)], "W" if lon < 0 else "E")
 
 
