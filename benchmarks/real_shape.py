@@ -37,8 +37,8 @@ from geospot.earth.place import Place
 from geospot.progress import table
 
 CITIES = [("Lyon", "France", 45.76, 4.84), ("Lima", "Peru", -12.05, -77.04), ("Cairo", "Egypt", 30.04, 31.24)]
-# Answers of random weights are all worth nothing: without this there would be no gradient, and no pass for one.
-LEARNS = "entropy_coef=0.01"
+# Answers of random weights are all worth nothing: only a KL term has groups without a signal trained on.
+LEARNS = "kl_coef=0.01"
 PEER_S = 900  # for all passes of one contender
 PEER = Path(__file__).with_name("real_peer.py")
 # What prints its own peak at the end: what the system tells a parent of its children is the largest of all so far.

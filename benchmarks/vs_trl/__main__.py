@@ -1,13 +1,14 @@
 """geospot's local engine beside TRL's GRPOTrainer and transformers' generate, on the same model, pictures and tokens.
 
     uv venv peer && VIRTUAL_ENV=peer uv pip install torch transformers peft trl datasets pillow    # once
-    uv run python benchmarks/vs_trl --peer-python peer/bin/python [--part step vocabulary scaling learning]
+    uv run python benchmarks/vs_trl --peer-python peer/bin/python [--part step vocabulary profile scaling learning]
 
 Both sides run at once but take turns, a step each, so that other work on the machine slows both alike; what counts is
 the median of the turns' ratios. Prints tables for people and one JSON line last; `--out` keeps that in a file.
 
     step        8 prompts x 16 answers x 48 tokens, LoRA 8: the whole step and the sampling in it; generate alone
     vocabulary  the same with 32k tokens
+    profile     our step by kind of operation, beside the time of its operations at the matrix products' rate
     scaling     our step over group size, batch and answer length, against the operations that it cannot do without
     learning    the reward over 3 seeds from the same warm start
 """
@@ -144,6 +145,26 @@ def scaling(args, model: str) -> list[dict]:
     return rows
 
 
+def profile(args, model: str) -> dict:
+    """Where our step's time goes: seconds by part and kind of operation, and what a large matrix product would take."""
+    shape = {"prompts": 8, "group": 16, "new_tokens": 48}
+    settings = shape | {"threads": args.threads, "steps": 5, "seed": 0, "lr": 1e-4, "fixed_length": 1}
+    done = in_turns({"ours": Side(sys.executable, "ours.py", mode="profile", model=model, **settings)}, 5)["ours"]
+    rate = matmul_gflops(args.threads)
+    rows = sorted(done[-1]["profile"], key=lambda row: (row["part"], -row["seconds"]))
+    print("\nour step by kind of operation; the profiler itself takes a microsecond or two a call\n")
+    print(table(
+        {"part": r["part"], "kind": r["kind"], "ms": f"{1000 * r['seconds']:.0f}", "calls": r["calls"],
+         "GFLOP/s": f"{r['gflop'] / r['seconds']:.0f}" if r["gflop"] else "",
+         "at the full rate, ms": f"{1000 * r['gflop'] / rate:.0f}" if r["gflop"] else ""}
+        for r in rows
+    ), flush=True)  # fmt: skip
+    step = float(np.median([row["step"] for row in done[WARM_UP:-1]]))
+    floor = gflop(**shape) / rate
+    print(f"a step without the profiler {step:.2f} s; its operations at {rate:.0f} GFLOP/s {floor:.2f} s", flush=True)
+    return {"rows": rows, "step_s": step, "floor_s": floor, "gflops": rate}
+
+
 def gflop(prompts: int, group: int, new_tokens: int) -> float:
     """10^9 operations of a step: every prefix once and every answer token through the decoder, once to sample, once
     forward and once backward (the frozen weights need no gradient), attention and vocabulary included."""
@@ -195,7 +216,7 @@ def learning(args, steps: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="a python that has trl, peft and datasets")
-    parser.add_argument("--part", nargs="+", default=["step", "vocabulary", "scaling", "learning"])
+    parser.add_argument("--part", nargs="+", default=["step", "vocabulary", "profile", "scaling", "learning"])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--learning-steps", type=int, default=40)
@@ -215,6 +236,8 @@ def main() -> None:
         if "step" in args.part:
             out["step"] = compare(args, plain, args.steps)
             show("8 prompts x 16 answers x 48 tokens, LoRA 8", out["step"])
+        if "profile" in args.part:
+            out["profile"] = profile(args, plain)
         if "vocabulary" in args.part:
             task.save_model(large, vocabulary=32_768)
             out["vocabulary"] = compare(args, large, max(4, args.steps // 2))

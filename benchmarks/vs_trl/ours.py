@@ -1,7 +1,10 @@
 """Our side: a GRPO step as `geospot train` does it, with its run folder, metrics and stored answers, on the peer's task
-(mode grpo); or sampling alone (mode sample)."""
+(mode grpo); sampling alone (mode sample); or by kind of operation (mode profile, the last step)."""
 
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -20,16 +23,67 @@ from geospot.training.advantages import group_advantages
 from geospot.training.rollout import log_rows
 from geospot.training.update import update
 
+Within = Callable[[str], AbstractContextManager[object]]  # what a part of a step runs in
+INNER = 512  # width of the task's gated unit
+KINDS = {  # by what an operation's name has in it; the first that is there counts
+    "attention": ("attention", "bmm", "softmax"),
+    "products": ("aten::mm", "addmm", "linear"),
+    "gated unit": ("silu",),
+    "copies": ("cat", "copy_", "clone", "index", "gather", "embedding"),
+}
 
-def step_of(args, config, training, renderer, run, samples, known, step: int) -> dict:
+
+class Profile:
+    """Seconds of a step by part and kind of operation, all threads of torch counted (`torch.profiler`)."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Profile what runs within."""
+        every = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+        kinds = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(
+            activities=kinds, record_shapes=True, with_flops=True, experimental_config=every
+        ) as p:
+            started = time.perf_counter()
+            yield
+            wall = time.perf_counter() - started
+        found: dict[str, list[float]] = {}
+        for event in p.key_averages(group_by_input_shape=True):
+            row = found.setdefault(kind_of(event.key, event.input_shapes), [0.0, 0.0, 0])
+            for i, more in enumerate((event.self_cpu_time_total / 1e6, (event.flops or 0) / 1e9, event.count)):
+                row[i] += more
+        names = ("seconds", "gflop", "calls")
+        self.rows += [{"part": part, "kind": kind} | dict(zip(names, row, strict=True)) for kind, row in found.items()]
+        rest = wall - sum(row[0] for row in found.values())
+        self.rows.append({"part": part, "kind": "between operations", "seconds": rest, "gflop": 0.0, "calls": 0})
+
+
+def kind_of(name: str, shapes: list) -> str:
+    """The kind of an operation; a product with a side of at most three ranks is one of LoRA's thin ones."""
+    kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "element-wise")
+    if (
+        kind == "products"
+        and min((n for shape in shapes if len(shape) == 2 for n in shape), default=99) <= 3 * task.RANK
+    ):
+        return "thin products"
+    if kind == "element-wise" and any(shape and shape[-1] == INNER for shape in shapes):
+        return "gated unit"
+    return kind
+
+
+def step_of(args, config, training, renderer, run, samples, known, step: int, within: Within) -> dict:
     """One GRPO step on some of the pictures; seconds by phase and the reward."""
     watch = task.Stopwatch()
     chosen = np.random.default_rng([args.seed, step]).choice(len(samples), args.prompts, replace=False)
-    sampler = training.save_weights_and_get_sampling_client().result()
-    rollouts = Asked(
-        sampler, renderer, [samples[i] for i in chosen], task.PROMPT, num_samples=args.group,
-        seeds=[request_seed(args.seed, step, i) for i in range(args.prompts)], max_tokens=args.new_tokens,
-    ).collect()  # fmt: skip
+    with within("sampling"):
+        sampler = training.save_weights_and_get_sampling_client().result()
+        rollouts = Asked(
+            sampler, renderer, [samples[i] for i in chosen], task.PROMPT, num_samples=args.group,
+            seeds=[request_seed(args.seed, step, i) for i in range(args.prompts)], max_tokens=args.new_tokens,
+        ).collect()  # fmt: skip
     sampled = watch.read("sample")
     if args.mode == "sample":
         return sampled
@@ -38,7 +92,8 @@ def step_of(args, config, training, renderer, run, samples, known, step: int) ->
     advantages = group_advantages(rewards.reshape(-1, args.group), divide_by_std=True).ravel()
     per_token = [np.full(len(s.tokens), a) for s, a in zip(rollouts.sequences, advantages, strict=True)]
     rate = args.lr * (1 - step / args.steps)  # the peer's default: linear, to 0
-    updated = update(training, rollouts, per_token, step, rate, config)
+    with within("update"):
+        updated = update(training, rollouts, per_token, step, rate, config)
     length = float(np.mean([len(s.tokens) for s in rollouts.sequences]))
     run.add_rollouts(step, log_rows(rollouts, "train", None, advantages))
     metrics = updated | {"reward": float(rewards.mean()), "answer_tokens": length}
@@ -67,7 +122,9 @@ def main(args) -> None:
         one = partial(step_of, args, config, training, renderer, run, samples, known)
         for step in range(args.steps):
             task.wait_for_turn()
-            task.say(**one(step))
+            profile = Profile() if args.mode == "profile" and step == args.steps - 1 else None
+            done = one(step, profile or (lambda _: nullcontext()))
+            task.say(**done | ({"profile": profile.rows} if profile else {}))
 
 
 if __name__ == "__main__":
