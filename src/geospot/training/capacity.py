@@ -102,5 +102,6 @@ def _shape(model: KnownModel, trained: int, trains_base: bool) -> Shape:
         "hidden": model.hidden, "inner": model.inner, "layers": model.layers, "heads": model.heads,
         "kv_heads": model.kv_heads, "head_dim": model.head_dim, "vocabulary": model.vocabulary,
         "seen": model.vision_hidden, "seen_inner": model.vision_inner,
+        "kept": 0 if trains_base else model.hidden,
     }  # fmt: skip
     return Shape(**{field.name: sizes[field.name] for field in fields(Shape) if field.name in sizes})

@@ -14,10 +14,10 @@ from geospot.engine.workload import Batch, Workload
 # Qwen2.5-VL-3B, LoRA 32 on the decoder.
 SHAPE = memory.Shape(
     parameters=3_750_000_000, decoder=2_774_000_000, trained=59_900_000, trains_base=False, hidden=2048, inner=11_008,
-    layers=36, heads=16, kv_heads=2, head_dim=128, vocabulary=151_936,
+    layers=36, heads=16, kv_heads=2, head_dim=128, vocabulary=151_936, kept=2048,
 )  # fmt: skip
 
-FULL = replace(SHAPE, trained=SHAPE.parameters, trains_base=True)
+FULL = replace(SHAPE, trained=SHAPE.parameters, trains_base=True, kept=0)
 # A step of batch 4 and group 16 with a picture of 324 tokens, and the evaluation of 512 places.
 GRPO = Workload(
     (Batch(4, 400, 64, 16), Batch(512, 400, 64, greedy=True)), Batch(4, 400, 64, 16), 1000, 324,
@@ -201,6 +201,22 @@ def test_what_other_networks_have_loaded_is_counted(make_service, tiny_folder):
     need = memory.needs(memory.shape_of(network), network.options, GRPO, dtype="float32", beside=7)
     assert need.weights == 4 * numbers + 7
     assert [base.n_bytes for base in service._bases.values()] == [2 * numbers, 4 * numbers]
+
+
+@pytest.mark.parametrize(
+    ("rank", "parts", "numbers"),
+    [
+        (4, ("attention",), "hidden"), (0, ("attention", "mlp"), "hidden"), (0, ("projector",), "tower"),
+        (0, ("attention", "vision", "projector"), "nothing"),
+    ],
+)  # fmt: skip
+def test_the_cache_of_pictures_counts_wherever_the_tower_is_frozen(make_service, tiny_folder, rank, parts, numbers):
+    service = make_service()
+    service.create_lora_training_client(tiny_folder, rank=rank, parts=parts).result()
+    [network] = [n for n in service._networks.values() if n.spec.parts]
+    shape = memory.shape_of(network)
+    each = {"hidden": shape.hidden, "tower": shape.patches * shape.seen, "nothing": 0}[numbers]
+    assert memory.needs(shape, LocalOptions(), SFT, dtype="float32").pictures == 2 * 324 * each * 4
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -1,5 +1,6 @@
 """What a command needs of memory, from the model's shapes, the options and its work, before anything is done."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any
@@ -38,6 +39,7 @@ class Shape:
     seen: int = 0  # of the vision tower: hidden, and of its MLP
     seen_inner: int = 0
     patches: int = 4  # of the vision tower, of one picture token
+    kept: int = 0  # of one picture token, what the cache of pictures holds
     copies: bool = True  # sampling has a merged copy of the decoder
     as_filed: bool = False  # bfloat16 weights on a CPU are used where they are
 
@@ -104,6 +106,8 @@ def shape_of(network: Network) -> Shape:
     adapters = 0 if network.spec.lora_rank == 0 else trained
     named = model.named_parameters() if network.decoder is not None else ()  # transformers' own layers merge nothing
     decoder = sum(p.numel() for n, p in named if "language_model.layers" in n and "lora_" not in n)
+    seen = getattr(vision, "hidden_size", text.hidden_size)
+    patches = getattr(vision, "spatial_merge_size", 1) ** 2
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()) - adapters,
         decoder=decoder,
@@ -116,12 +120,19 @@ def shape_of(network: Network) -> Shape:
         kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
         vocabulary=network.vocabulary,
-        seen=getattr(vision, "hidden_size", text.hidden_size),
-        seen_inner=getattr(vision, "intermediate_size", None) or 4 * getattr(vision, "hidden_size", text.hidden_size),
-        patches=getattr(vision, "spatial_merge_size", 1) ** 2,
+        seen=seen,
+        seen_inner=getattr(vision, "intermediate_size", None) or 4 * seen,
+        patches=patches,
+        kept=kept_of(network.spec.parts, text.hidden_size, patches * seen),
         copies=network.decoder is not None and not network.decoder.as_filed,
         as_filed=network.decoder is not None and not network.decoder.merges,
     )
+
+
+def kept_of(parts: Collection[str], feature: int, tower: int) -> int:
+    """Numbers kept of a picture token: its features (`feature`), what the tower makes of its patches (`tower`) where
+    the projector learns, nothing where the tower does. parts: those of the model that learn."""
+    return 0 if "vision" in parts else tower if "projector" in parts else feature
 
 
 def of_limits(options: LocalOptions) -> Workload:
@@ -152,13 +163,13 @@ def needs(
     batches = [_sampling(s, size, batch, sample_tokens) for batch in work.sampling]
     kv, prompts, logits = (max(part, default=0) for part in zip(*batches, strict=True)) if batches else (0, 0, 0)
     trained = own * (1 + bool(work.sampling and (work.keeps_sampler or not work.training))) if s.trained else 0
-    features = work.pictures * work.picture_tokens * s.hidden * size
+    features = work.pictures * work.picture_tokens * s.kept * size
     return Needs(
         process=process,
         weights=size * s.parameters + beside,
         trained=trained,  # the client's and a snapshot's; what they started from is among the weights
         optimizer=2 * own if work.training else 0,
-        pictures=0 if s.trains_base else min(options.picture_cache_bytes, features),  # a tower in training: none
+        pictures=min(options.picture_cache_bytes, features),
         training_weights=merged if work.training else 0,
         gradients=2 * own if work.training else 0,  # the sum so far, and the next batch's or what Adam's step computes
         activations=_activations(s, size, options, work.training, batch_tokens) if work.training else 0,
