@@ -21,7 +21,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["geospot", "tarfile", "csv", "json"]):
-    from geospot.answer.rows import place_rows
+    from geospot.answer.shapes import place_rows
     from geospot.data.fields import BadSample, Columns, read_place
     from geospot.data.records import Record
     from geospot.data.samples import SkipCounter

@@ -18,7 +18,7 @@ from geospot.answer.places import (
     read_cells,
     read_degrees,
 )
-from geospot.answer.rows import place_rows
+from geospot.answer.shapes import place_rows
 from geospot.answer.spellings import coordinate_columns, find_column
 from geospot.data.fields import BadSample, Columns, read_coordinates
 from geospot.data.samples import ReadOptions, Sample, SkipCounter

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from geospot.answer.places import CONTRADICTORY, NOT_NUMBERS, find_exchange, read_cells, read_degrees
-from geospot.answer.rows import place_rows
+from geospot.answer.shapes import place_rows
 from geospot.data.fields import Columns
 from geospot.data.samples import SkipCounter
 from geospot.data.sources import open_source

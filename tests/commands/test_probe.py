@@ -5,7 +5,7 @@ from made import jpeg
 from servers.models import Asked, Said, serving
 
 from geospot import __main__ as geospot
-from geospot.asking.probe import (
+from geospot.asking.eyesight import (
     ASK_COLOUR,
     ASK_WORD,
     COLOURS,

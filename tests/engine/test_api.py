@@ -10,8 +10,8 @@ from made import jpeg
 from servers.models import Said, serving
 
 from geospot.answer import Reply, read_reply
-from geospot.engine.api.names import ApiModel, is_api_model
-from geospot.engine.api.requests import Options, Wanted
+from geospot.engine.api.addresses import ApiModel, is_api_model
+from geospot.engine.api.exchange import Options, Wanted
 from geospot.errors import EngineError, ModelError
 from geospot.net.retry import RetryPolicy
 

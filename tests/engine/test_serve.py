@@ -19,7 +19,7 @@ from servers.tinker import Fault, Serving
 from tinker import types
 
 from geospot import __main__ as geospot
-from geospot.engine.serve import checkpoints, pending
+from geospot.engine.serve import pending, store
 from geospot.training.datums import policy_datum, supervised_datum
 
 ADAM = types.AdamParams(learning_rate=1e-2)
@@ -157,7 +157,7 @@ def test_checkpoints_expire(sdk, server, monkeypatch):
     training = sdk.create_lora_training_client(server.model_name, rank=2, train_unembed=False).result()
     gone, kept = (training.save_state(name, ttl_seconds=ttl).result().path for name, ttl in (("a", 3600), ("b", 7200)))
     now = time.time()
-    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(time=lambda: now + 5000))
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: now + 5000))
     assert sdk.create_training_client_from_state(kept).result()
     with pytest.raises(tinker.NotFoundError, match="expired"):
         sdk.create_training_client_from_state(gone).result()
@@ -485,15 +485,15 @@ def post(server, path: str, **kwargs) -> httpx.Response:
 
 def test_answers_are_forgotten_after_they_were_sent_and_not_before(sdk, server, renderer, prompts, monkeypatch):
     sampler = sdk.create_sampling_client(base_model=server.model_name).result()
-    store = server.app.app.state.core.pending
+    held_back = server.app.app.state.core.pending
     for future in [sampler.sample(prompt, 2, params(renderer)) for prompt in prompts]:
         future.result(timeout=120)
-    held = len(store)
-    assert sum(pending.sent_at is not None for pending in store._by_id.values()) >= len(prompts), "it may ask again"
+    held = len(held_back)
+    assert sum(pending.sent_at is not None for pending in held_back._by_id.values()) >= len(prompts), "it may ask again"
     monkeypatch.setattr(pending, "KEEP_SENT_S", 0.0)
     monkeypatch.setattr(pending, "SWEEP_S", 0.0)
     sampler.sample(prompts[0], 1, params(renderer)).result(timeout=120)
-    assert len(store) <= held - len(prompts) + 1
+    assert len(held_back) <= held - len(prompts) + 1
 
 
 def test_the_key_is_checked_where_one_is_set(tiny_folder, tmp_path):

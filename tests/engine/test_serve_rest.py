@@ -15,7 +15,7 @@ from servers.tinker import Serving
 from tinker.cli.__main__ import main_cli
 from tinker.types import AccessibleSearchOwner, SessionSearchRequest
 
-from geospot.engine.names import use_model_names
+from geospot.engine.adapter_names import use_model_names
 from geospot.engine.serve.rest import REFUSED
 from geospot.engine.weights import fetch_weights, write_adapter
 from geospot.training.datums import supervised_datum

@@ -24,7 +24,7 @@ from geospot.config import EvalConfig, SftConfig, TrainConfig
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine.open import choose, open_engine, settle_engine
-from geospot.engine.tinker import prices
+from geospot.engine.tinker import rates
 from geospot.engine.tinker.checks import Server, check_model
 from geospot.errors import EngineError, EngineGone
 from geospot.runs.checkpoints import read_checkpoints
@@ -481,7 +481,7 @@ PRICED = [
 @pytest.mark.parametrize(
     ("body", "model", "found"),
     [
-        (PRICED, "owner/model", prices.Prices(1000.5, 2.0, 3.0)),
+        (PRICED, "owner/model", rates.Prices(1000.5, 2.0, 3.0)),
         (PRICED, "owner/other", "has no owner/other"),
         (PRICED, "owner/half", "does not say all prices of owner/half"),
         ({"a": 1}, "owner/model", "cannot be read (ValueError)"),
@@ -502,14 +502,14 @@ def test_published_prices(body, model, found, monkeypatch):
 
     with HTTPServer(("127.0.0.1", 0), Page) as page:
         threading.Thread(target=page.serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setattr(prices, "URL", f"http://127.0.0.1:{page.server_port}/models.json")
-        answer = prices.published(model)
+        monkeypatch.setattr(rates, "URL", f"http://127.0.0.1:{page.server_port}/models.json")
+        answer = rates.published(model)
         page.shutdown()
     assert answer == found or found in answer
 
 
 def test_a_run_on_the_hosted_service_is_estimated_at_published_prices_unless_others_are_given(monkeypatch):
-    monkeypatch.setattr(prices, "published", lambda name: prices.Prices(1.0, 2.0, 3.0))
+    monkeypatch.setattr(rates, "published", lambda name: rates.Prices(1.0, 2.0, 3.0))
     work = Work(steps=2, prefilled=1_000_000, sampled=1_000_000, trained=1_000_000)
 
     def said(**keys) -> str:
@@ -520,7 +520,7 @@ def test_a_run_on_the_hosted_service_is_estimated_at_published_prices_unless_oth
     assert said(price_train=10.0) == "; at the prices given at most $20.00"
     assert said(base_url="http://127.0.0.1:1") == ""
     assert said(engine="local") == ""
-    monkeypatch.setattr(prices, "published", lambda name: "nothing there")
+    monkeypatch.setattr(rates, "published", lambda name: "nothing there")
     assert said() == "; no price is known: nothing there; set price_prefill, price_sample, price_train"
 
 

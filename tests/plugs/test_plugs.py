@@ -14,7 +14,7 @@ from geospot.earth.place import Place
 from geospot.errors import DataError
 from geospot.pictures import carries_position
 from geospot.plugs import lmms_eval_task
-from geospot.plugs.pictures import find_pictures, place_of, read_pictures
+from geospot.plugs.examples import find_pictures, place_of, read_pictures
 from geospot.plugs.worth import training_reward, worth
 from geospot.scoring.tables.evaluations import evaluate_file
 

@@ -21,9 +21,9 @@ from geospot.earth.place import Place
 from geospot.report.live.borderlines import UNITS_PER_DEGREE, borderlines
 from geospot.report.live.deck import Deck
 from geospot.report.live.opponent import Opponent
-from geospot.report.live.photos import Photos
 from geospot.report.live.playing import Play
 from geospot.report.live.site import make_site
+from geospot.report.live.uploads import Photos
 from geospot.runs.folder import RunFolder
 
 

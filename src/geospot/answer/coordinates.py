@@ -8,7 +8,7 @@ import math
 import re
 import unicodedata
 
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 NOT_A_NUMBER = "not a number"
 CONTRADICTION = "sign and hemisphere contradict"

@@ -17,7 +17,7 @@ from geospot.answer.parse import (
     Answer,
     parse_answer,
 )
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 REFUSED = "refused"
 FILTERED = "stopped by a safety filter"

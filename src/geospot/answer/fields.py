@@ -11,7 +11,7 @@ from geospot.answer.coordinates import BARE_PAIR, LATITUDE_RANGE, LINE_PAIR, pla
 from geospot.answer.languages import KEYS, hemisphere, to_english
 from geospot.answer.links import ISO_6709, LINK, PLUS_CODE, WKT, read_link, read_standard
 from geospot.answer.objects import Objects
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 MAX_LABEL_CHARS = 200
 _VALUE_CHARS = 400  # how far behind its key a value is looked for

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 
 from geospot.answer.coordinates import mark_parts
 from geospot.answer.letters import ONE_MEANING, letter_sides
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 # One private character stands for the key of each kind of field; `plain` removes them from what a model writes.
 KEYS = dict(

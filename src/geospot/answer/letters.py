@@ -6,7 +6,7 @@ with such a letter behind it: half of the Earth is no guess.
 
 import re
 
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 _SIDES = "NSEW"
 # Words of a language as `coordinates.plain` leaves them, and its letters for north, south, east and west.

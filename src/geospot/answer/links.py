@@ -8,7 +8,7 @@ import re
 from urllib.parse import unquote
 
 from geospot.answer.coordinates import in_range
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 Pair = tuple[float | str, float | str]
 

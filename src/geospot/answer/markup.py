@@ -2,7 +2,7 @@
 
 import re
 
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 _THINK = lazy(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _TAG_KEYS = (

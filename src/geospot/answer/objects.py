@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 from geospot.answer.spellings import coordinate_columns
 
 Fields = list[tuple[str, object]]

@@ -37,8 +37,8 @@ from geospot.answer.coordinates import (
 )
 from geospot.answer.fields import Found, clean_label, find_fields, unroll_tables
 from geospot.answer.markup import strip_markup, strip_thinking
-from geospot.answer.patterns import lazy
 from geospot.answer.prompt import MAX_CHARS
+from geospot.answer.regex import lazy
 
 # Why a text has no answer: `Answer.error` is one of these.
 EMPTY = "empty"

@@ -21,7 +21,7 @@ from geospot.answer.coordinates import (
 )
 from geospot.answer.languages import hemisphere, to_english
 from geospot.answer.links import ISO_6709, LINK, PLUS_CODE, WKT, read_link, read_standard
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 from geospot.answer.spellings import coordinate_columns, find_column, near_columns
 
 MISSING = "no coordinates"

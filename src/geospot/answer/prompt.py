@@ -4,7 +4,7 @@ import re
 
 from geospot.answer.coordinates import wrap_longitude
 from geospot.answer.fields import clean_label
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 from geospot.earth.place import Place
 
 FIELDS = ("City", "Region", "Country", "Latitude", "Longitude")

@@ -7,7 +7,7 @@ from typing import Any
 
 from geospot.answer.endings import CUT_OFF, FILTERED, REFUSED, REQUEST_FAILED
 from geospot.answer.parse import Answer, parse_answer
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 # How a reply ended -> why there is no answer, where none can be read in its text. "stop" is an ordinary end, "error"
 # a request that failed for good.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from geospot.answer.patterns import lazy
+from geospot.answer.regex import lazy
 
 # What each thing is called out there, most telling first; compared as `fold_name` writes them.
 SPELLINGS: dict[str, tuple[str, ...]] = {

@@ -24,7 +24,7 @@ from geospot.earth.agreement import answer_point
 from geospot.earth.gazetteer import Gazetteer
 from geospot.earth.place import Place
 from geospot.earth.spot import Spot, name_points
-from geospot.engine.api.names import is_api_model
+from geospot.engine.api.addresses import is_api_model
 from geospot.errors import install_extra
 
 BATCH = 16  # photos asked about at once

@@ -19,7 +19,7 @@ from geospot.pictures import image_size, prepare_picture
 
 if TYPE_CHECKING:
     from geospot.engine.api.client import ApiClient
-    from geospot.engine.api.requests import Wanted
+    from geospot.engine.api.exchange import Wanted
 
 Say = Callable[[str], object]
 
@@ -150,7 +150,7 @@ class ApiRespondent:
             yield {p: {m: reply}}
 
     def _wanted(self, sample: Sample, question: Question, number: int, member: int) -> "Wanted":
-        from geospot.engine.api.requests import Wanted
+        from geospot.engine.api.exchange import Wanted
 
         pictures = tuple(prepare_picture(data, self._config.max_pixels, verify=False) for data in sample.pictures)
         position = (number, member) if member else (number,)

@@ -12,7 +12,7 @@ import chz
 from geospot.answer import prompt_text
 from geospot.asking.requests import Question
 from geospot.config import API_MAX_TOKENS, MAX_TOKENS, EngineConfig, GuesserConfig
-from geospot.engine.api.names import ApiModel, is_api_model
+from geospot.engine.api.addresses import ApiModel, is_api_model
 from geospot.engine.protocols import SamplingClient, ServiceClient
 from geospot.engine.weights import weights_info
 from geospot.errors import DataError

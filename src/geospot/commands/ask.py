@@ -9,8 +9,8 @@ from pathlib import Path
 
 from geospot.asking.answer_log import AnswerLog, ask_set
 from geospot.asking.cluster import Draws
+from geospot.asking.eyesight import probe_subject
 from geospot.asking.prior import Prior
-from geospot.asking.probe import probe_subject
 from geospot.asking.requests import Question
 from geospot.asking.respondents import Respondent, open_respondent
 from geospot.asking.subject import Subject, run_setting

@@ -13,7 +13,7 @@ import numpy as np
 
 from geospot._version import __version__
 from geospot.config import CompareConfig
-from geospot.engine.api.names import is_api_model
+from geospot.engine.api.addresses import is_api_model
 from geospot.errors import TableError
 from geospot.report import Row, Table, write_report
 from geospot.report.charts import histogram_html, within_html

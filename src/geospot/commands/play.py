@@ -29,10 +29,10 @@ def run(config: PlayConfig) -> None:
     """Serve the game until Ctrl-C."""
     need_pages("play")
     from geospot.report.live.deck import Deck, code_of_seed
-    from geospot.report.live.photos import Photos
     from geospot.report.live.playing import Play
     from geospot.report.live.serving import serve_site, site_key
     from geospot.report.live.site import make_site
+    from geospot.report.live.uploads import Photos
 
     config = chz.replace(config, checkpoint=opponent_of(config))
     name, samples = places(config)

@@ -1,6 +1,6 @@
 """`geospot probe`: does a model see its pictures, and is it the one that was asked for?"""
 
-from geospot.asking.probe import Probe, probe_subject
+from geospot.asking.eyesight import Probe, probe_subject
 from geospot.asking.respondents import open_respondent
 from geospot.asking.subject import Subject
 from geospot.config import ProbeConfig

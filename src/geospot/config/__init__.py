@@ -3,7 +3,6 @@
 The first line of a command's class is what `--help` says of it, the second its example.
 """
 
-from geospot.config.api import ApiConfig
 from geospot.config.asking import (
     API_MAX_TOKENS,
     DEMO_RUN,
@@ -19,6 +18,7 @@ from geospot.config.asking import (
     PriorConfig,
     ProbeConfig,
 )
+from geospot.config.endpoint import ApiConfig
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.loops import (
     LOSSES,

@@ -6,11 +6,11 @@ from typing import Literal
 
 import chz
 
-from geospot.config.api import ApiConfig
+from geospot.config.endpoint import ApiConfig
 from geospot.config.engine import SOURCES, EngineConfig, SourceConfig
 from geospot.config.keys import HOST_DOC, OPEN_DOC, check_port, fraction, not_negative, one_of, positive, topic
 from geospot.earth.score import parse_scale
-from geospot.engine.api.names import ApiModel, is_api_model
+from geospot.engine.api.addresses import ApiModel, is_api_model
 from geospot.errors import did_you_mean
 from geospot.models.loading import TINY
 from geospot.scoring.references import REFERENCES

@@ -4,7 +4,7 @@ import glob
 import os
 from pathlib import Path
 
-from geospot.engine.api.names import is_api_model
+from geospot.engine.api.addresses import is_api_model
 from geospot.errors import DataError, ModelError, mean_path
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from geospot.engine.adapter_names import PEFT_PREFIX, service_name
 from geospot.engine.local.options import LORA_ALPHA, NetworkSpec
 from geospot.engine.local.state import read_spec, read_tensors
-from geospot.engine.names import PEFT_PREFIX, service_name
 from geospot.errors import EngineError
 from geospot.files import atomic_folder
 from geospot.models.loading import load_processing, locate

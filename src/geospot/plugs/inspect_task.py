@@ -13,7 +13,7 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, mean, 
 from inspect_ai.solver import TaskState, generate
 
 from geospot.answer import prompt_text
-from geospot.plugs.pictures import find_pictures, place_of
+from geospot.plugs.examples import find_pictures, place_of
 from geospot.plugs.worth import worth
 
 

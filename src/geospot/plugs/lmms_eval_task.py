@@ -17,7 +17,7 @@ from geospot.answer import prompt_text
 from geospot.cli import reported
 from geospot.earth.score import ACCURACY_RADII_KM
 from geospot.errors import DataError
-from geospot.plugs.pictures import Picture, find_pictures, place_of
+from geospot.plugs.examples import Picture, find_pictures, place_of
 from geospot.plugs.worth import worth
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from verifiers.v1.harnesses.null import NullHarness
 
 from geospot.answer import prompt_text
 from geospot.earth.score import MAX_SCORE
-from geospot.plugs.pictures import find_pictures, place_of
+from geospot.plugs.examples import find_pictures, place_of
 from geospot.plugs.worth import training_reward, worth
 
 
@@ -67,7 +67,7 @@ def stop_of(trace: vf.Trace) -> str | None:
 
 
 class GeolocationConfig(vf.TasksetConfig):
-    """The pictures, as `geospot.plugs.pictures.find_pictures` takes them: a table of truths with the folder of its
+    """The pictures, as `geospot.plugs.examples.find_pictures` takes them: a table of truths with the folder of its
     pictures, or the held-out places of `data`; without either the embedded world.
     """
 

@@ -77,7 +77,7 @@ def cost_text(work: Work, config: LoopConfig) -> str:
         from tinker.lib.base_url import resolve_base_url
 
         from geospot.engine.tinker.checks import is_hosted
-        from geospot.engine.tinker.prices import published
+        from geospot.engine.tinker.rates import published
 
         if is_hosted(resolve_base_url(config.base_url)):
             found = published(config.model_name)

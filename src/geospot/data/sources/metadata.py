@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from geospot.answer.places import as_row
-from geospot.answer.rows import place_rows
+from geospot.answer.shapes import place_rows
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Skip, Source
 from geospot.data.sources.beside import PicturesBeside

@@ -7,8 +7,8 @@ import anthropic
 import httpx2
 
 from geospot.answer.reply import Reply
-from geospot.engine.api.names import ApiModel
-from geospot.engine.api.requests import Options, SharedBySdks, Wanted
+from geospot.engine.api.addresses import ApiModel
+from geospot.engine.api.exchange import Options, SharedBySdks, Wanted
 from geospot.engine.api.trouble import page_instead, truncated
 
 _FINISH = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from geospot.answer.reply import Reply
-from geospot.engine.api.names import ApiModel, unknown_model
+from geospot.engine.api.addresses import ApiModel, unknown_model
+from geospot.engine.api.exchange import ApiProtocol, Options, Wanted, open_protocol
 from geospot.engine.api.prices import Budget
-from geospot.engine.api.requests import ApiProtocol, Options, Wanted, open_protocol
 from geospot.engine.api.trouble import Trouble, trouble_of, without_key
 from geospot.errors import EngineError, EngineGone
 from geospot.net.retry import PATIENT, Attempts, RemoteError, RetryPolicy

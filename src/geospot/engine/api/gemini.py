@@ -6,8 +6,8 @@ from google import genai
 from google.genai import errors, types
 
 from geospot.answer.reply import Reply
-from geospot.engine.api.names import ApiModel
-from geospot.engine.api.requests import Options, Wanted
+from geospot.engine.api.addresses import ApiModel
+from geospot.engine.api.exchange import Options, Wanted
 from geospot.engine.api.trouble import page_instead, truncated
 
 _SAFETY = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "MODEL_ARMOR", "LANGUAGE")

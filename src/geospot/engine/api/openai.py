@@ -8,8 +8,8 @@ import httpx2
 import openai
 
 from geospot.answer.reply import Reply
-from geospot.engine.api.names import AT_ADDRESS, ApiModel
-from geospot.engine.api.requests import Options, SharedBySdks, Wanted, data_url
+from geospot.engine.api.addresses import AT_ADDRESS, ApiModel
+from geospot.engine.api.exchange import Options, SharedBySdks, Wanted, data_url
 from geospot.engine.api.trouble import page_instead, truncated
 
 # What a server may not know: left out from then on where it says so.

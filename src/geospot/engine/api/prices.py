@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from geospot.answer.reply import Reply
-from geospot.engine.api.names import AT_ADDRESS, ApiModel
-from geospot.engine.api.requests import Wanted
+from geospot.engine.api.addresses import AT_ADDRESS, ApiModel
+from geospot.engine.api.exchange import Wanted
 from geospot.errors import EngineError
 
 PIXELS_PER_TOKEN = 750  # Anthropic's rule; OpenAI's and Google's tiles come to no more for 512 x 512 pixels

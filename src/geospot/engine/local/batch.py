@@ -8,7 +8,7 @@ from tinker import types
 
 from geospot.engine.local.fitting import attempt
 from geospot.engine.local.options import NetworkSpec
-from geospot.engine.local.requests import Listener, SampleRequest
+from geospot.engine.local.sample_request import Listener, SampleRequest
 from geospot.engine.local.sampler import Running
 from geospot.engine.local.work import Host, Sampling
 

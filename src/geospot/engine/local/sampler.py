@@ -15,8 +15,8 @@ from geospot.engine.local.caches import Group, Layout
 from geospot.engine.local.decoding import CachedDecoding, FusedDecoding
 from geospot.engine.local.inputs import Tokens
 from geospot.engine.local.network import Network
-from geospot.engine.local.requests import SampleRequest
-from geospot.engine.local.rows import Rows
+from geospot.engine.local.sample_request import SampleRequest
+from geospot.engine.local.sequences import Rows
 
 STRINGS_EVERY = 8  # tokens between searches for stop strings, which need the text
 

@@ -13,7 +13,7 @@ from geospot.engine.local import state
 from geospot.engine.local.batch import Payload, SampleBatch, Snapshot
 from geospot.engine.local.inputs import Row, Tokens
 from geospot.engine.local.network import Network
-from geospot.engine.local.requests import Listener, SampleRequest, check_params
+from geospot.engine.local.sample_request import Listener, SampleRequest, check_params
 from geospot.engine.local.work import Host, Likeliest, R, Sampling, Scoring, Work
 
 

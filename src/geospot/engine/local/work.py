@@ -14,7 +14,7 @@ from geospot.engine.local.fitting import attempt
 from geospot.engine.local.inputs import Row
 from geospot.engine.local.network import Network
 from geospot.engine.local.options import LocalOptions, NetworkSpec
-from geospot.engine.local.requests import SampleRequest
+from geospot.engine.local.sample_request import SampleRequest
 from geospot.engine.local.sampler import positions, sample
 from geospot.engine.local.scheduler import Scheduler
 from geospot.engine.local.turns import Turns

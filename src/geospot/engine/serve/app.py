@@ -19,9 +19,9 @@ from geospot.engine.serve.gate import Gate, Handler
 from geospot.engine.serve.metrics import is_users
 from geospot.engine.serve.models import TrainingRoutes
 from geospot.engine.serve.rest import ONE_USER, REFUSED, RestRoutes, refusing
-from geospot.engine.serve.sampling import SamplingRoutes
+from geospot.engine.serve.routes_sampling import SamplingRoutes
+from geospot.engine.serve.routes_weights import WeightsRoutes
 from geospot.engine.serve.status import StatusRoutes
-from geospot.engine.serve.weights import WeightsRoutes
 from geospot.engine.serve.wire import Refused, read_model, read_text, unknown
 
 log = logging.getLogger(__name__)

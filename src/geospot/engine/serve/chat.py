@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from tinker import types
 
-from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
+from geospot.engine.local.sample_request import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import Core, disconnected, in_thread, read_body, submitted
 from geospot.engine.serve.pending import GONE, Pending

@@ -17,13 +17,13 @@ from geospot.engine.local.options import MAX_CONTEXT
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.service import LocalServiceClient
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.checkpoints import Checkpoints
+from geospot.engine.serve.journal import Records
 from geospot.engine.serve.metrics import Metrics, Moment
 from geospot.engine.serve.pending import Gatherer, Pending, PendingStore
-from geospot.engine.serve.records import Records
 from geospot.engine.serve.request_log import RequestLog
 from geospot.engine.serve.samplers import Sampler, Samplers
 from geospot.engine.serve.sessions import Sessions
+from geospot.engine.serve.store import Checkpoints
 from geospot.engine.serve.wire import MAX_BODY_BYTES, MAX_WORDS_BYTES, Refused, decompress, too_large
 from geospot.net.loopback import LOOPBACK_NAMES
 

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from tinker import types
 
-from geospot.engine.serve.checkpoints import check_ttl
 from geospot.engine.serve.core import Core, read_body
+from geospot.engine.serve.store import check_ttl
 from geospot.engine.serve.wire import Refused, read_json, read_model, unknown
 
 ONE_USER = "this server has no accounts and no projects: whoever may connect can use all that is on it"

@@ -15,8 +15,8 @@ import tinker
 from tinker import types
 from tinker.lib.base_url import resolve_base_url
 
+from geospot.engine.tinker.deadlines import Watch
 from geospot.engine.tinker.refusals import translate
-from geospot.engine.tinker.watch import Watch
 from geospot.errors import EngineError
 from geospot.net.loopback import LOOPBACK
 

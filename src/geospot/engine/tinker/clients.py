@@ -13,7 +13,7 @@ import tinker
 from tinker import types
 from tinker.lib.retry_handler import RetryConfig
 
-from geospot.engine.tinker.watch import Watch, WatchedFuture
+from geospot.engine.tinker.deadlines import Watch, WatchedFuture
 
 T = TypeVar("T")
 

@@ -17,11 +17,11 @@ import tinker
 import zstandard
 from tinker.lib.retry_handler import RetryConfig
 
-from geospot.engine.names import use_model_names
+from geospot.engine.adapter_names import use_model_names
 from geospot.engine.protocols import Status
 from geospot.engine.tinker.checks import Server, check_lora_rank, check_parts, check_parts_of
 from geospot.engine.tinker.clients import Sdk, TinkerSamplingClient, TinkerTrainingClient
-from geospot.engine.tinker.watch import Watch, WatchedFuture
+from geospot.engine.tinker.deadlines import Watch, WatchedFuture
 from geospot.engine.workload import Workload
 from geospot.errors import EngineError
 from geospot.files import atomic_folder

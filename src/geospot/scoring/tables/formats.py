@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from geospot.answer.places import MISSING, NOT_FINITE, as_row, read_cells, read_signed
-from geospot.answer.rows import place_rows
+from geospot.answer.shapes import place_rows
 from geospot.answer.spellings import coordinate_columns
 from geospot.errors import TableError, install_extra
 from geospot.scoring.tables.logs import episode_row, read_inspect_log

@@ -5,7 +5,7 @@ import json
 import chz
 
 from geospot.config.keys import not_negative, positive, topic
-from geospot.engine.api.requests import EFFORTS, Options
+from geospot.engine.api.exchange import EFFORTS, Options
 from geospot.errors import listed
 
 _api = topic("API models")

@@ -24,8 +24,8 @@ from geospot.asking.guesser import Guess, make_guess
 from geospot.asking.photos import Photo
 from geospot.asking.prior import Prior
 from geospot.report.live.opponent import Opponent
-from geospot.report.live.photos import MOST_NAME, Photos, read_prior, shown_name
 from geospot.report.live.site import make_site
+from geospot.report.live.uploads import MOST_NAME, Photos, read_prior, shown_name
 
 SAID = [f"City: Paris {HOSTILE}\nCountry: France\nLatitude: 48.85\nLongitude: 2.35"] * 3
 SAID += ["Latitude: 52.52\nLongitude: 13.40", "no idea"]
@@ -154,7 +154,7 @@ def test_a_bomb_of_pixels_is_refused_before_it_is_decoded(site):
 
 
 def test_uploads_are_bounded_in_bytes_and_number(site, model, monkeypatch):
-    from geospot.report.live import photos
+    from geospot.report.live import uploads
 
     server = http.client.HTTPConnection(urllib.parse.urlsplit(site).netloc, timeout=600)
     server.putrequest("POST", "/api/photo")
@@ -163,15 +163,15 @@ def test_uploads_are_bounded_in_bytes_and_number(site, model, monkeypatch):
     answer = server.getresponse()
     assert (answer.status, json.loads(answer.read())) == (413, {"detail": "too large: more than 64 MB"})
     server.close()
-    monkeypatch.setattr(photos, "MOST_PHOTOS", 2)
+    monkeypatch.setattr(uploads, "MOST_PHOTOS", 2)
     model.go.clear()
     assert [sent(site, photo(i))[0] for i in range(3)] == [200, 200, 429]
 
 
 def test_only_so_many_photos_are_kept_and_none_that_waits_is_dropped(site, model, monkeypatch):
-    from geospot.report.live import photos
+    from geospot.report.live import uploads
 
-    monkeypatch.setattr(photos, "MOST_KEPT", 2)
+    monkeypatch.setattr(uploads, "MOST_KEPT", 2)
     first = sent(site, photo())[1]["photo"]
     answered(site, first)
     model.go.clear()

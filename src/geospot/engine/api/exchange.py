@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from geospot.answer.reply import Reply
-from geospot.engine.api.names import ApiModel
+from geospot.engine.api.addresses import ApiModel
 from geospot.errors import EngineError
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from geospot.engine.serve.checkpoints import is_run, run_folder
+from geospot.engine.serve.store import is_run, run_folder
 from geospot.files import write_json_atomic
 
 SESSIONS, RUN = ".sessions", "run.json"

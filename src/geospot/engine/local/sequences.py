@@ -8,7 +8,7 @@ import torch
 from tinker import types
 
 from geospot.engine.local.drawing import choose
-from geospot.engine.local.requests import SampleRequest
+from geospot.engine.local.sample_request import SampleRequest
 from geospot.models.loading import Processing
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 import geospot.answer
-from geospot.answer import patterns
-from geospot.answer.patterns import lazy
+from geospot.answer import regex
+from geospot.answer.regex import lazy
 
 
 def test_a_pattern_is_compiled_once_when_it_is_first_used(monkeypatch):
     compiled = []
-    monkeypatch.setattr(patterns.re, "compile", lambda *given, make=re.compile: compiled.append(given) or make(*given))
+    monkeypatch.setattr(regex.re, "compile", lambda *given, make=re.compile: compiled.append(given) or make(*given))
     number = lazy("([0-9]+)n", re.IGNORECASE)
     assert compiled == []
     assert number.fullmatch("12N")[1] == "12"
@@ -26,7 +26,7 @@ def test_every_pattern_of_the_room_compiles():
         if isinstance(value, tuple | list):
             for one in value:
                 yield from within(one)
-        elif isinstance(value, patterns._Lazy):
+        elif isinstance(value, regex._Lazy):
             yield value
 
     modules = [

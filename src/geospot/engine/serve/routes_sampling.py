@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from tinker import types
 
 from geospot.engine.futures import LocalFuture
-from geospot.engine.local.requests import DEFAULT_MAX_TOKENS, check_params
+from geospot.engine.local.sample_request import DEFAULT_MAX_TOKENS, check_params
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.serve.core import LONG_POLL_S, Core, Promise, in_thread, n_tokens, read_body, submitted
 from geospot.engine.serve.pending import Pending

@@ -14,10 +14,10 @@ from tinker import types
 from geospot.engine.futures import LocalFuture
 from geospot.engine.local.sampling import LocalSamplingClient
 from geospot.engine.local.training import LocalTrainingClient
-from geospot.engine.serve.checkpoints import check_ttl
 from geospot.engine.serve.core import Core, check_optimizer, read_body
 from geospot.engine.serve.exports import age_recipients, export
 from geospot.engine.serve.samplers import Sampler, check_memory
+from geospot.engine.serve.store import check_ttl
 from geospot.engine.serve.wire import Refused, read_model, read_text, unknown
 
 
