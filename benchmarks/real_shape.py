@@ -230,25 +230,32 @@ def grid(bench: Bench, words: list[str]) -> list[dict]:
 
 
 def stop(bench: Bench, model: Path, times: int = 10) -> list[dict]:
-    """SIGINT at random moments: seconds until the process had ended, and whether a line said what it waited for."""
+    """SIGINT at random moments: seconds until the process had ended, and whether a line said what it waited for.
+
+    Every other pair of runs leaves out the evaluation in front, so that moments fall into sampling and the gradient.
+    """
     rng, rows = random.Random(0), []
     for k in range(times):
         command, more = ("sft", []) if k % 2 else ("train", ["group_size=2", "checkpoint=none"])
-        log = bench.place / f"stop-{command}"
+        log = bench.place / f"stop-{command}-{k % 4 < 2}"
         words = [command, f"model_name={model}", *bench.data(), "eval_places=1", "batch_size=1", "max_tokens=12",
                  "max_steps=50", "lr_schedule=constant", f"log_path={log}", *more]  # fmt: skip
+        if k % 4 >= 2:
+            words = [word for word in words if not word.startswith("eval_")] + ["eval_data=none"]
         process, lines = bench.start(*words), []
         assert process.stdout is not None
         for line in process.stdout:  # it has opened all once it says what it will take
             lines.append(line)
             if line.startswith("this run"):
                 break
-        time.sleep(rng.uniform(1, 90))
+        waited = rng.uniform(1, 200)
+        time.sleep(waited)
         asked = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate()
         rows.append({
-            "what": command, "seconds": round(time.monotonic() - asked, 1), "status": process.returncode,
+            "what": command, "evaluates": k % 4 < 2, "after": round(waited),
+            "seconds": round(time.monotonic() - asked, 1), "status": process.returncode,
             "said": re.findall(r"(?:Still waiting|Waiting) for .*", out), "end": re.findall(r"stopped .*", out)[-1:],
         })  # fmt: skip
         print(rows[-1], file=sys.stderr, flush=True)
