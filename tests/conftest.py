@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 # What is set here holds for this process, pytest-xdist's workers and every process that a test starts.
@@ -55,8 +56,7 @@ def pictures() -> list[bytes]:
     return [jpeg(i, *size) for i, size in enumerate(sizes)]
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory) -> str:
+def save_sharp(folder: Path, layers: int) -> None:
     """An untrained model of the tiny architecture at a third of its width, saved in hub format.
 
     Its logits are eight times those of a fresh model: with nearly equal probabilities nothing wrong would show.
@@ -65,16 +65,25 @@ def tiny_folder(tmp_path_factory) -> str:
 
     from geospot.models.tiny import save_untrained
 
-    def make(folder: Path) -> None:
-        save_untrained(folder, hidden=64, layers=2, vision_hidden=64, vision_layers=2)
-        weights = load_file(folder / "model.safetensors")
-        [last_norm] = [
-            name for name in weights if name.endswith("norm.weight") and "layers" not in name and "visual" not in name
-        ]
-        weights[last_norm] *= 8
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_untrained(folder, hidden=64, layers=layers, vision_hidden=64, vision_layers=layers)
+    weights = load_file(folder / "model.safetensors")
+    [last_norm] = [
+        name for name in weights if name.endswith("norm.weight") and "layers" not in name and "visual" not in name
+    ]
+    weights[last_norm] *= 8
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
-    return str(made_once(tmp_path_factory, "tiny", make))
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> str:
+    """The model that most tests use: two layers (see `save_sharp`)."""
+    return str(made_once(tmp_path_factory, "tiny", partial(save_sharp, layers=2)))
+
+
+@pytest.fixture(scope="session")
+def one_layer_folder(tmp_path_factory) -> str:
+    """The same with one layer, for what costs time by layer and asks nothing of a second."""
+    return str(made_once(tmp_path_factory, "one-layer", partial(save_sharp, layers=1)))
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,10 @@
-"""Small untrained models of other families than the built-in one, in hub format, with its tokenizer."""
+"""Small untrained models of other families than the built-in one, in hub format, with its tokenizer.
+
+Their classes are imported where they are made: importing them takes 3 s, in each of pytest's processes.
+"""
 
 from pathlib import Path
-
-import torch
-from transformers import (
-    CLIPVisionConfig,
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
-    Gemma3ImageProcessorPil,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    Qwen2VLImageProcessorPil,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-)
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from typing import Any
 
 from geospot.models.tiny import build_tokenizer
 
@@ -30,8 +19,10 @@ TEXT = {
 }
 
 
-def qwen3_vl(text: dict, ids: dict):
+def qwen3_vl(text: dict[str, Any], ids: dict[str, int]) -> tuple[Any, Any]:
     """Picture features go in behind the first two layers, too; queries and keys are normalised."""
+    from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
     vision = {
         "depth": 3,
         "hidden_size": 32,
@@ -56,8 +47,11 @@ def qwen3_vl(text: dict, ids: dict):
     return Qwen3VLForConditionalGeneration(config), processor
 
 
-def llava(text: dict, ids: dict):
+def llava(text: dict[str, Any], ids: dict[str, int]) -> tuple[Any, Any]:
     """CLIP in front of a Llama: every picture takes as many tokens, positions are plain."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
     vision = CLIPVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=56, patch_size=14
     )
@@ -70,8 +64,10 @@ def llava(text: dict, ids: dict):
     return LlavaForConditionalGeneration(config), processor
 
 
-def gemma3(text: dict, ids: dict):
+def gemma3(text: dict[str, Any], ids: dict[str, int]) -> tuple[Any, Any]:
     """Norms behind the layers, windows, pictures that see all of themselves: not a decoder that is run here."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessorPil
+
     vision = {
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
         "image_size": 56, "patch_size": 14,
@@ -90,6 +86,8 @@ FAMILIES = {"qwen3_vl": qwen3_vl, "llava": llava, "gemma3": gemma3}
 
 def save(folder: Path, family: str) -> str:
     """Write a model of this family; no two tokens are nearly equally likely, or nothing wrong would show."""
+    import torch
+
     tokenizer = build_tokenizer()
     tokens = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_end|>", "<|endoftext|>")
     ids = dict(zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))

@@ -3,11 +3,13 @@
 import itertools
 import json
 import logging
+import shutil
 import threading
 import time
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +36,10 @@ from geospot.train import run as run_train
 from geospot.training.datums import supervised_datum
 from geospot.training.estimate import Work, cost_text
 
-GRPO = {"max_steps": 3, "group_size": 4, "num_substeps": 2, "eval_every": 2}
+GRPO = {"max_steps": 4, "group_size": 4, "num_substeps": 2, "eval_every": 2, "kl_coef": 0.01, "learning_rate": 1e-3}
+WARM = {"max_steps": 12, "batch_size": 12, "learning_rate": 4e-3, "lr_schedule": "constant"}
+WARM |= {"save_every": 0, "eval_every": 12}
+SHORT = {"checkpoint": "none", "eval_data": "none", "group_size": 4, "num_substeps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +54,32 @@ def no_faults(server):
     server.faults.clear()
 
 
-@pytest.fixture
-def over_wire(server, common):
+@pytest.fixture(scope="module")
+def served_settings(server, run_settings) -> dict[str, Any]:
     """Settings of a run on the server."""
-    return common | {"engine": "tinker", "base_url": server.url, "server_timeout_s": 120.0, "keep_checkpoints": 20}
+    settings = {"engine": "tinker", "base_url": server.url, "server_timeout_s": 120.0}
+    return run_settings | settings | {"keep_checkpoints": 20}
 
 
-WARM = {"max_steps": 12, "batch_size": 12, "learning_rate": 4e-3, "lr_schedule": "constant"}
-WARM |= {"save_every": 0, "eval_every": 12}
+@pytest.fixture
+def over_wire(served_settings, common) -> dict[str, Any]:
+    """The same, in a folder of the test's own."""
+    return dict(served_settings)
 
 
 @pytest.fixture(scope="module")
-def warm(server, shards, tmp_path_factory) -> str:
+def warm(served_settings, tmp_path_factory) -> str:
     """A run on the server whose answers can be read and still differ."""
     folder = str(tmp_path_factory.mktemp("warm") / "run")
-    config = SftConfig(
-        model_name=server.model_name, data=str(shards / "train.tar"), eval_data="none", threads=1, lora_rank=0,
-        engine="tinker", base_url=server.url, log_path=folder, **WARM,
-    )  # fmt: skip
-    run_sft(config)
+    run_sft(SftConfig(**served_settings | WARM, log_path=folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(served_settings, warm, tmp_path_factory) -> Path:
+    """The folder of GRPO from there in one go, with nothing in its way."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    run_train(TrainConfig(**served_settings | GRPO, checkpoint=warm, log_path=str(folder)))
     return folder
 
 
@@ -84,57 +96,53 @@ def assert_same(one, other) -> None:
     assert [row["text"] for row in rollouts(one)] == [row["text"] for row in rollouts(other)]
 
 
-def recipe(settings: dict, folder) -> dict:
-    """SFT, GRPO that is stopped after two steps and resumed, evaluation; returns the evaluation's metrics."""
-    run_sft(SftConfig(**settings | WARM, log_path=str(folder / "sft")))
-    start = {"checkpoint": str(folder / "sft"), "log_path": str(folder / "train"), "learning_rate": 1e-3}
-    run_train(TrainConfig(**settings | GRPO | start | {"kl_coef": 0.01}))
-    # As if killed after its second step: the rest is done again by the same command.
-    lines = (folder / "train" / "checkpoints.jsonl").read_text().splitlines(keepends=True)
-    (folder / "train" / "checkpoints.jsonl").write_text("".join(lines[:2]))
-    run_train(TrainConfig(**settings | GRPO | start | {"kl_coef": 0.01}))
+def evaluated(settings: dict[str, Any], run: str) -> dict[str, float]:
+    """The metrics of a run's last weights, by a command of its own."""
     shared = ("engine", "base_url", "threads", "device", "max_tokens")
     given = {key: settings[key] for key in shared if key in settings}
-    config = EvalConfig(**given, checkpoint=str(folder / "train"), data=settings["eval_data"])
-    return run_eval(config)["eval"].summary
+    return run_eval(EvalConfig(**given, checkpoint=run, data=settings["eval_data"]))["eval"].summary
 
 
-def test_the_whole_recipe_over_the_wire_equals_the_one_in_this_process(over_wire, common, tmp_path):
+def test_the_whole_recipe_over_the_wire_equals_the_one_in_this_process(over_wire, common, warm, undisturbed, tmp_path):
     """SFT -> GRPO -> resume -> evaluate."""
-    settings = common | {"engine": "local", "keep_checkpoints": 20, "batch_invariant": True}
-    here = recipe(settings, tmp_path / "local")
-    there = recipe(over_wire, tmp_path / "tinker")
-    assert there == pytest.approx(here, rel=1e-3, abs=1e-4, nan_ok=True)
-    for stage in ("sft", "train"):
-        assert_same(tmp_path / "tinker" / stage, tmp_path / "local" / stage)
-    kept = read_checkpoints(tmp_path / "tinker" / "train")
+    here = common | {"engine": "local", "keep_checkpoints": 20, "batch_invariant": True}
+    run_sft(SftConfig(**here | WARM, log_path="sft"))
+    run_train(TrainConfig(**here | GRPO, checkpoint="sft", log_path="train"))
+    # As if killed after its third step: the rest is done again by the same command.
+    resumed = shutil.copytree(undisturbed, tmp_path / "resumed")
+    lines = (resumed / "checkpoints.jsonl").read_text().splitlines(keepends=True)
+    (resumed / "checkpoints.jsonl").write_text("".join(lines[:3]))
+    run_train(TrainConfig(**over_wire | GRPO, checkpoint=warm, log_path=str(resumed)))
+    assert_same(warm, "sft")
+    assert_same(undisturbed, "train")
+    assert_same(resumed, "train")
+    found = evaluated(over_wire, str(resumed))
+    assert found == pytest.approx(evaluated(here, "train"), rel=1e-3, abs=1e-4, nan_ok=True)
+    kept = read_checkpoints(resumed)
     assert all(c.path.startswith("tinker://") for c in kept)
     assert kept[-1].final
-    assert kept[-1].step == 3
-    rows = read_metrics(tmp_path / "tinker" / "train")
+    assert kept[-1].step == 4
+    rows = read_metrics(resumed)
     assert rows[0]["reward_std_in_group"] > 0.01, "without differences nothing is learned, and everything is equal"
 
 
-def test_faults_on_the_way_change_nothing(server, over_wire, warm, tmp_path):
+def test_faults_on_the_way_change_nothing(server, over_wire, warm, undisturbed, tmp_path):
     """Not a bit: the server samples each request alone, so that one which comes again is answered as before."""
-    settings = over_wire | GRPO | {"checkpoint": warm, "eval_data": "none"}
-    run_train(TrainConfig(**settings, log_path=str(tmp_path / "calm")))
     server.faults.extend([
         Fault("asample", "500"), Fault("asample", "429"), Fault("asample", "drop"), Fault("forward_backward", "500"),
         Fault("forward_backward", "drop"), Fault("optim_step", "drop"), Fault("save_weights", "500"),
         Fault("retrieve_future", "slow", times=3, seconds=0.5), Fault("retrieve_future", "drop"),
         Fault("save_weights_for_sampler", "drop"), Fault("retrieve_future", "500", times=2),
     ])  # fmt: skip
-    run_train(TrainConfig(**settings, log_path=str(tmp_path / "stormy")))
+    run_train(TrainConfig(**over_wire | GRPO, checkpoint=warm, log_path=str(tmp_path / "stormy")))
     assert [f for f in server.faults if f.times] == []
-    assert metrics(tmp_path / "stormy") == metrics(tmp_path / "calm")
-    assert rollouts(tmp_path / "stormy") == rollouts(tmp_path / "calm")
+    assert metrics(tmp_path / "stormy") == metrics(undisturbed)
+    assert rollouts(tmp_path / "stormy") == rollouts(undisturbed)
 
 
-def test_a_server_that_restarts_in_mid_step_costs_that_step_and_no_more(server, over_wire, warm, tmp_path):
-    settings = over_wire | GRPO | {"checkpoint": warm, "eval_data": "none", "max_steps": 4}
-    run_train(TrainConfig(**settings, log_path=str(tmp_path / "whole")))
+def test_a_server_that_restarts_in_mid_step_costs_that_step_and_no_more(server, over_wire, warm, undisturbed, tmp_path):
     broken = tmp_path / "broken"
+    config = TrainConfig(**over_wire | GRPO, checkpoint=warm, log_path=str(broken))
 
     def restart() -> None:
         until(lambda: (broken / "checkpoints.jsonl").exists() and len(read_checkpoints(broken)) >= 2)
@@ -143,11 +151,11 @@ def test_a_server_that_restarts_in_mid_step_costs_that_step_and_no_more(server, 
     thread = threading.Thread(target=restart)
     thread.start()
     with pytest.raises(EngineError, match=r"(?s)restarted.*same command goes on"):
-        run_train(TrainConfig(**settings, log_path=str(broken)))
+        run_train(config)
     thread.join()
     assert 2 <= read_checkpoints(broken)[-1].step < 4
-    run_train(TrainConfig(**settings, log_path=str(broken)))
-    assert_same(broken, tmp_path / "whole")
+    run_train(config)
+    assert_same(broken, undisturbed)
 
 
 def test_a_dead_server_is_reported_in_time(tiny_folder, tmp_path, renderer):
@@ -232,7 +240,7 @@ def test_too_few_answers_end_the_step_with_the_reason(renderer):
 
 def test_a_run_goes_on_without_a_picture_that_the_server_refuses(server, over_wire, tmp_path):
     server.faults.append(Fault("asample", "422", times=5))  # four pictures once, one of them twice
-    settings = over_wire | GRPO | {"checkpoint": "none", "eval_data": "none", "max_steps": 1, "min_group_share": 0.7}
+    settings = over_wire | SHORT | {"max_steps": 1, "min_group_share": 0.7}
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "run")))
     row = read_metrics(tmp_path / "run")[0]
     assert (row["requests_retried"], row["requests_lost"]) == (4, 1)
@@ -276,8 +284,7 @@ def test_large_batches_are_split_and_add_up(server, service):
 
 
 def test_asking_ahead_is_one_step_off_policy_and_can_be_resumed(over_wire, warm, tmp_path):
-    settings = over_wire | GRPO | {"checkpoint": warm, "eval_data": "none", "overlap": True, "num_substeps": 1}
-    settings |= {"max_steps": 5, "group_size": 8}
+    settings = over_wire | {"checkpoint": warm, "eval_data": "none", "overlap": True, "max_steps": 5, "group_size": 8}
     run_train(TrainConfig(**settings, log_path=str(tmp_path / "run")))
     rows = read_metrics(tmp_path / "run")
     updates = ["mismatch_kl" in row for row in rows]  # a step whose groups all have one reward makes none
@@ -445,7 +452,7 @@ def test_the_key_is_neither_printed_nor_logged_nor_saved(server, over_wire, tmp_
 
 
 def test_the_estimate_counts_requests_tokens_and_money(over_wire, tmp_path, capsys):
-    settings = over_wire | GRPO | {"checkpoint": "none", "eval_data": "none", "max_steps": 2, "group_size": 4}
+    settings = over_wire | SHORT | {"max_steps": 2}
     prices = {"price_prefill": 1e6, "price_sample": 1e6}  # a dollar a token
     run_train(TrainConfig(**settings, **prices, log_path=str(tmp_path / "run")))
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("this run"))

@@ -3,6 +3,8 @@
 import functools
 import io
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -46,9 +48,11 @@ def folders(tmp_path_factory, qwen_folder):
     """Family -> a folder with config, tokenizer and image processor as on the hub; no weights."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(qwen_folder)
     tokenizer.add_tokens(["<tool_response>", "</tool_response>", "<think>", "</think>"])
+    whole = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save_pretrained(whole)
     out = {}
     for family, (model_type, template, patch, least, most) in FAMILIES.items():
-        folder = tmp_path_factory.mktemp(family)
+        folder = shutil.copytree(whole, tmp_path_factory.mktemp(family) / "model", copy_function=os.link)
         ids = {"image_token_id": 151655, "video_token_id": 151656}
         ids |= {"vision_start_token_id": 151652, "vision_end_token_id": 151653}
         (folder / "config.json").write_text(json.dumps({"model_type": model_type, **ids}))
@@ -56,8 +60,8 @@ def folders(tmp_path_factory, qwen_folder):
         processor |= {"temporal_patch_size": 2, "size": {"shortest_edge": least, "longest_edge": most}}
         (folder / "preprocessor_config.json").write_text(json.dumps(processor))
         (folder / "model.safetensors").write_bytes(b"")  # a client of a service needs none
-        tokenizer.chat_template = template
-        tokenizer.save_pretrained(folder)
+        (folder / "chat_template.jinja").unlink()
+        (folder / "chat_template.jinja").write_text(template)
         out[family] = str(folder)
     return out
 

@@ -2,6 +2,8 @@
 
 import statistics
 import warnings
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from geospot.earth.distance import EARTH_RADIUS_KM, MAX_DISTANCE_KM, haversine_k
 from geospot.scoring.metrics import (
     METRICS,
     Predictions,
+    bootstrap,
     bootstrap_intervals,
     intervals,
     paired_differences,
@@ -24,6 +27,7 @@ from geospot.scoring.references import best_constant_place
 
 NAN = float("nan")
 DEGREE_KM = EARTH_RADIUS_KM * np.pi / 180  # along the equator: 111.195 km
+RESAMPLES, DRAWS = 600, 20  # of each simulated data set, and how many different sets of them there are
 
 
 def on_the_equator(distances_km, **kwargs) -> Predictions:
@@ -177,18 +181,30 @@ def test_the_number_of_threads_does_not_change_the_result(monkeypatch):
     assert bootstrap_intervals(predictions, 600) == several
 
 
-def coverage(draw, truths: dict[str, float], runs: int) -> dict[str, float]:
+@pytest.fixture
+def draws_made_once() -> Iterator[None]:
+    """Many simulated data sets share a few sets of draws, of which they are independent: making them costs most."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "draw_counts", lru_cache(maxsize=2 * DRAWS)(draw_counts))
+        yield
+
+
+Draw = Callable[[np.random.Generator], Predictions]
+
+
+def coverage(draw: Draw, truths: dict[str, float], runs: int) -> dict[str, float]:
     """The share of simulated data sets whose 95 % intervals hold the true values."""
     held = dict.fromkeys(truths, 0)
     for run in range(runs):
-        predictions = draw(np.random.default_rng([5, run]))
-        found = intervals(predictions, resample([predictions], 1000, run, keys=list(truths))[0])
+        predictions = draw(np.random.default_rng([4, run]))
+        found = intervals(predictions, resample([predictions], RESAMPLES, run % DRAWS, keys=list(truths))[0])
         for key, truth in truths.items():
             held[key] += found[key][0] <= truth <= found[key][1]
     return {key: count / runs for key, count in held.items()}
 
 
 # `benchmarks/coverage.py` does the same 3,000 times and for more kinds of data.
+@pytest.mark.usefixtures("draws_made_once")
 def test_95_percent_intervals_hold_the_truth_93_to_97_times_of_100():
     truths = {
         "median_km": 1000 * np.log(2),
@@ -206,19 +222,21 @@ def several_pictures_a_place(rng, n_places: int = 80, pictures: int = 4, cluster
     return on_the_equator(km, place=np.repeat(np.arange(n_places), pictures) if clustered else None)
 
 
+@pytest.mark.usefixtures("draws_made_once")
 def test_places_with_several_pictures_are_resampled_as_places():
     assert 0.93 <= coverage(several_pictures_a_place, {"mean_km": 1000.0}, 300)["mean_km"] <= 0.97
     alone = coverage(lambda rng: several_pictures_a_place(rng, clustered=False), {"mean_km": 1000.0}, 100)
     assert alone["mean_km"] < 0.8  # what treating pictures as independent would claim
 
 
+@pytest.mark.usefixtures("draws_made_once")
 def test_paired_intervals_hold_the_true_difference_93_to_97_times_of_100():
     held, runs, n = 0, 600, 100
     for run in range(runs):
         rng = np.random.default_rng([6, run])
         hard = rng.exponential(800, n)
         a, b = on_the_equator(hard + rng.exponential(300, n)), on_the_equator(hard + rng.exponential(200, n))
-        found = paired_differences(a, b, 1000, seed=run, keys=["mean_km"])["mean_km"]
+        found = paired_differences(a, b, RESAMPLES, seed=run % DRAWS, keys=["mean_km"])["mean_km"]
         held += found.low <= 100 <= found.high
     assert 0.93 <= held / runs <= 0.97
 

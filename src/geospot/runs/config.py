@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,12 @@ def session_facts(command: list[str] | None = None) -> dict[str, object]:
     }
 
 
+@cache
 def git_commit(folder: str | Path = Path(__file__).parents[1]) -> str | None:
-    """The commit of the checkout that holds this code ('...-dirty' with local changes); None if installed elsewhere."""
+    """The commit of the checkout that holds this code ('...-dirty' with local changes); None if installed elsewhere.
+
+    Found once: what runs is what was imported.
+    """
     git = ["git", "-C", str(folder)]
     try:
         # A virtual environment may lie inside somebody else's repository: only a tracked file makes it ours.
@@ -160,6 +165,7 @@ def git_commit(folder: str | Path = Path(__file__).parents[1]) -> str | None:
         return None
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

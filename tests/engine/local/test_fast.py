@@ -101,8 +101,9 @@ def test_a_request_larger_than_the_caches_runs_in_parts(tiny_folder, prompts, re
     assert max(parts.rows) < 12
 
 
-def test_the_decoding_step_is_compiled_for_all_shapes(tiny_folder, prompts, renderer, together, tmp_path, monkeypatch):
+def test_the_decoding_step_is_compiled_for_all_shapes(one_layer_folder, prompts, renderer, tmp_path, monkeypatch):
     """Answers end one by one and others join: no new program for each new shape of the batch."""
+    together = answers_of(one_layer_folder, tmp_path, prompts, n=4, max_tokens=LENGTHS)
     graphs = []
 
     def backend(graph, _):
@@ -111,7 +112,7 @@ def test_the_decoding_step_is_compiled_for_all_shapes(tiny_folder, prompts, rend
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
     options = {"max_sample_tokens": 200, "compile": True}
-    compiled = answers_of(tiny_folder, tmp_path, prompts, n=4, max_tokens=LENGTHS, **options)
+    compiled = answers_of(one_layer_folder, tmp_path, prompts, n=4, max_tokens=LENGTHS, **options)
     assert_same(together, compiled, prompts, renderer)
     assert len(set(compiled.rows)) >= 3
     assert 1 <= len(graphs) <= 4  # with and without prompts of different lengths; in torch 2.8 one more
