@@ -15,3 +15,9 @@ for module in ("geospot.train", "geospot.sft", "geospot.asking.guesser"):
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == ["geospot.train", "geospot.sft", "geospot.asking.guesser"]
+
+
+def test_a_configuration_is_imported_without_those_of_other_commands():
+    code = "import sys; from geospot.config import EvalConfig; print('geospot.config.loops' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
