@@ -28,3 +28,9 @@ def test_a_module_is_found_by_its_name():
     assert len(twice) <= 4, twice
     short = [path.name for path in files if path.parent.name != "commands" and len(path.read_text().splitlines()) < 50]
     assert len(short) <= 15, short
+
+
+def test_a_configuration_is_imported_without_those_of_other_commands():
+    code = "import sys; from geospot.config import EvalConfig; print('geospot.config.loops' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

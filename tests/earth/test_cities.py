@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
-from geospot.earth import cities
-from geospot.earth.borders import Borders
+from geospot.earth import borders, cities
+from geospot.earth.borders import STEP_DEG, Borders
+from geospot.earth.distance import chord, unit_vectors
+from geospot.earth.gazetteer import COAST_KM, Gazetteer
 from geospot.files import cache_folder
 
 
@@ -80,3 +83,45 @@ def test_a_city_bears_the_names_that_it_has_and_no_other():
         for name in (*names, *cities.Cities.names(table, other)):
             table._folded.clear()
             assert table.bears(row, name) == (name in names), (row, name)
+
+
+@pytest.fixture(scope="module")
+def gazetteer():
+    return Gazetteer.load()
+
+
+@pytest.mark.parametrize("km", [COAST_KM, 150.0])
+def test_the_nearest_shore_is_the_nearest_of_all_points_along_borders(gazetteer, km):
+    rng = np.random.default_rng(3)
+    near = rng.integers(len(gazetteer.cities), size=30)
+    lat = np.r_[gazetteer.cities.lat[near] + rng.normal(0, 0.2, 30), rng.uniform(-19, -15, 20), 84.5, -90.0, 90.0, 0.0]
+    lon = np.r_[
+        gazetteer.cities.lon[near] + rng.normal(0, 0.2, 30), 180 + rng.normal(0, 0.5, 20), 178.0, 0.0, 0.0, -30.0
+    ]
+    vectors, of = unit_vectors(lat, lon), gazetteer.borders
+    along = of._along % (2 * 360_000 + 1) - 360_000
+    every = unit_vectors(of._along_y * STEP_DEG, along * STEP_DEG)
+    distances, nearest = cKDTree(every, balanced_tree=False).query(vectors, distance_upper_bound=float(chord(km)))
+    polygon, chords = of.nearest_shore(vectors, float(chord(km)))
+    assert chords.tolist() == distances.tolist()
+    assert polygon.tolist() == np.append(of._along_polygon, -1)[nearest].tolist()
+    assert 20 < np.isfinite(chords).sum() < len(chords)
+
+
+def test_many_points_at_sea_are_compared_a_part_at_a_time(gazetteer, monkeypatch):
+    vectors = unit_vectors(np.linspace(-60, 70, 40), np.linspace(-75, 170, 40))
+    whole = gazetteer.borders.nearest_shore(vectors, float(chord(400.0)))
+    monkeypatch.setattr(borders, "_PAIRS", 500)
+    parts = gazetteer.borders.nearest_shore(vectors, float(chord(400.0)))
+    assert np.isfinite(whole[1]).any()
+    assert [part.tolist() for part in parts] == [found.tolist() for found in whole]
+    assert [len(found) for found in gazetteer.borders.nearest_shore(np.empty((0, 3)), 0.1)] == [0, 0]
+
+
+def test_namesakes_are_the_cities_of_one_english_name(gazetteer):
+    names = gazetteer.cities.name
+    springfield, lyon = (int(np.flatnonzero(names == name)[0]) for name in ("Springfield", "Lyon"))
+    found = gazetteer.cities.namesakes([springfield, lyon, springfield])
+    assert found == np.flatnonzero(names == "Springfield").tolist()
+    assert len(found) > 5
+    assert gazetteer.cities.namesakes([lyon]) == []

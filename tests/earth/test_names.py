@@ -319,3 +319,11 @@ def test_names_whose_parts_disagree_are_none(name):
 @given(st.text(st.sampled_from("FranceGermanyUSA ()/,;.-🇫🇷é"), max_size=MAX_NAME_CHARS))
 def test_no_name_breaks_the_table(name):
     assert all(code in countries().codes for code in countries().candidates(name))
+
+
+def test_a_region_is_known_by_its_full_name_and_without_the_word_for_its_kind():
+    assert regions().known("Bavaria")
+    assert regions().known("State of Bavaria")
+    assert not regions().known("Atlantis")
+    assert not regions().known(None)
+    assert regions().candidates("Lyon", "ZZ") == ()

@@ -23,7 +23,7 @@ from geospot.scoring.metrics import (
 )
 from geospot.scoring.metrics.bootstrap import draw_counts, resample
 from geospot.scoring.metrics.intervals import bca_interval, certain_share
-from geospot.scoring.references import best_constant_place
+from geospot.scoring.references import best_constant_place, least_median_km
 
 NAN = float("nan")
 DEGREE_KM = EARTH_RADIUS_KM * np.pi / 180  # along the equator: 111.195 km
@@ -329,6 +329,15 @@ def test_best_constant_place_beats_a_dense_grid():
         for y, x in zip(grid_lat, grid_lon, strict=True)
     ]
     assert found <= np.min(grid) + 1e-6
+
+
+@given(st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=12), st.integers(0, 99))
+def test_no_place_has_a_median_below_the_bound(places, seed):
+    lat, lon = np.array(places).T
+    bound, rng = least_median_km(lat, lon), np.random.default_rng(seed)
+    middle = np.mean(lat), np.mean(lon)
+    for here in (middle, places[0], places[-1], (rng.uniform(-90, 90), rng.uniform(-180, 180))):
+        assert np.median(haversine_km(*here, lat, lon)) >= bound - 1e-3
 
 
 def test_best_constant_place_refuses_nothing():

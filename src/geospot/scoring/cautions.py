@@ -13,7 +13,7 @@ from geospot.scoring.guesses import NOT_GIVEN
 from geospot.scoring.join import swapped_notes
 from geospot.scoring.judge import Evaluation
 from geospot.scoring.metrics import Predictions, paired_differences, summarize
-from geospot.scoring.references import best_constant_place
+from geospot.scoring.references import best_constant_place, least_median_km
 from geospot.scoring.truths import Truths
 
 FEWEST_PLACES = 20  # of fewer the best constant place is near by chance
@@ -22,6 +22,7 @@ SAME_PLACE = 0.1  # of the answers, and three times the share of the pictures th
 FEWEST_SAME = 5
 NEAR_KM = 25.0  # of a place: taken there
 RESAMPLES = 500
+PAIRED = 2000  # places whose distances from each other cost less than the search for the best constant place
 FITTED = 4000  # places that the constant is fitted to, of more a sample
 _RULE = "!" * 100
 _COMPARED = ("median_km", "geoguessr_score", "acc_25km", "acc_200km", "acc_750km", "geo_country_acc")
@@ -69,6 +70,9 @@ def _constant(evaluation: Evaluation, train: Truths | None) -> list[Caution]:
     predictions, fitted = evaluation.predictions, evaluation.truths if train is None else train
     if predictions.n_places < FEWEST_PLACES or predictions.failed.all():
         return []
+    truths, far = evaluation.truths, 2.01 * evaluation.summary["median_km"]  # beyond twice the median, see below
+    if len(truths) <= PAIRED and far < least_median_km(truths.lat, truths.lon):
+        return []  # no need to look for the constant place
     chosen = np.random.default_rng(0).permutation(len(fitted))[:FITTED]
     lat, lon = best_constant_place(fitted.lat[chosen], fitted.lon[chosen])
     constant = Predictions(

@@ -88,6 +88,16 @@ def best_constant_place(train_lat: ArrayLike, train_lon: ArrayLike) -> tuple[flo
     return float(np.degrees(np.arcsin(np.clip(z, -1.0, 1.0)))), float(np.degrees(np.arctan2(y, x)))
 
 
+def least_median_km(lat: ArrayLike, lon: ArrayLike) -> float:
+    """A bound that the median distance of these places (N,) to any one place is never below, for N^2 distances.
+
+    Half of the places lie within the median m of the one place, and so within 2 m of each other (the triangle
+    inequality): the nearer half of the places around any of them is within 2 m.
+    """
+    places = unit_vectors(lat, lon)
+    return 0.5 * float(_median_distance_km(places, places, lower=True).min())
+
+
 def _fibonacci_grid(n: int) -> np.ndarray:
     """(n, 3) unit vectors spread evenly: equal steps of height, each turned by the golden angle."""
     i = np.arange(n)
@@ -96,10 +106,13 @@ def _fibonacci_grid(n: int) -> np.ndarray:
     return np.stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z], axis=1)
 
 
-def _median_distance_km(candidates: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(C,) median great-circle distance from each candidate (C, 3) to the places (M, 3), in chunks."""
+def _median_distance_km(candidates: np.ndarray, places: np.ndarray, lower: bool = False) -> np.ndarray:
+    """(C,) median great-circle distance from each candidate (C, 3) to the places (M, 3), in chunks.
+
+    `lower`: the nearer of the two in the middle where M is even, not their mean.
+    """
     rows = max(1, CHUNK_ELEMENTS // len(places))
-    middle = [(len(places) - 1) // 2, len(places) // 2]
+    middle = [len(places) // 2] if lower else [(len(places) - 1) // 2, len(places) // 2]
     medians = []
     for start in range(0, len(candidates), rows):
         cosines = np.partition(candidates[start : start + rows] @ places.T, middle, axis=1)[:, middle]

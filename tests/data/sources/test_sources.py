@@ -27,7 +27,7 @@ def make_photos(folder: Path) -> str:
     (folder / "a.jpg").write_bytes(jpeg(1))
     (folder / "1.5,2.5.jpg").write_bytes(jpeg(1))
     (folder / "b.jpg").write_bytes(jpeg(1))
-    return "geospot.data.sources.geotagged"
+    return "geospot.data.sources.photos"
 
 
 def make_names(folder: Path) -> str:

@@ -5,7 +5,7 @@ import json
 import warnings
 
 import pytest
-from data.sources.test_geotagged import gps, photo
+from data.sources.test_photos import gps, photo
 from made import jpeg
 
 from geospot.data.fields import Columns

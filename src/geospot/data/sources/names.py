@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 from geospot.data.fields import USUAL, Columns
 from geospot.data.records import Record, Skip, Source
 from geospot.data.sources.blocks import BlockSource
-from geospot.data.sources.geotagged import digest_of
 from geospot.data.sources.listing import local_path, pictures_under, some_pictures
+from geospot.data.sources.photos import digest_of
 from geospot.data.stored import StoredFile
 from geospot.errors import DataError
 

@@ -82,7 +82,7 @@ def draw_counts(n: int, rows: int, seed: int, block: int) -> np.ndarray:
     """(rows, n) int64: how often each of n places comes up in n draws with replacement, one resample per row."""
     rng = np.random.default_rng([seed, block])
     draws = rng.integers(n, size=(rows, n), dtype=np.uint32)
-    return np.stack([np.bincount(row, minlength=n) for row in draws])
+    return np.bincount((draws + np.arange(0, rows * n, n)[:, None]).ravel(), minlength=rows * n).reshape(rows, n)
 
 
 class _Statistics:
