@@ -6,6 +6,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # What is set here holds for this process, pytest-xdist's workers and every process that a test starts.
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may need the network
@@ -28,8 +29,14 @@ settings.register_profile("untimed", max_examples=50, deadline=None, suppress_he
 settings.load_profile("untimed")
 
 
+def fsync(handle: Any) -> None:
+    """In place of `os.fsync`: no test cuts the power, and waiting for the disk thousands of times is half a minute."""
+    os.fstat(handle if isinstance(handle, int) else handle.fileno())  # a file that is closed is refused, as it would be
+
+
 def pytest_configure() -> None:
     """What the processes that tests start have from this one."""
+    os.fsync = fsync
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # A dozen tests start processes that import torch: without bytecode each would compile its 2,000 files anew.

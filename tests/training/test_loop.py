@@ -122,8 +122,8 @@ def test_kl_to_the_start_holds_the_weights_back(common, half_trained, tmp_path):
     drift = {}
     for coef in (0.0, 0.5):
         run_train(TrainConfig(
-            **common, checkpoint=half_trained, max_steps=4, group_size=4, log_path=str(tmp_path / str(coef)),
-            kl_coef=coef or 1e-9,
+            **common | {"eval_data": "none"}, checkpoint=half_trained, max_steps=4, group_size=4,
+            log_path=str(tmp_path / str(coef)), kl_coef=coef or 1e-9,
         ))  # fmt: skip
         drift[coef] = read_metrics(tmp_path / str(coef))[3]["kl_reference"]
     assert drift[0.5] < drift[0.0]
@@ -551,16 +551,27 @@ READER_ERRORS = [
 ]
 
 
+SIX_STEPS = {"max_steps": 6, "eval_data": "none", "save_every": 10}
+FIVE_AHEAD = {"max_steps": 5, "eval_data": "none", "save_every": 10, "group_size": 4, "overlap": True}
+
+
+@pytest.fixture(scope="module")
+def six_steps(run_settings, tmp_path_factory) -> Path:
+    """The folder of an SFT run whose data do not end."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run_sft(SftConfig(**run_settings | SIX_STEPS, log_path=str(folder)))
+    return folder
+
+
 @pytest.mark.parametrize("error", READER_ERRORS, ids=lambda error: type(error).__name__)
-def test_steps_are_not_lost_when_the_data_ends(common, error):
+def test_steps_are_not_lost_when_the_data_ends(common, six_steps, error):
     """With save_every above 1: what was trained since the last checkpoint is saved before the error."""
-    settings = {**common, "max_steps": 6, "eval_data": "none", "save_every": 10, "log_path": "run"}
+    config = SftConfig(**common | SIX_STEPS, log_path="run")
     with data_that_ends(3, error), pytest.raises(type(error), match=str(error.args[-1])):
-        run_sft(SftConfig(**settings))
+        run_sft(config)
     assert read_checkpoints("run")[-1].step == 3
-    run_sft(SftConfig(**settings))
-    run_sft(SftConfig(**settings | {"log_path": "whole"}))
-    assert metrics("run") == metrics("whole")
+    run_sft(config)
+    assert metrics("run") == metrics(six_steps)
 
 
 def test_buffer_and_open_shards_may_change_when_a_run_is_resumed(common):
@@ -653,16 +664,22 @@ def keys(folder) -> list[tuple]:
     return [(row["step"], row["sample_key"]) for row in rollouts(folder)]
 
 
+@pytest.fixture(scope="module")
+def five_ahead(run_settings, half_trained, tmp_path_factory) -> Path:
+    """The folder of an overlapped run whose data do not end."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run_train(TrainConfig(**run_settings | FIVE_AHEAD, checkpoint=half_trained, log_path=str(folder)))
+    return folder
+
+
 @pytest.mark.parametrize("error", READER_ERRORS[:2], ids=lambda error: type(error).__name__)
-def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained, error):
-    settings = {**common, "checkpoint": half_trained, "group_size": 4, "overlap": True, "eval_data": "none"}
-    settings |= {"max_steps": 5, "save_every": 10}
+def test_an_overlapped_run_loses_no_step_when_the_data_ends(common, half_trained, five_ahead, error):
+    config = TrainConfig(**common | FIVE_AHEAD, checkpoint=half_trained, log_path="run")
     with data_that_ends(3, error), pytest.raises(type(error), match=str(error.args[-1])):
-        run_train(TrainConfig(**settings, log_path="run"))
+        run_train(config)
     assert read_checkpoints("run")[-1].step == 3
-    run_train(TrainConfig(**settings, log_path="run"))
-    run_train(TrainConfig(**settings, log_path="whole"))
-    assert keys("run") == keys("whole")
+    run_train(config)
+    assert keys("run") == keys(five_ahead)
 
 
 def test_an_overlapped_run_that_is_to_stop_asks_for_nothing_more(common, half_trained, monkeypatch):
