@@ -27,6 +27,7 @@ from geospot.earth.place import Place
 from geospot.errors import did_you_mean, listed
 
 LEVELS = ("country", "region", "city")
+PARTS = ("coordinate", *LEVELS, "format", "form")  # of RewardParts: logged each step, and with each answer
 
 
 def _geometric(progress: float, start_km: float, end_km: float) -> float:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from geospot.data.samples import Sample
 from geospot.data.tar import write_shard
 from geospot.earth.place import Place
 from geospot.errors import RunError
-from geospot.reward import RewardConfig, RewardParts, combine
+from geospot.reward import RewardConfig, RewardParts, combine, weighted_parts
 from geospot.runs.branch import branch
 from geospot.runs.checkpoints import read_checkpoints
 from geospot.runs.folder import read_metrics
@@ -177,22 +178,40 @@ def test_the_parts_share_the_reward_by_hand():
     weights, format_, form = config.at(1.0), np.ones(2), np.array([1.0, 0.5])
     labels = np.array([[1.0, nan, 0.0], [nan, nan, nan]])
     coordinate, total = combine([0.0, 0.0], labels, format_, weights, form)
-    parts = RewardParts(coordinate, *labels.T, format_, form, total, np.zeros(2))
+    country, region, city = labels.T
+    parts = parts_of(coordinate=coordinate, country=country, region=region, city=city, format=format_, form=form,
+                     total=total)  # fmt: skip
     shares = reward_shares(parts, weights)  # 0.95 * (0.4 + 0.3) + 0.05 and 0.95 + 0.05 / 2
     assert total == pytest.approx([0.715, 0.975])
-    assert shares == pytest.approx({
+    by_hand = {
         "country_share": 0.285 / 1.69, "region_share": 0.0, "city_share": 0.0, "coordinate_share": 1.33 / 1.69,
         "format_share": 0.0, "form_share": 0.075 / 1.69,
-    })  # fmt: skip
+    }  # fmt: skip
+    assert {name: shares[name] for name in by_hand} == pytest.approx(by_hand)
     assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_parts_share_the_reward_whatever_has_a_weight():
+    """A term that `combine` pays and `reward_shares` does not know leaves a sum below 1."""
+    weights = [field.name for field in fields(RewardConfig) if field.name.endswith(("_weight", "_weight_start"))]
+    config = RewardConfig(**dict.fromkeys(weights, 0.1))
+    place = Place(45.76, 4.84, "Lyon", "Auvergne-Rhône-Alpes", "France")
+    answers = [Answer(45.7, 4.9, "Lyon", None, "France"), Answer(-20.0, 4.9, None, None, "France")]
+    parts = weighted_parts(answers, [place] * 2, config.at(1.0), form=[1.0, 0.5])
+    assert sum(reward_shares(parts, config.at(1.0)).values()) == pytest.approx(1)
+
+
+def parts_of(**known: np.ndarray) -> RewardParts:
+    """Parts of which some are known; the others are 0."""
+    zeros = np.zeros(len(next(iter(known.values()))))
+    return RewardParts(**dict.fromkeys((field.name for field in fields(RewardParts)), zeros) | known)
 
 
 def spots(points: list[tuple[float, float] | None], size: int) -> dict[str, float]:
     """What `blind_spots` says of groups of `size` answers at these points, all 100 km off; None: no coordinates."""
     answers = [Answer(lat=point[0], lon=point[1]) if point else Answer(None, None, error="empty") for point in points]
     km = np.array([100.0 if point else np.nan for point in points])
-    zeros = np.zeros(len(points))
-    parts = RewardParts(zeros, zeros, zeros, zeros, zeros, zeros, zeros, km)
+    parts = parts_of(distance_km=km)
     rollouts = SimpleNamespace(answers=answers)
     return blind_spots(parts, (len(points) // size, size), rollouts, RewardConfig().at(1.0))
 

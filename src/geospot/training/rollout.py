@@ -9,7 +9,7 @@ from geospot.answer import Answer, in_form
 from geospot.asking.requests import Rollouts
 from geospot.earth.distance import MAX_DISTANCE_KM
 from geospot.earth.score import geoguessr_score
-from geospot.reward import LEVELS, RewardParts, Weights, weighted_parts
+from geospot.reward import LEVELS, PARTS, RewardParts, Weights, weighted_parts
 from geospot.training.update import answer_logprobs
 
 NEARER, DEAD = 0.3, 0.01
@@ -54,8 +54,7 @@ def log_rows(
         }
         if parts is not None:
             row["distance_km"], row["reward"] = float(parts.distance_km[i]), float(parts.total[i])
-            names = ("coordinate", "country", "region", "city", "format", "form")
-            row["parts"] = {name: float(getattr(parts, name)[i]) for name in names}
+            row["parts"] = {name: float(getattr(parts, name)[i]) for name in PARTS}
         if advantages is not None:
             row["advantage"] = float(advantages[i])
         rows.append(row)
@@ -69,10 +68,8 @@ def reward_metrics(
     rewards_BG = parts.total.reshape(advantages_BG.shape)
     km = np.where(np.isnan(parts.distance_km), MAX_DISTANCE_KM, parts.distance_km)
     logprobs = np.concatenate([answer_logprobs(sequence) for sequence in rollouts.sequences])
-    names = ("coordinate", "country", "region", "city", "format", "form")
-    out = {f"reward_{name}": _mean(getattr(parts, name)) for name in names}
     return (
-        out
+        {f"reward_{name}": _mean(getattr(parts, name)) for name in PARTS}
         | blind_spots(parts, advantages_BG.shape, rollouts, weights)
         | reward_shares(parts, weights)
         | {
