@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import chz
 import forks
@@ -24,12 +24,13 @@ from tinker import types
 
 from geospot import __main__ as geospot
 from geospot.asking.requests import Asked
-from geospot.config import SftConfig, TrainConfig, default_log_path
+from geospot.config import LOSSES, SftConfig, TrainConfig, default_log_path
 from geospot.data.samples import Sample
 from geospot.earth.place import Place
 from geospot.engine.local.activity import Activity
 from geospot.engine.local.state import read_spec
 from geospot.engine.local.training import LocalTrainingClient
+from geospot.engine.losses import LOSS_CONFIG, check_datum, check_loss
 from geospot.errors import DataError, EngineError, RunError
 from geospot.runs import control
 from geospot.runs.checkpoints import read_checkpoints
@@ -39,6 +40,7 @@ from geospot.runs.rollouts import query_rollouts
 from geospot.sft import run as run_sft
 from geospot.train import run as run_train
 from geospot.train import start_checkpoint
+from geospot.training.datums import policy_datum
 from geospot.training.loop import Loop
 
 Loops = Callable[[Any], Any]  # run_sft or run_train
@@ -437,6 +439,39 @@ def test_an_unclipped_ratio_is_not_the_default_where_answers_are_reused():
     assert TrainConfig(num_substeps=2).loss_fn == "ppo"
     assert TrainConfig(num_epochs=2).loss_fn_config == {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
     assert TrainConfig(loss="cispo", clip_high=3.0).loss_fn_config["clip_high_threshold"] == 3.0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_has_what_each_loss_on_offer_reads(loss):
+    datum = policy_datum(types.ModelInput.from_ints([1, 2]), [3, 4], np.zeros(2), np.ones(2))
+    assert check_datum(datum, loss, 3)["advantages"].tolist() == [0, 1, 1]
+    check_loss(loss, TrainConfig(loss=loss).loss_fn_config)
+
+
+@pytest.mark.parametrize("loss", ["dro", "gspo", "cross_entropy"])
+def test_a_loss_that_a_step_cannot_feed_is_refused_before_the_run(loss):
+    with pytest.raises(ValueError, match=f"loss={loss}: must be one of auto, importance_sampling, ppo, cispo"):
+        TrainConfig(loss=loss)
+
+
+def test_the_settings_of_a_loss_go_with_it(monkeypatch):
+    monkeypatch.setitem(LOSS_CONFIG, "ppo", {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2, "dual_clip": 3.0})
+    assert TrainConfig(loss="ppo", clip_high=1.3).loss_fn_config["clip_high_threshold"] == 1.3
+    assert TrainConfig(loss="ppo").loss_fn_config["dual_clip"] == 3.0
+    monkeypatch.setitem(LOSS_CONFIG, "ppo", {"dual_clip": 3.0})
+    assert TrainConfig(loss="ppo").loss_fn_config == {"dual_clip": 3.0}
+    with pytest.raises(ValueError, match="ppo does not clip"):
+        TrainConfig(loss="ppo", clip_high=1.3)
+
+
+def test_every_schedule_of_the_rate_falls_from_its_peak():
+    from geospot.training.optim import learning_rate_at
+
+    for schedule in get_args(get_type_hints(SftConfig)["lr_schedule"]):
+        config = SftConfig(max_steps=10, warmup_steps=0, lr_schedule=schedule)
+        rates = [learning_rate_at(config, 1.0, step) for step in range(10)]
+        assert rates[0] == 1.0
+        assert (np.diff(rates) <= 0).all()
 
 
 def test_a_checkpoint_of_another_rank_or_model_is_refused_by_key(common, half_trained):

@@ -10,7 +10,7 @@ from geospot.config.keys import not_negative, one_of, positive, topic
 from geospot.curves import CURVES, TAU_CURVES
 from geospot.data.splits import CellSplit
 from geospot.engine.local.options import ALL, DEFAULT_PARTS, PARTS
-from geospot.engine.losses import LOSS_CONFIG, LOSS_INPUTS
+from geospot.engine.losses import LOSS_CONFIG, OF_ANSWERS
 from geospot.models.loading import is_tiny
 from geospot.reward import TAU_SCHEDULES, RewardConfig
 from geospot.runs.sinks import SINKS, check_sinks
@@ -19,7 +19,7 @@ _model, _data, _reward, _sampling = topic("Model"), topic("Data"), topic("Reward
 _optim, _eval, _run, _cost = topic("Optimisation"), topic("Evaluation"), topic("Run folder"), topic("Cost estimate")
 
 PRICES = ("price_prefill", "price_sample", "price_train")
-LOSSES = tuple(name for name, inputs in LOSS_INPUTS.items() if "advantages" in inputs)
+LOSSES = OF_ANSWERS
 
 
 @chz.chz
@@ -285,7 +285,7 @@ class TrainConfig(LoopConfig):
             raise ValueError(f"group_size={self.group_size}: must be at least 2; advantages compare answers in a group")
         if self.num_substeps > self.batch_size:
             raise ValueError(f"num_substeps={self.num_substeps}: must be at most batch_size={self.batch_size}")
-        if not LOSS_CONFIG[self.loss_fn] and (self.clip_low, self.clip_high) != (None, None):
+        if "clip_low_threshold" not in LOSS_CONFIG[self.loss_fn] and (self.clip_low, self.clip_high) != (None, None):
             raise ValueError(
                 f"clip_low={self.clip_low}, clip_high={self.clip_high}: {self.loss_fn} does not clip; set loss=ppo or "
                 "loss=cispo"
@@ -321,9 +321,8 @@ class TrainConfig(LoopConfig):
     @property
     def loss_fn_config(self) -> dict[str, float] | None:
         """What goes with the loss to the engine."""
-        if not LOSS_CONFIG[self.loss_fn]:
-            return None
-        return dict(zip(("clip_low_threshold", "clip_high_threshold"), self.clips, strict=True))
+        clips = dict(zip(("clip_low_threshold", "clip_high_threshold"), self.clips, strict=True))
+        return {key: clips.get(key, default) for key, default in LOSS_CONFIG[self.loss_fn].items()} or None
 
 
 def default_log_path(command: str, model_name: str) -> str:

@@ -42,6 +42,10 @@ LOSS_CONFIG: dict[str, dict[str, float]] = {
     "gspo": {"clip_low_threshold": 1 - 3e-4, "clip_high_threshold": 1 + 4e-4},
 }
 _NEEDED = {"dro": ("beta",)}  # configuration without a default
+# What `loss=` of a run offers: those whose inputs its steps have and whose settings all have a default.
+OF_ANSWERS = tuple(
+    name for name, inputs in LOSS_INPUTS.items() if set(inputs) == {"logprobs", "advantages"} and name not in _NEEDED
+)
 
 
 def check_loss(loss_fn: str, config: Mapping[str, float] | None) -> dict[str, float]:
