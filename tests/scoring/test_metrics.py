@@ -4,6 +4,7 @@ import statistics
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from geospot.scoring.metrics import (
     Predictions,
     bootstrap,
     bootstrap_intervals,
+    columns,
     intervals,
     paired_differences,
     summarize,
@@ -329,6 +331,14 @@ def test_best_constant_place_beats_a_dense_grid():
         for y, x in zip(grid_lat, grid_lon, strict=True)
     ]
     assert found <= np.min(grid) + 1e-6
+
+
+def test_every_metric_is_computed_and_documented():
+    some = columns(on_the_equator(np.array([1.0, NAN])))
+    computed = {key for key in some if not key.startswith("answered/")} - {"failure_rate"}
+    assert computed == set(METRICS)
+    documented = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert [key for key in METRICS if f"`{key}`" not in documented] == []
 
 
 @given(st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=12), st.integers(0, 99))
