@@ -21,6 +21,7 @@ WAYS: dict[str, dict[str, str]] = {
     "as it comes": {"GOMP_SPINCOUNT": "300000"},  # what libgomp does where nothing is set
     "passive": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
     "spin 1000": {"GOMP_SPINCOUNT": "1000"},
+    "spin 3000": {"GOMP_SPINCOUNT": "3000"},
     "spin 10000": {"GOMP_SPINCOUNT": "10000"},
     "geospot": {},
 }
