@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, MutableMapping
 
 # GNU's OpenMP (torch's wheels for Linux), LLVM's and Intel's; they read these when they are loaded.
-SPINS = "1000"
+SPINS = "3000"
 _SETTINGS = {"GOMP_SPINCOUNT": SPINS, "KMP_BLOCKTIME": "0"}
 _POLICY = "OMP_WAIT_POLICY"
 
