@@ -4,6 +4,7 @@ The first line of a command's class is what `--help` says of it, the second its 
 
 A module is imported when one of its names is asked for: scoring a file needs nothing of a training run.
 """
+# ruff: noqa: F401 (for type checkers, who do not call `__getattr__`)
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -47,43 +48,6 @@ if TYPE_CHECKING:
         StudyConfig,
         WatchConfig,
     )
-
-__all__ = [
-    "API_MAX_TOKENS",
-    "DEMO_RUN",
-    "FORMATS",
-    "LOSSES",
-    "MAX_TOKENS",
-    "PRICES",
-    "SOURCES",
-    "ApiConfig",
-    "AskConfig",
-    "CalibrateConfig",
-    "CompareConfig",
-    "CompletionConfig",
-    "DemoConfig",
-    "DoctorConfig",
-    "EngineConfig",
-    "EvalConfig",
-    "ExportConfig",
-    "GuessConfig",
-    "GuesserConfig",
-    "InspectConfig",
-    "LoopConfig",
-    "PackConfig",
-    "PlayConfig",
-    "PriorConfig",
-    "ProbeConfig",
-    "ReportConfig",
-    "RunsConfig",
-    "ServeConfig",
-    "SftConfig",
-    "SourceConfig",
-    "StudyConfig",
-    "TrainConfig",
-    "WatchConfig",
-    "default_log_path",
-]
 
 _NAMES = {
     "endpoint": "ApiConfig",

@@ -1,6 +1,7 @@
 """Linear layers of a text decoder read out of their modules: fused, with their LoRA, for training or for sampling."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -164,7 +165,11 @@ class _LoraLinear(torch.autograd.Function):
         adapters = _adapters(layer, matrices)
         stacked = torch.cat([_cast(a, layer.fold, x) for _, a, _, _ in adapters])  # thin products, all at once
         xa = x @ stacked.T
-        dxa = dy @ _below_each_other(adapters, dy)
+        # B of all parts in one product: the zeros between them cost less than a product with a slice of dy each would.
+        each = {out.start: scale * b for out, _, b, scale in adapters}
+        starts = accumulate(layer.sizes[:-1], initial=0)
+        blocks = [each.get(at, dy.new_zeros(n, 0)) for at, n in zip(starts, layer.sizes, strict=True)]
+        dxa = dy @ torch.block_diag(*blocks).to(dy.dtype)
         if dx is not None and not layer.is_merged:
             dx.addmm_(dxa, stacked)
         da = (dxa.T @ x).to(matrices[0].dtype)
@@ -187,18 +192,6 @@ def _adapters(
         (slice(ends[i], ends[i + 1]), matrices[2 * j], matrices[2 * j + 1], scale)
         for j, (i, (_, _, scale)) in enumerate(layer.adapted.items())
     ]
-
-
-def _below_each_other(
-    adapters: Sequence[tuple[slice, torch.Tensor, torch.Tensor, float]], dy: torch.Tensor
-) -> torch.Tensor:
-    """scale B of each part in its rows and columns, (sum of out, sum of r): the zeros cost less than the products of
-    slices that a product for each part would be."""
-    blocks, column = dy.new_zeros(dy.shape[1], sum(len(a) for _, a, _, _ in adapters)), 0
-    for out, a, b, scale in adapters:
-        blocks[out, column : column + len(a)] = scale * b
-        column += len(a)
-    return blocks
 
 
 def _cast(a: torch.Tensor, fold: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:

@@ -129,7 +129,7 @@ class _GatedSilu(torch.autograd.Function):
 
 def _in_cache(x: torch.Tensor) -> list[slice]:
     """Rows (N, F) in blocks that a core's cache holds through several operations; on a GPU all at once."""
-    step = len(x) if x.is_cuda else max(1, 2**18 // x.shape[1])
+    step = max(1, len(x) if x.is_cuda else 2**18 // x.shape[1])
     return [slice(start, start + step) for start in range(0, len(x), step)]
 
 
