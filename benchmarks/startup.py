@@ -2,7 +2,8 @@
 
     uv run python benchmarks/startup.py [--rows 889] [--repeats 5] [--keep FOLDER]
 
-User and system time of a process from its start to its exit, median of the repeats after one that is not counted. Two
+User and system time of a process from its start to its exit, median of the repeats after one that is not counted and
+that leaves its byte code, as a user's first start does: without it, compiling the modules is a second of each. Two
 models' answers of several lines each to made-up places near cities of the whole world, as models give them: labelled
 lines, prose, JSON, a refusal. `--keep` leaves the answers and all that the commands wrote, to compare two versions.
 """
@@ -61,7 +62,8 @@ def write_answers(path: Path, n: int, spread_deg: float, seed: int) -> None:
 def cpu_seconds(words: list[str], folder: Path, expected: int) -> float:
     """User and system seconds of `geospot WORDS` in a folder; RuntimeError where its status is another."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run([sys.executable, "-m", "geospot", *words], cwd=folder, capture_output=True, text=True)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    run = subprocess.run([sys.executable, "-m", "geospot", *words], cwd=folder, env=env, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if run.returncode != expected:
         raise RuntimeError(f"geospot {' '.join(words)} left with {run.returncode}: {run.stderr[-500:]}")
