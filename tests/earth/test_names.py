@@ -326,4 +326,8 @@ def test_a_region_is_known_by_its_full_name_and_without_the_word_for_its_kind():
     assert regions().known("State of Bavaria")
     assert not regions().known("Atlantis")
     assert not regions().known(None)
+    # What some country has, whatever the words for its kind, is known.
+    for code, title in regions().title.items():
+        for name in (title, f"Province of {title}", f"{title} Oblast"):
+            assert regions().known(name) >= bool(regions().candidates(name, code[:2])), (code, name)
     assert regions().candidates("Lyon", "ZZ") == ()
