@@ -216,8 +216,11 @@ class Gazetteer:
             polygon[part], country[part], region[part], row[part], km[part], offshore[part] = found
 
         threads = min(os.cpu_count() or 1, 1 + len(order) // _THREAD_POINTS)
-        with ThreadPoolExecutor(threads) as pool:  # numpy and the trees release the interpreter's lock
-            list(pool.map(fill, np.array_split(order, threads)))
+        if threads == 1:
+            fill(order)
+        else:
+            with ThreadPoolExecutor(threads) as pool:  # numpy and the trees release the interpreter's lock
+                list(pool.map(fill, np.array_split(order, threads)))
         return Located(self, polygon, country, region, row, km, offshore)
 
     def _locate(self, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -104,27 +104,31 @@ def _same_places(names: Sequence[str], points: np.ndarray, gazetteer: Gazetteer)
 
 
 def _same_place(point: np.ndarray, near: list[int], bearers: "_Bearers", cities: Cities) -> frozenset[int]:
-    own = bearers.among(near) or bearers.among(cities.tree.query_ball_point(point, chord(CITY_SEARCH_KM)))
-    if not own:
+    nearest = bearers.nearest(point, near)
+    if nearest is None:
+        nearest = bearers.nearest(point, cities.tree.query_ball_point(point, chord(CITY_SEARCH_KM)))
+    if nearest is None:
         return frozenset(near)
-    nearest = own[0] if len(own) == 1 else min(own, key=lambda row: float(np.sum((cities.vectors[row] - point) ** 2)))
     return frozenset(near).union(cities.tree.query_ball_point(cities.vectors[nearest], chord(SAME_PLACE_KM)))
 
 
 class _Bearers:
-    """The cities that bear a folded name, among others or as their first one."""
+    """The cities that bear a folded name; each is asked once."""
 
     def __init__(self, name: str, cities: Cities):
         self._name, self._cities = name, cities
-        self._seen: set[int] = set()
-        self._bearing: set[int] = set()
+        self._known: dict[int, bool] = {}
 
-    def among(self, rows: list[int]) -> list[int]:
-        """Those of the rows, in their order."""
-        new = set(rows) - self._seen
-        self._seen |= new
-        self._bearing.update(row for row in new if self._cities.bears(row, self._name))
-        return [row for row in rows if row in self._bearing] if self._bearing else []
+    def nearest(self, point: np.ndarray, rows: list[int]) -> int | None:
+        """The one of the rows that lies nearest to a unit vector (3,); the others are not asked."""
+        squared = np.sum((self._cities.vectors[rows] - point) ** 2, axis=1)
+        by_distance = (rows[i] for i in np.argsort(squared, kind="stable").tolist())
+        return next(filter(self._bears, by_distance), None)
+
+    def _bears(self, row: int) -> bool:
+        if row not in self._known:
+            self._known[row] = self._cities.bears(row, self._name)
+        return self._known[row]
 
 
 @dataclass
