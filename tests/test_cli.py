@@ -466,6 +466,17 @@ def test_help_and_refusals_import_little(words, may_have):
     assert set(done.stderr.splitlines()[-1].split()) <= may_have
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts this process's threads as Linux lists them")
+def test_a_command_leaves_numpy_one_thread():
+    code = (
+        "import os; import geospot.__main__ as geospot; geospot.main(['--version']); import numpy, scipy.linalg; "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    env = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == "1"
+
+
 def test_rewards_need_no_extra():
     """The light install parses answers and rewards them."""
     code = (

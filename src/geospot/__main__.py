@@ -1,6 +1,7 @@
 """The `geospot` command, and `python -m geospot`: reads the arguments of a command, then imports and runs it."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,9 @@ SYNONYMS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Find the command, read its arguments, then import and run it."""
+    # Before numpy is imported: its matrix products are small here, and a second thread costs more to start, to wake and
+    # to keep spinning than it saves (benchmarks/startup.py). torch has threads of its own.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:  # `geospot help train` is `geospot train --help`
         words = [*words[1:], "--help"]
