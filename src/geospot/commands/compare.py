@@ -48,9 +48,8 @@ def run(config: CompareConfig) -> dict[str, dict[str, Difference]]:
     predictions = [e.predictions for e in evaluations]
     samples = resample(predictions, config.resamples, config.seed)
     for evaluation, found in zip(evaluations, samples, strict=True):
-        evaluation.__dict__["intervals"] = intervals(
-            evaluation.predictions, found
-        )  # of these resamples, not of new ones
+        # Of these resamples, not of new ones.
+        evaluation.__dict__["intervals"] = intervals(evaluation.predictions, found)
     pairs = {
         f"{evaluations[j].name} − {evaluations[i].name}": difference(
             predictions[j], predictions[i], samples[j], samples[i]
