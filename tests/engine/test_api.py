@@ -12,7 +12,9 @@ from servers.models import Said, serving
 
 from geospot.answer import Reply, read_reply
 from geospot.engine.api.addresses import ApiModel, is_api_model
+from geospot.engine.api.chunks import names_of
 from geospot.engine.api.exchange import Options, Wanted
+from geospot.engine.api.trouble import Trouble
 from geospot.errors import EngineError, ModelError
 from geospot.net.retry import RetryPolicy
 
@@ -336,3 +338,26 @@ def test_no_credit_ends_the_command_and_a_body_that_is_too_large_is_not_sent_aga
         server.raw = lambda asked: (402, "application/json", b'{"error": {"message": "Insufficient credits"}}')
         with pytest.raises(EngineError, match="no credit left: Insufficient credits"):
             ask(server, "openai/seer", "/v1")
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"object": "list", "data": [{"id": "seer"}]}, ["seer"]),
+        ([{"id": "seer"}, {"id": "sage"}], ["seer", "sage"]),  # Together's
+        ({"models": [{"name": "seer"}]}, ["seer"]),
+        ({"data": ["seer", None, {"size": 3}]}, ["seer"]),
+        ({"data": None}, []),
+        ({"data": 5}, []),
+        (5, []),
+    ],
+)
+def test_a_list_of_models_is_read_in_whatever_form_it_comes(body, names):
+    assert names_of(json.dumps(body), "application/json") == names
+
+
+def test_what_is_no_list_of_models_is_said():
+    with pytest.raises(Trouble, match="not the API: the server sent a web page"):
+        names_of("<html></html>", "text/html")
+    with pytest.raises(Trouble, match=r"server error \(503\): loading"):
+        names_of('{"error": {"message": "loading", "code": 503}}', "application/json")

@@ -33,8 +33,7 @@ def reply_of(lines: Iterable[str], content_type: str) -> Reply:
             continue  # null and the like, to keep the connection alive
         served = str(data.get("model") or served)
         tokens = data["usage"] if isinstance(data.get("usage"), dict) else tokens
-        choices = data.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
+        for choice in _list(data.get("choices")):
             if not isinstance(choice, dict) or choice.get("index"):
                 continue  # one answer was asked for
             whole = isinstance(choice.get("message"), dict)
@@ -56,6 +55,18 @@ def reply_of(lines: Iterable[str], content_type: str) -> Reply:
     detail = refusal if refusal else finish if is_unsafe else ""
     counts = (_count(tokens.get("prompt_tokens")), _count(tokens.get("completion_tokens")))
     return Reply(text or refusal, ended, detail[:300], thoughts, served, *counts).without_thoughts()
+
+
+def names_of(body: str, content_type: str) -> list[str]:
+    """The names in a list of models: OpenAI's, a bare list, or Ollama's. Trouble where it is none of them."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        raise page_instead(content_type) from None
+    _raise_error("document", data)
+    listed = (data.get("data") or data.get("models")) if isinstance(data, dict) else data
+    names = [one.get("id") or one.get("name") if isinstance(one, dict) else one for one in _list(listed)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _documents(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -126,6 +137,10 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise Trouble("unreadable response", f"no JSON: {text[:80]!r}", passing=True) from None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _count(value: Any) -> int | None:

@@ -9,7 +9,7 @@ import openai
 
 from geospot.answer.reply import Reply
 from geospot.engine.api.addresses import AT_ADDRESS, ApiModel
-from geospot.engine.api.chunks import reply_of
+from geospot.engine.api.chunks import names_of, reply_of
 from geospot.engine.api.exchange import Options, SharedBySdks, Wanted, data_url
 
 # What a server may not know: left out from then on where it says so.
@@ -52,6 +52,11 @@ class OpenAIProtocol(SharedBySdks):
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if not self._leave_out(str(error), settings):
                     raise
+
+    def served(self) -> list[str]:
+        """See `ApiProtocol`."""
+        response = self._client.models.with_raw_response.list().http_response
+        return names_of(response.text, response.headers.get("content-type", ""))
 
     def _settings(self, wanted: Wanted) -> dict[str, Any]:
         with self._lock:
