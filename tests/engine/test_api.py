@@ -1,5 +1,6 @@
 """Models behind APIs: names, what an SDK's error means, prices, and the three protocols through the providers' SDKs."""
 
+import json
 import threading
 from collections import Counter
 
@@ -11,7 +12,9 @@ from servers.models import Said, serving
 
 from geospot.answer import Reply, read_reply
 from geospot.engine.api.addresses import ApiModel, is_api_model
+from geospot.engine.api.chunks import names_of
 from geospot.engine.api.exchange import Options, Wanted
+from geospot.engine.api.trouble import Trouble
 from geospot.errors import EngineError, ModelError
 from geospot.net.retry import RetryPolicy
 
@@ -220,3 +223,141 @@ def test_errors_are_counted_in_a_few_words():
         with ApiClient(ApiModel.of("openai/seer", base_url=f"{server.url}/v1"), Options()) as client:
             dict(client.ask({0: wanted()}, policy=QUICK))
             assert client.retried == Counter({"retry: server error (503)": 1, "retry: truncated stream": 1})
+
+
+# --- servers that speak OpenAI's protocol in their own way ---
+
+
+def chunk(delta: object, finish: str | None = None, **more: object) -> dict:
+    return {"model": "seer", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def events(*chunks: object, done: bool = True) -> bytes:
+    lines = [f"data: {json.dumps(one)}\n\n" for one in chunks]
+    return "".join([*lines, "data: [DONE]\n\n"] if done else lines).encode()
+
+
+WHOLE = {"model": "seer", "choices": [{"message": {"content": ANSWER}, "finish_reason": "stop"}], "usage": {}}
+STREAM = "text/event-stream"
+THINKING = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "thoughts"),
+    [
+        ("application/json", json.dumps(WHOLE, indent=1).encode(), ""),  # `stream` passed over
+        (STREAM, json.dumps(WHOLE).encode(), ""),
+        (STREAM, events(WHOLE), ""),  # a message in place of a delta
+        (
+            STREAM,
+            events(chunk({"content": THINKING}), chunk({"content": [{"type": "text", "text": ANSWER}]}, "stop")),
+            "hm",
+        ),
+        (STREAM, events(None, chunk(None), chunk({"content": ANSWER}, "stop")), ""),
+        (STREAM, events(chunk({"content": ANSWER})), ""),  # no reason for the end, but an end
+        (STREAM, events(chunk({"content": ANSWER}, "stop", usage={"prompt_tokens": "5"})), ""),
+        (STREAM, b": waking up\n\n" + events(chunk({"content": ANSWER}, "eos")).replace(b"\n", b"\r\n"), ""),
+        ("application/x-ndjson", json.dumps(chunk({"content": ANSWER}, "stop")).encode() + b"\n", ""),
+        (
+            STREAM,
+            events({"choices": [*chunk({"content": ANSWER})["choices"], {"index": 1, "delta": {"content": "x"}}]}),
+            "",
+        ),
+    ],
+)
+def test_an_answer_is_read_in_whatever_form_a_server_sends_it(kind, body, thoughts):
+    with serving(lambda asked: Said("")) as server:
+        server.raw = lambda asked: (200, kind, body)
+        (reply,) = ask(server, "openai/seer", "/v1")
+    assert (reply.text, reply.finish, reply.thoughts) == (ANSWER, "stop", thoughts)
+    assert reply.tokens_in is None
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [
+        (
+            "application/json",
+            b'{"error": {"message": "loading the model", "code": 503}}',
+            "server error (503): loading",
+        ),
+        ("application/json", b'{"error": "out of memory"}', "server error in the answer: out of memory"),
+        (
+            STREAM,
+            events(chunk({"content": "Ci"}), {"error": {"code": 502, "message": "gone"}}),
+            "server error (502): gone",
+        ),
+        (STREAM, events({"error": {"code": "429", "message": "slow down"}}), "rate limit (429): slow down"),
+        (STREAM, events({"object": "error", "message": "CUDA", "code": 500}), "server error (500): CUDA"),
+        (STREAM, b'event: error\ndata: {"message": "key-of-openai"}\n\n', "server error in the answer: <hidden>"),
+        (
+            STREAM,
+            events(chunk({"content": "Ci"}, "error")),
+            "server error in the answer: it ended the answer with 'error'",
+        ),
+        (STREAM, b"data: hello\n\n", "unreadable response: no JSON: 'hello'"),
+        (STREAM, events(chunk({"content": "Ci"}), done=False), "truncated stream"),
+        ("application/json", b'{"choices": [{"messa', "unreadable response: no JSON"),
+    ],
+)
+def test_an_error_with_status_200_is_tried_again_and_said(kind, body, reason):
+    """It is no answer of the model, and it does not end the command for all other pictures."""
+    with serving(lambda asked: Said(ANSWER)) as server:
+        server.raw = lambda asked: (200, kind, body) if len(server.asked) == 1 else None
+        assert [reply.text for reply in ask(server, "openai/seer", "/v1")] == [ANSWER]
+        server.raw = lambda asked: (200, kind, body)
+        (reply,) = ask(server, "openai/seer", "/v1")
+    assert reply.finish == "error"
+    assert reply.detail.startswith(reason)
+
+
+def test_what_a_server_refuses_is_sent_in_the_way_that_it_knows():
+    unknown = {
+        "max_completion_tokens": "Unrecognized request argument: max_completion_tokens",
+        "stream": "no stream here",
+    }
+    for name, why in unknown.items():
+        with serving(lambda asked: Said(ANSWER)) as server:
+            server.refuse = lambda asked, name=name, why=why: why if asked.body.get(name) else None
+            assert [reply.text for reply in ask(server, "openai/seer", "/v1", n=3)] == [ANSWER] * 3, name
+            assert server.asked[-1].body.get("max_tokens") == (100 if name != "stream" else None)
+
+
+def test_no_credit_ends_the_command_and_a_body_that_is_too_large_is_not_sent_again():
+    page = b"<html><head><title>413 Request Entity Too Large</title></head></html>"
+    with serving(lambda asked: Said(ANSWER)) as server:
+        server.raw = lambda asked: (413, "text/html", page)
+        (reply,) = ask(server, "openai/seer", "/v1")
+        assert len(server.asked) == 1
+        assert reply.detail == (
+            "request too large (413): 413 Request Entity Too Large; set a smaller max_pixels, or fewer views"
+        )
+        server.raw = lambda asked: (502, "text/html", page.replace(b"413 Request Entity Too Large", b"502 Bad Gateway"))
+        assert ask(server, "openai/seer", "/v1")[0].detail == "not the API: a web page with status 502: 502 Bad Gateway"
+        server.raw = lambda asked: (402, "application/json", b'{"error": {"message": "Insufficient credits"}}')
+        with pytest.raises(EngineError, match="no credit left: Insufficient credits"):
+            ask(server, "openai/seer", "/v1")
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"object": "list", "data": [{"id": "seer"}]}, ["seer"]),
+        ([{"id": "seer"}, {"id": "sage"}], ["seer", "sage"]),  # Together's
+        ({"models": [{"name": "seer"}]}, ["seer"]),
+        ({"data": ["seer", None, {"size": 3}]}, ["seer"]),
+        ({"data": None}, []),
+        ({"data": 5}, []),
+        (5, []),
+    ],
+)
+def test_a_list_of_models_is_read_in_whatever_form_it_comes(body, names):
+    assert names_of(json.dumps(body), "application/json") == names
+
+
+def test_what_is_no_list_of_models_is_said():
+    with pytest.raises(Trouble, match="not the API: the server sent a web page"):
+        names_of("<html></html>", "text/html")
+    with pytest.raises(Trouble, match=r"server error \(503\): loading"):
+        names_of('{"error": {"message": "loading", "code": 503}}', "application/json")

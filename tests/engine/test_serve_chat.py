@@ -183,6 +183,15 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(server):
         ({"max_tokens": 10**6}, 422, "max_tokens=1000000"),
         ({"tools": [{}]}, 422, "tools is not served"),
         ({"response_format": {"type": "json_object"}}, 422, "only text"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, 422, "response_format is not served"),
+        ({"tool_choice": "required"}, 422, "tool_choice is not served"),
+        ({"functions": [{"name": "f"}]}, 422, "functions is not served"),
+        ({"top_k": 40}, 422, "top_k is not served"),
+        ({"repetition_penalty": 1.1}, 422, "repetition_penalty is not served"),
+        ({"guided_regex": "a*"}, 422, "guided_regex is not served"),
+        ({"max_completion_tokens": 0}, 422, "max_tokens=0"),
+        ({"messages": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]}, 422,
+            "messages.0.content.parts.0.type: Input should be 'text' or 'image_url'"),
         ({"messages": []}, 422, "messages"),
         ({"messages": [{"role": "user", "content": "a" * (64 * 32_768 + 1)}]}, 422, "2097153 characters; at most"),
         ({"messages": [{"role": "user", "content": "<|image_pad|>"}]}, 422, "image tokens for 0 pictures"),
@@ -202,3 +211,46 @@ def test_what_is_not_served_is_refused_in_words(server, changes, status, says):
 
 def test_the_key_is_wanted_here_too(server):
     assert ask(server, "models", key="wrong").status_code == 401
+
+
+def test_what_clients_send_without_meaning_anything_by_it_changes_nothing(server):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "max_tokens": 3, "temperature": 0}
+    usual = ask(server, **told).json()["choices"]
+    unset = [
+        "n",
+        "seed",
+        "stop",
+        "top_p",
+        "logprobs",
+        "top_logprobs",
+        "stream",
+        "stream_options",
+        "tools",
+        "tool_choice",
+    ]
+    unset += ["max_completion_tokens", "frequency_penalty", "presence_penalty", "logit_bias", "response_format"]
+    idle = {"top_k": -1, "repetition_penalty": 1.0, "tools": [], "response_format": {"type": "text"}, "store": False}
+    for more in (dict.fromkeys(unset), idle):
+        answer = ask(server, **told | more)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"] == usual
+
+
+def test_a_picture_may_be_encoded_as_encoders_do(server):
+    told = {"model": server.model_name, "max_tokens": 3, "temperature": 0}
+    usual = ask(server, **told, messages=question(jpeg(1))).json()["choices"]
+    lines = base64.encodebytes(jpeg(1)).decode()
+    for url in (
+        f"data:image/jpeg;base64,{lines}",
+        f"DATA:image/JPEG;Base64,{lines.replace('+', '-').replace('/', '_')}",
+    ):
+        messages = question(jpeg(1))
+        next(part for part in messages[-1]["content"] if part["type"] == "image_url")["image_url"] = {"url": url}
+        answer = ask(server, **told, messages=messages)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"] == usual
+
+
+def test_a_model_is_found_by_its_name_and_no_other(server):
+    assert ask(server, f"models/{server.model_name}").json()["id"] == server.model_name
+    assert ask(server, "models/gpt-9").status_code == 404

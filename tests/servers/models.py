@@ -55,6 +55,7 @@ class Server:
         self.answer, self.names = answer, names
         self.fault: Faulty = lambda asked, n: None
         self.refuse: Callable[[Asked], str | None] = lambda asked: None  # why this request has status 400
+        self.raw: Callable[[Asked], tuple[int, str, bytes] | None] = lambda asked: None  # status, type, body
         self.asked: list[Asked] = []
         self.times: Counter[bytes] = Counter()  # by picture
         self.released = threading.Event()
@@ -116,6 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refused(404, f"The model `{asked.model}` does not exist")
         if (why := server.refuse(asked)) is not None:
             return self._refused(400, why)
+        if (raw := server.raw(asked)) is not None:
+            return self._body(raw[0], raw[2], raw[1])
         fault = server.fault(asked, n) or ""
         if fault == "stall":
             server.released.wait(600)

@@ -9,13 +9,16 @@ import openai
 
 from geospot.answer.reply import Reply
 from geospot.engine.api.addresses import AT_ADDRESS, ApiModel
+from geospot.engine.api.chunks import names_of, reply_of
 from geospot.engine.api.exchange import Options, SharedBySdks, Wanted, data_url
-from geospot.engine.api.trouble import page_instead, truncated
 
 # What a server may not know: left out from then on where it says so.
-_DISPENSABLE = ("temperature", "seed", "stream_options", "reasoning_effort")
-_FINISH = {"length": "length", "content_filter": "safety"}
-_THOUGHTS = ("reasoning_content", "reasoning")
+_DISPENSABLE = ("temperature", "seed", "stream_options", "reasoning_effort", "stream")
+_NEW = "max_completion_tokens"
+_LONGEST = ("max_tokens", _NEW)
+_UNKNOWN = re.compile(
+    r"unknown|unrecogni[sz]ed|unexpected|unsupported|not supported|extra|not permitted", re.IGNORECASE
+)
 
 
 class OpenAIProtocol(SharedBySdks):
@@ -25,7 +28,8 @@ class OpenAIProtocol(SharedBySdks):
         self._model, self._options = model, options
         self.left_out: set[str] = set()
         # OpenAI's reasoning models know only the new name, many other servers only the old one.
-        self._longest = "max_tokens" if model.provider == AT_ADDRESS else "max_completion_tokens"
+        self._longest = "max_tokens" if model.provider == AT_ADDRESS else _NEW
+        self._swapped = False
         self._lock = threading.Lock()
         self._client = openai.OpenAI(
             api_key=model.key(), base_url=model.base_url, max_retries=0,
@@ -41,15 +45,18 @@ class OpenAIProtocol(SharedBySdks):
         while True:
             settings = self._settings(wanted)
             try:
-                stream = self._client.chat.completions.create(
-                    model=self._model.name, messages=messages, stream=True, extra_body=self._extra(), **settings
-                )
+                with self._client.chat.completions.with_streaming_response.create(
+                    model=self._model.name, messages=messages, extra_body=self._extra(), **settings
+                ) as response:
+                    return reply_of(response.iter_lines(), response.headers.get("content-type", ""))
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if not self._leave_out(str(error), settings):
                     raise
-            else:
-                with stream:
-                    return _read(stream)
+
+    def served(self) -> list[str]:
+        """See `ApiProtocol`."""
+        response = self._client.models.with_raw_response.list().http_response
+        return names_of(response.text, response.headers.get("content-type", ""))
 
     def _settings(self, wanted: Wanted) -> dict[str, Any]:
         with self._lock:
@@ -58,8 +65,11 @@ class OpenAIProtocol(SharedBySdks):
             longest: wanted.max_tokens + (self._options.budget or 0),
             "temperature": wanted.temperature,
             "seed": wanted.seed,
+            "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if "stream" in left_out:
+            del settings["stream_options"]
         if self._options.effort is not None:
             settings["reasoning_effort"] = self._options.effort
         return {key: value for key, value in settings.items() if key not in left_out}
@@ -70,35 +80,14 @@ class OpenAIProtocol(SharedBySdks):
 
     def _leave_out(self, said: str, settings: dict[str, Any]) -> bool:
         """Whether a refusal names a parameter that was sent and need not be."""
-        if "max_completion_tokens" in said and "max_tokens" in settings:
-            with self._lock:
-                self._longest = "max_completion_tokens"
-            return True
+        used = next(key for key in _LONGEST if key in settings)
+        with self._lock:
+            if used != self._longest:
+                return True  # another request has found out meanwhile
+            if not self._swapped and _NEW in said and (used != _NEW or _UNKNOWN.search(said)):
+                self._swapped, self._longest = True, next(key for key in _LONGEST if key != used)
+                return True
         named = {key for key in _DISPENSABLE if key in settings and re.search(rf"\b{key}\b", said)}
         with self._lock:
             self.left_out |= named
         return bool(named)
-
-
-def _read(stream: "openai.Stream[Any]") -> Reply:
-    text, refusal, thoughts = "", "", ""
-    finish = served = None
-    tokens_in = tokens_out = None
-    for chunk in stream:
-        served = chunk.model or served
-        if chunk.usage is not None:
-            tokens_in, tokens_out = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-        for choice in chunk.choices or ():
-            finish = choice.finish_reason or finish
-            if choice.delta is None:
-                continue
-            text += choice.delta.content or ""
-            refusal += choice.delta.refusal or ""
-            thoughts += next((str(part) for key in _THOUGHTS if (part := getattr(choice.delta, key, None))), "")
-    if finish is None:
-        kind = stream.response.headers.get("content-type", "")
-        raise truncated() if served is not None else page_instead(kind)
-    ended = "refusal" if refusal else _FINISH.get(finish, "stop")
-    detail = refusal if refusal else finish if ended == "safety" else ""
-    found = Reply(text or refusal, ended, detail[:300], thoughts, served or "", tokens_in, tokens_out)
-    return found.without_thoughts()

@@ -50,6 +50,7 @@ def trouble_of(error: Exception, secret: str = "") -> Trouble:
     errors is raised as it is.
     """
     if isinstance(error, Trouble):
+        error.detail = without_key(error.detail, secret)
         return error
     status = getattr(error, "status_code", None) or getattr(error, "code", None)
     if not isinstance(status, int):
@@ -57,20 +58,30 @@ def trouble_of(error: Exception, secret: str = "") -> Trouble:
     headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", None) or {}
     said = _said(error, secret)
     asked = asked_wait_s({key.lower(): value for key, value in dict(headers).items()})
+    if status == 413:
+        return trouble_of_status(status, said)
     if _HTML.search(str(getattr(error, "body", None) or getattr(error, "message", "") or error)):
-        return Trouble(
-            "not the API", f"a web page with status {status}{said}", passing=True, asked_s=asked, status=status
-        )
-    if _NO_MONEY.search(said) and status in (400, 402, 403, 429):
+        detail = f"a web page with status {status}: {said}"
+        return Trouble("not the API", detail, passing=True, asked_s=asked, status=status)
+    return trouble_of_status(status, said, asked)
+
+
+def trouble_of_status(status: int | None, said: str, asked_s: float | None = None) -> Trouble:
+    """What a refusal with this status means; None: an error in a stream, without one. `asked_s`: to be waited for."""
+    if status == 402 or (_NO_MONEY.search(said) and status in (None, 400, 403, 429)):
         return Trouble("no credit left", said, fatal=True, status=status)
     if status in (401, 403):
         return Trouble("the server refuses the key", said, fatal=True, status=status)
     if status == 404:
         return Trouble("no such model or address", said, fatal=True, status=status)
+    if status == 413:
+        return Trouble("request too large (413)", f"{said}; set a smaller max_pixels, or fewer views", status=status)
     if status == 429:
-        return Trouble("rate limit (429)", said, passing=True, asked_s=asked, status=status)
+        return Trouble("rate limit (429)", said, passing=True, asked_s=asked_s, status=status)
+    if status is None:
+        return Trouble("server error in the answer", said, passing=True)
     if is_passing(status):
-        return Trouble(f"server error ({status})", said, passing=True, asked_s=asked, status=status)
+        return Trouble(f"server error ({status})", said, passing=True, asked_s=asked_s, status=status)
     if _SAFETY.search(said):
         return Trouble("safety", said, ends="safety", status=status)
     return Trouble(f"refused by the server ({status})", said, status=status)
@@ -104,6 +115,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 def _said(error: BaseException, secret: str) -> str:
     """What the server said, short, in one line, without the key."""
     body = getattr(error, "body", None) or getattr(error, "details", None)
+    body = {"message": body} if isinstance(body, str) else body
     inner = body.get("error", body) if isinstance(body, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner
     code = inner.get("code") or inner.get("type") if isinstance(inner, dict) else None

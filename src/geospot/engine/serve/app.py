@@ -185,6 +185,7 @@ def make_app(service: LocalServiceClient, options: ServeOptions) -> Starlette:
             get("sessions/{session_id}", rest.session),
             post("copy_weights", rest.copy_weights),
             at("GET", "/v1/models", chat.models),
+            at("GET", "/v1/models/{name:path}", chat.model),
             at("POST", "/v1/chat/completions", chat.complete),
             at("GET", "/metrics", status.metrics, for_people=True),
             at("GET", "/", status.page, for_people=True),

@@ -6,9 +6,9 @@ import binascii
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from tinker import types
@@ -23,6 +23,17 @@ from geospot.models.loading import load_processing
 from geospot.models.prompt import Renderer
 
 MOST_LETTERS = 64  # of a token, as good as: a longer text is refused before it is cut into tokens
+# What would change the answer and is not done, of OpenAI's API and of other servers of it, with what changes nothing.
+NOT_SERVED: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "logit_bias": ({},),
+    "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},), "modalities": (["text"],), "audio": (), "reasoning_effort": ("none",),
+    "top_k": (0, -1), "min_p": (0,), "min_tokens": (0,), "stop_token_ids": ([],), "ignore_eos": (False,),
+    "guided_json": (), "guided_regex": (), "guided_choice": (), "guided_grammar": (), "structured_outputs": (),
+    "chat_template": (), "chat_template_kwargs": ({},), "continue_final_message": (False,),
+    "add_generation_prompt": (True,),
+}  # fmt: skip
+_OF_URLS = str.maketrans("-_", "+/")
 OWNER = "chat"  # whose the samplers and requests of this endpoint are, where others have a session
 
 
@@ -46,13 +57,18 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: Annotated[
+        Annotated[str, Tag("text")] | Annotated[list[Part], Tag("parts")],
+        Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),  # so that errors name the part
+    ]
 
 
 class Completion(BaseModel):
-    """A request; what would change the answer and is not done is refused, the rest is passed over."""
+    """A request; what would change the answer and is not done is refused, the rest is passed over. A null is as if
+    left out: clients send it for what nobody has set.
+    """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")  # for NOT_SERVED
     model: str
     messages: list[Message] = Field(min_length=1)
     n: int = 1
@@ -66,11 +82,16 @@ class Completion(BaseModel):
     top_logprobs: int = Field(default=0, ge=0, le=20)
     stream: bool = False
     stream_options: dict[str, Any] | None = None
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: dict[str, float] | None = None
-    tools: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        return {key: value for key, value in body.items() if value is not None} if isinstance(body, dict) else body
+
+    @property
+    def longest(self) -> int | None:
+        """At most so many tokens in an answer, where the request says so; the newer name goes first."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
     def stops(self) -> list[str]:
@@ -83,11 +104,10 @@ class Completion(BaseModel):
         letters = sum(len(c) if isinstance(c, str) else sum(len(part.text) for part in c) for c in contents)
         if letters > most_letters:
             raise Refused(422, f"messages: {letters} characters; at most {most_letters} can be within the context")
-        for name in ("frequency_penalty", "presence_penalty", "logit_bias", "tools"):
-            if getattr(self, name):
-                raise Refused(422, f"{name} is not served here; leave it out")
-        if self.response_format is not None and self.response_format.get("type") != "text":
-            raise Refused(422, "response_format: only text is served here")
+        for name, value in (self.model_extra or {}).items():
+            if name in NOT_SERVED and value not in NOT_SERVED[name]:
+                only = " (only text is served)" if name == "response_format" else ""
+                raise Refused(422, f"{name} is not served here{only}; leave it out")
 
 
 class ChatRoutes:
@@ -99,11 +119,19 @@ class ChatRoutes:
 
     async def models(self, request: Request) -> Response:
         """The base model, and every checkpoint by its path."""
+        return JSONResponse({"object": "list", "data": [_about(name) for name in await self._names()]})
+
+    async def model(self, request: Request) -> Response:
+        """One of them, by its name."""
+        name = request.path_params["name"]
+        if name not in await self._names():
+            self.core.check_model(name, status=404)
+        return JSONResponse(_about(name))
+
+    async def _names(self) -> list[str]:
         saved = await asyncio.to_thread(self.core.checkpoints.everything)
-        names = [self.core.options.model_name]
-        names += [c["tinker_path"] for c in saved if c["checkpoint_type"] != "external"]
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "geospot"} for name in names]
-        return JSONResponse({"object": "list", "data": data})
+        paths = [c["tinker_path"] for c in saved if c["checkpoint_type"] != "external"]
+        return [self.core.options.model_name, *paths]
 
     async def complete(self, request: Request) -> Response:
         """Answers to a conversation."""
@@ -221,7 +249,7 @@ class ChatRoutes:
             raise Refused(422, "stop: an empty string ends every answer")
         stop: Any = [*self._renderer.stop_token_ids, *strings]  # the SDK's type takes either; the engine takes both
         return types.SamplingParams.model_construct(
-            max_tokens=wanted.max_completion_tokens or wanted.max_tokens,
+            max_tokens=wanted.longest,
             seed=wanted.seed,
             stop=stop,
             temperature=wanted.temperature,
@@ -258,13 +286,19 @@ class ChatRoutes:
 def _picture(part: Part) -> bytes:
     url = part.image_url.url if part.image_url is not None else ""
     head, _, data = url.partition(",")
-    if not (head.startswith("data:image/") and head.endswith(";base64")):
+    kind = head.lower()
+    if not (kind.startswith("data:image/") and kind.endswith(";base64")):
         shown = url[:60]
         raise Refused(422, f"image_url {shown!r}: only data:image/...;base64 is read; nothing is fetched from here")
     try:
-        return base64.b64decode(data, validate=True)
+        letters = "".join(data.split()).translate(_OF_URLS)  # encoders break lines, and write for addresses
+        return base64.b64decode(letters, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refused(422, f"image_url: not base64 ({error})") from None
+
+
+def _about(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "geospot"}
 
 
 def _usage(prompt: types.ModelInput, sequences: Sequence[types.SampledSequence]) -> dict[str, int]:
