@@ -206,11 +206,23 @@ def test_what_is_not_served_is_refused_in_words(server, changes, status, says):
     told = {"model": server.model_name, "messages": question(jpeg(1)), "max_tokens": 2}
     answer = ask(server, **told | changes)
     assert answer.status_code == status, answer.text
-    assert says in answer.json()["detail"]
+    assert says in answer.json()["error"]["message"]
+    assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_the_key_is_wanted_here_too(server):
-    assert ask(server, "models", key="wrong").status_code == 401
+    answer = ask(server, "models", key="wrong")
+    assert answer.status_code == 401
+    assert "another API key" in answer.json()["error"]["message"]
+    assert "no endpoint" in ask(server, "embeddings", model="x").json()["error"]["message"]
+
+
+def test_part_of_a_letter_has_no_bytes_of_its_own(server):
+    told = {"model": server.model_name, "messages": question(jpeg(1)), "max_tokens": 24, "seed": 0, "temperature": 2.0}
+    [choice] = ask(server, **told, logprobs=True, top_logprobs=20).json()["choices"]
+    tokens = [t for c in choice["logprobs"]["content"] for t in (c, *c["top_logprobs"])]
+    assert any(t["bytes"] is None for t in tokens)
+    assert all(t["bytes"] == (None if "\ufffd" in t["token"] else list(t["token"].encode())) for t in tokens)
 
 
 def test_what_clients_send_without_meaning_anything_by_it_changes_nothing(server):

@@ -280,7 +280,8 @@ class ChatRoutes:
     def _token(self, token: int, logprob: float) -> dict[str, Any]:
         assert self._renderer is not None
         text = self._renderer.tokenizer.decode([int(token)])
-        return {"token": text, "logprob": max(float(logprob), -9999.0), "bytes": list(text.encode())}
+        own = None if "\ufffd" in text else list(text.encode())  # part of a letter has no text, and so no bytes of it
+        return {"token": text, "logprob": max(float(logprob), -9999.0), "bytes": own}
 
 
 def _picture(part: Part) -> bytes:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from starlette.requests import Request
@@ -56,7 +56,7 @@ class Gate:
         """The answer at a path that is none."""
         status = getattr(error, "status_code", 404)
         words = f"{request.method} {request.url.path} is no endpoint of this server (Tinker SDK 0.38, OpenAI's chat)"
-        response = JSONResponse({"detail": words}, status_code=status)
+        response = refusal(request, words, status)
         self._note(request, "unknown", status, response, time.monotonic())
         return response
 
@@ -66,7 +66,7 @@ class Gate:
         if wanted and not open_to_all and not same_key(given, wanted):
             asks = {"WWW-Authenticate": 'Basic realm="geospot serve: the key as password"'} if for_people else None
             words = "this server wants another API key (TINKER_API_KEY)"
-            return JSONResponse({"detail": words}, status_code=401, headers=asks)
+            return refusal(request, words, 401, asks)
         return check_page(request, self.core.options.hosts)
 
     @staticmethod
@@ -74,9 +74,9 @@ class Gate:
         try:
             return await handler(request)
         except Refused as error:
-            return JSONResponse({"detail": str(error)}, status_code=error.status, headers=error.headers)
+            return refusal(request, str(error), error.status, error.headers)
         except (ValueError, ModelError, RunError, OSError) as error:  # of the request's model or checkpoint
-            return JSONResponse({"detail": str(error)}, status_code=422)
+            return refusal(request, str(error), 422)
 
     def _note(self, request: Request, endpoint: str, status: int, response: Response | None, started: float) -> None:
         """Nothing that a client wrote goes into a label or a line: neither its path nor its query nor a header."""
@@ -93,6 +93,15 @@ class Gate:
             body_bytes=getattr(request.state, "body_bytes", None),
             **_said_of(promised, gone=gone),
         )
+
+
+def refusal(request: Request, words: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal as the clients of a path read it: those of OpenAI's look for "error", the Tinker SDK for "detail"."""
+    body: dict[str, object] = {"detail": words}
+    if request.url.path.startswith("/v1/"):
+        kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+        body = {"error": {"message": words, "type": kind, "param": None, "code": None}}
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def _said_of(pending: Pending | None, *, gone: bool) -> dict[str, object]:
