@@ -281,6 +281,30 @@ def test_words_of_other_languages_keep_the_length():
         assert len(to_english(text)) == len(text)
 
 
+CANDIDATES = {
+    "a list": '[{"lat": 1, "lon": 2, "probability": 0.6}, {"lat": 3, "lon": 4, "probability": 0.4}]',
+    "the other way round": '[{"lat": 3, "lon": 4, "probability": 0.4}, {"lat": 1, "lon": 2, "probability": 0.6}]',
+    "in an object": '{"guesses": [{"lat": 1, "lon": 2, "confidence": "70%"}, {"lat": 3, "lon": 4, "confidence": "8 %"}]}',
+    "in a fence": 'Sure:\n```json\n[\n {"lat": 1, "lon": 2, "prob": 60},\n {"lat": 3, "lon": 4, "prob": 40}\n]\n```',
+    "nested": '[{"rank": 1, "point": {"lat": 1, "lon": 2}}, {"rank": 2, "point": {"lat": 3, "lon": 4}}]',
+    "equally likely": '[{"lat": 1, "lon": 2, "prob": 0.5}, {"lat": 3, "lon": 4, "prob": 0.5}]',
+    "a table": "| Rank | Lat | Lon | Probability |\n|--|--|--|--|\n| 1 | 1 | 2 | 60% |\n| 2 | 3 | 4 | 30% |\n\nGood luck!",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CANDIDATES.values(), ids=CANDIDATES)
+def test_of_candidates_that_say_how_likely_they_are_the_most_likely_is_the_answer(text):
+    answer = parse_answer(text)
+    assert (answer.lat, answer.lon) == (1.0, 2.0)
+
+
+def test_candidates_of_which_one_does_not_say_how_likely_it_is_keep_their_order():
+    assert parse_answer('[{"lat": 1, "lon": 2, "prob": 0.6}, {"lat": 3, "lon": 4}]').lat == 3
+    assert parse_answer('[{"lat": 1, "lon": 2, "prob": true}, {"lat": 3, "lon": 4, "prob": "low"}]').lat == 3
+    final = '[{"lat": 1, "lon": 2, "prob": 0.6}, {"lat": 3, "lon": 4, "prob": 0.4}]\nFinal answer: 5.12, 6.34'
+    assert (parse_answer(final).lat, parse_answer(final).lon) == (5.12, 6.34)
+
+
 @given(st.text(max_size=100))
 def test_any_text_keeps_its_length(text):
     assert len(to_english(plain(text))) == len(text)

@@ -92,6 +92,10 @@ ROWS = {
         "role": "model", "parts": [{"text": "lat: 1.0, lon: 1.0", "thought": True}, {"text": said(i)}]}}]}},
     "gemini tool": lambda i: {"key": i, "gt": point(i), "candidates": [{"finishReason": "STOP", "content": {
         "parts": [{"functionCall": {"name": "guess", "args": point(i, off=OFF)}}]}}]},
+    "candidates": lambda i: {"id": i, "gt": point(i), "prediction": [
+        {**point(i, off=5.0), "probability": 0.2}, {**point(i, off=OFF), "probability": 0.7}]},
+    "candidates as text": lambda i: {"id": i, "gt": point(i), "response": json.dumps(
+        [{**point(i, off=OFF), "confidence": "70%"}, {**point(i, off=5.0), "confidence": "20%"}])},
     "verl": lambda i: {"input": "user\nlat: 0.0, lon: 0.0", "output": said(i), "gts": json.dumps(point(i)),
                        "score": 1.0, "step": 3},
     "trl": lambda i: {"step": 1, "prompt": turn("")[:1], "completion": turn(said(i))[1:], "solution": point(i),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from geospot.answer.candidates import most_likely_first
 from geospot.answer.coordinates import BARE_PAIR, LATITUDE_RANGE, LINE_PAIR, plain, read_coordinate, read_pair
 from geospot.answer.languages import KEYS, hemisphere, to_english
 from geospot.answer.links import ISO_6709, LINK, PLUS_CODE, WKT, read_link, read_standard
@@ -32,17 +33,29 @@ def _is_table_header(line: str) -> bool:
 
 
 def unroll_tables(text: str) -> str:
-    """Rows of a table whose header names both coordinates become "Key: value" lines; other text stays as it is."""
+    """Rows of a table whose header names both coordinates become "Key: value" lines; other text stays as it is.
+
+    Of rows that say how likely they are the most likely one is the last.
+    """
     lines, header = [], []
+    rows: list[list[tuple[str, str]]] = []
+
+    def end_table() -> None:
+        for row in reversed(most_likely_first(rows, lambda row: row) or rows[::-1]):
+            lines.extend(["", *(f"{key}: {cell}" for key, cell in row), ""])
+        rows.clear()
+
     for line in text.split("\n"):
         if "|" not in line:
+            end_table()
             header = []
             lines.append(line)
         elif not header:
             header = _cells(line) if _is_table_header(line) else []
             lines.append("" if header else line)
         elif not set(line) <= set("|-: \t"):  # the rule under a header
-            lines += ["", *(f"{key}: {cell}" for key, cell in zip(header, _cells(line), strict=False)), ""]
+            rows.append(list(zip(header, _cells(line), strict=False)))
+    end_table()
     return "\n".join(lines)
 
 

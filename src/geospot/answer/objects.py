@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard
 
+from geospot.answer.candidates import most_likely_first
 from geospot.answer.coordinates import NOT_A_NUMBER, in_range, plain, read_coordinate, read_pair, with_side
 from geospot.answer.languages import hemisphere, to_english
 from geospot.answer.regex import lazy
@@ -20,6 +21,7 @@ KeyKind = Callable[[str], str | None]
 _RECURSION_CHARS = 10_000  # what an object that nests too deeply counts for
 _CAMEL = lazy(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BEGINS = lazy(r"\{\s{0,99}\"[^\"\n]{1,80}\"\s{0,9}:")
+_LIST_BEFORE = lazy(r"\[\s{0,99}\Z")
 _MOST_KEYS = 100  # of an object in which minutes and seconds are looked for
 _NUMBERS = ("lat", "lon")
 _LABELS = ("city", "region", "country")
@@ -46,9 +48,15 @@ class Objects:
         """
         if self._budget < 0 or not _BEGINS.match(self._text, start):
             return None
+        opening = _LIST_BEFORE.search(self._text, max(0, start - 100), start)
+        if opening and (candidates := self._parsed(opening.start(), self._candidates)):
+            return candidates
+        return self._parsed(start, self._answers)
+
+    def _parsed(self, start: int, answers_of: Callable[[Any], Iterator[Fields]]) -> tuple[int, list[Fields]] | None:
         try:
             value, end = _DECODER.raw_decode(self._text, start)
-            answers = list(self._answers(value))
+            answers = list(answers_of(value))
         except json.JSONDecodeError as error:
             self._budget -= error.pos - start + error.pos // 50 + 16  # the error counts the lines before it
             return None
@@ -61,16 +69,31 @@ class Objects:
         return end, answers
 
     def _answers(self, items: _Pairs) -> Iterator[Fields]:
-        """The answers of an object: those in its lists, then its own, nested objects included."""
+        """The answers of an object: those in its lists, then its own, nested objects included.
+
+        Of a list of candidates the most likely one is the last, where they say how likely they are.
+        """
         own: Fields = []
-        inner: list[_Pairs] = []
+        inner: list[list[_Pairs]] = []
         self._collect(items, own, inner)
-        for item in inner:
-            yield from self._answers(item)
+        for listed in inner:
+            likely = most_likely_first(listed, lambda item: item)
+            for item in reversed(likely) if likely else listed:
+                yield from self._answers(item)
         if own:
             yield own
 
-    def _collect(self, items: _Pairs, own: Fields, inner: list[_Pairs]) -> None:
+    def _candidates(self, listed: object) -> Iterator[Fields]:
+        """The answers of a list of candidates that say how likely they are; those of any other are read one by one."""
+        objects = isinstance(listed, list) and not isinstance(listed, _Pairs)
+        if (
+            objects
+            and all(isinstance(item, _Pairs) for item in listed)
+            and most_likely_first(listed, lambda item: item)
+        ):
+            yield from self._answers(_Pairs([("candidates", listed)]))
+
+    def _collect(self, items: _Pairs, own: Fields, inner: list[list[_Pairs]]) -> None:
         point = ("type", "Point") in items  # GeoJSON (RFC 7946) puts the longitude first
         names = tuple(key for key, _ in items)
         for key, value in items:
@@ -85,7 +108,7 @@ class Objects:
             elif isinstance(value, _Pairs):
                 self._collect(value, own, inner)
             elif isinstance(value, list) and any(isinstance(item, _Pairs) for item in value):
-                inner += [item for item in value if isinstance(item, _Pairs)]
+                inner.append([item for item in value if isinstance(item, _Pairs)])
             elif kind in _NUMBERS:
                 own.append((kind, _coordinate(value, kind)))
             elif kind in ("pair", "swapped"):

@@ -8,7 +8,8 @@ How a text is read (`parse_answer`):
   A field that repeats after a block has both coordinates begins a new block, so answers are never mixed; a blank line,
   a code fence or a JSON object's end closes a block that has both, "final answer" closes any. A field repeated in one
   block is a hedge: its last readable value counts.
-- The answer is the last block with two valid coordinates. Labels that follow it in a block without coordinates are
+- The answer is the last block with two valid coordinates; of the objects of a list, or the rows of a table, that each
+  state a probability or a rank, the most likely one. Labels that follow it in a block without coordinates are
   taken only if it has none of its own.
 - A JSON object that can be parsed is one answer: nothing of the text around it is added to its fields, and sentences
   behind it do not replace it unless "final answer" says so.

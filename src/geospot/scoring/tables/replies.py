@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from geospot.answer.candidates import most_likely_first
 from geospot.answer.endings import REFUSED, REQUEST_FAILED, failed_request
 from geospot.answer.places import has_place
 
@@ -40,7 +41,7 @@ def read_cell(value: object, depth: int = 0) -> CellReply:
     """The answer that a cell holds, whatever it is wrapped in; the text of what is no known form. Never raises.
 
     Thoughts that a provider keeps apart are left out, unless there is nothing else: then they are `<think>...</think>`.
-    Of a conversation the last turn of the model counts, of several answers the first.
+    Of a conversation the last turn of the model counts, of several answers the most likely, if they say so, or the first.
     """
     if value is None or depth > _DEPTH:
         return CellReply()
@@ -83,7 +84,8 @@ def _of_list(items: list, depth: int) -> CellReply:
         return _of_blocks(objects, depth)
     if any("functionCall" in o or "function" in o for o in objects):
         return _of_blocks(objects, depth)
-    first = read_cell(objects[0], depth)
+    best = most_likely_first(objects, lambda item: item.items()) or objects
+    first = read_cell(best[0], depth)
     return CellReply(first.text, first.stop, first.error, len(objects) - 1)
 
 
