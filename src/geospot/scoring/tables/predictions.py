@@ -260,7 +260,7 @@ def _of_texts(table: RawTable, roles: Mapping[str, str], keys: list[str], name: 
     replies = [read_cell(cell) for cell in table.columns[roles["text"]]]
     if several := sum(reply.others > 0 for reply in replies):
         table.warn(
-            f"{several} rows have several answers, of which one was read: the most likely if they say so, else the first"
+            f"{several} rows have several answers, of which one is read: the most likely if they say so, else the first"
         )
     stops = [reply.stop for reply in replies]
     if "stop" in roles:
