@@ -284,7 +284,7 @@ def test_words_of_other_languages_keep_the_length():
 CANDIDATES = {
     "a list": '[{"lat": 1, "lon": 2, "probability": 0.6}, {"lat": 3, "lon": 4, "probability": 0.4}]',
     "the other way round": '[{"lat": 3, "lon": 4, "probability": 0.4}, {"lat": 1, "lon": 2, "probability": 0.6}]',
-    "in an object": '{"all": [{"lat": 1, "lon": 2, "confidence": "70%"}, {"lat": 3, "lon": 4, "confidence": "8 %"}]}',
+    "in an object": '{"all": [{"lat": 1, "lon": 2, "confidence": "70%"}, {"lat": 3, "lon": 4, "confidence": "8%"}]}',
     "in a fence": 'Sure:\n```json\n[\n {"lat": 1, "lon": 2, "prob": 60},\n {"lat": 3, "lon": 4, "prob": 40}\n]\n```',
     "nested": '[{"rank": 1, "point": {"lat": 1, "lon": 2}}, {"rank": 2, "point": {"lat": 3, "lon": 4}}]',
     "equally likely": '[{"lat": 1, "lon": 2, "prob": 0.5}, {"lat": 3, "lon": 4, "prob": 0.5}]',

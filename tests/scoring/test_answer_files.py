@@ -132,6 +132,43 @@ def test_each_kind_of_file_is_scored_without_a_script(kind, ending, tmp_path, ca
     assert ("none, so rows are numbered" in told) == (kind in ("verl", "trl"))
 
 
+OWNERS = [
+    ("ground_truth_coordinates", "predicted_coordinates"), ("gt_coords", "pred_coords"), ("truth_point", "model_point"),
+    ("actual_gps", "guess_gps"), ("true_location", "predicted_location"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("true", "said_as"), OWNERS)
+@pytest.mark.parametrize("shape", ["objects", "pairs", "columns"])
+def test_a_noun_between_whose_and_what_changes_nothing(true, said_as, shape, tmp_path):
+    """Else the truth passed for the guess where it came first, beside a file with the truths: a median of 0 km."""
+    rows = []
+    for i in range(len(PLACES)):
+        places = {true: point(i), said_as: point(i, off=OFF)}
+        if shape == "columns":
+            places = {f"{name}_{axis}": v for name, place in places.items() for axis, v in place.items()}
+        elif shape == "pairs":
+            places = {name: list(place.values()) for name, place in places.items()}
+        rows.append({"id": i, **places})
+    path = lines(tmp_path / "p.jsonl", rows)
+    truths = lines(tmp_path / "truths.jsonl", [{"id": i, **point(i)} for i in range(len(PLACES))])
+    for truth_file in (None, truths):
+        found = evaluate_file(path, truth_file=truth_file)
+        assert found.summary["median_km"] == pytest.approx(11.12, abs=0.02)
+
+
+def test_objects_whose_names_do_not_say_whose_coordinates_they_hold_are_not_guessed_at(tmp_path):
+    rows = [{"id": i, "first": point(i), "second": point(i, off=OFF)} for i in range(len(PLACES))]
+    path = lines(tmp_path / "p.jsonl", rows)
+    truths = lines(tmp_path / "truths.jsonl", [{"id": i, **point(i)} for i in range(len(PLACES))])
+    with pytest.raises(TableError, match="first.lat and second.lat may both be the lat; say which: prediction_columns"):
+        evaluate_file(path, truth_file=truths)
+    found = evaluate_file(path, truth_file=truths, columns="lat=second.lat,lon=second.lon")
+    assert found.summary["median_km"] == pytest.approx(11.12, abs=0.02)
+    same = lines(tmp_path / "same.jsonl", [{**row, "first": row["second"]} for row in rows])
+    assert evaluate_file(same, truth_file=truths).summary["median_km"] == pytest.approx(11.12, abs=0.02)
+
+
 def shaped(rows: list[dict]) -> dict[str, str]:
     """The same rows as other programs write them; each is a whole file."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}

@@ -1,6 +1,7 @@
 """Which column of a table is what: the spellings in use, or names given by hand."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from geospot.answer import parse_answer
@@ -29,12 +30,17 @@ _SAID = (
     "pred", "predicted", "prediction", "guess", "guessed", "said", "answer", "est", "estimated", "model", "p", "hat",
     "response", "output", "result", "parsed", "extracted", "predictions", "completion",
 )  # fmt: skip
+# What may stand between the two: `ground_truth_coordinates.lat`, `pred_location_lon`.
+_NOUNS = (
+    "coordinates", "coordinate", "coords", "coord", "location", "position", "point", "gps", "geo", "latlon", "latlng",
+)  # fmt: skip
 # Objects with what a data set says of a picture, and with what a program noted of its request.
 _OF_DATA = (
     "reference", "doc", "meta", "metadata", "sample", "extrainfo", "example", "item", "rewardmodel", "info", "dataset",
     "image", "location",
 )  # fmt: skip
 _OF_REQUEST = ("usage", "usageinfo", "config", "body", "request", "error", "arguments", "scores")
+_SAID_PLACES = tuple(mark + noun for mark in _SAID for noun in _NOUNS)
 _PLAIN = {
     "key": (
         "customid", *SPELLINGS["key"], *SPELLINGS["image"], "sampleid", "pictureid", "picturename", "picturepath",
@@ -60,7 +66,8 @@ _PLAIN = {
 # Columns that hold a whole truth in one cell, as trainers and evaluators write them.
 _TRUTHS = (
     "groundtruth", "groundtruths", "gts", "gt", "target", "targets", "truth", "truelocation", "solution", "reference",
-    "label", "gold", "rewardmodel", "answer", "metadata", "doc", "extrainfo", "location",
+    "label", "gold", *(mark + noun for mark in _TRUE for noun in _NOUNS), "rewardmodel", "answer", "metadata", "doc",
+    "extrainfo", "location",
 )  # fmt: skip
 ROLES = (
     "key", "lat", "lon", "text", "country", "region", "city", "radius_km", "probability", "rank", "place", "error",
@@ -111,8 +118,12 @@ def find_columns(table: RawTable, chosen: Mapping[str, str], *, truths_only: boo
     found["key"] = names.first(_PLAIN["key"], lambda name: holds_keys(table.columns[name])) or number
     taken = {found["lat"], found["lon"], found["true_lat"], found["true_lon"], found["key"]}
     if not truths_only:
-        found["text"] = names.first(_PLAIN["text"], lambda name: name not in taken and holds_answers(table, name))
+        answers = (*_PLAIN["text"], *_SAID_PLACES)
+        found["text"] = names.first(answers, lambda name: name not in taken and holds_answers(table, name))
         found["text"] = found["text"] or names.first(_PLAIN["text"], lambda name: name not in taken)
+    for role in ("lat", "lon", "true_lat", "true_lon"):
+        if found[role] and role not in chosen:
+            names.require_one(role, found[role])
     found |= chosen
     _find_whole_truths(table, found, chosen)
     return {role: name for role, name in found.items() if name}
@@ -138,11 +149,14 @@ class _Names:
     """The columns of a table by what they are called; those inside objects by their last word and their owner."""
 
     def __init__(self, table: RawTable):
+        self.table = table
         self.flat = tuple(name for name in table.columns if name not in table.nested)
-        by_depth = sorted(table.nested, key=lambda name: name.count("."))
+        inner = [name for name in table.columns if name in table.nested]  # in the order of the file
         self.known: dict[str, str] = {}
-        for name in by_depth:
+        self.rivals: dict[str, list[str]] = {}  # all that have an alias, the outermost first
+        for name in sorted(inner, key=lambda name: name.count(".")):
             self.known.setdefault(_alias(name), name)
+            self.rivals.setdefault(_alias(name), []).append(name)
 
     def first(self, spellings: Sequence[str], test: Callable[[str], bool] | None = None) -> str | None:
         """The first that is spelled in one of these ways: of the columns, else of those inside objects.
@@ -157,6 +171,16 @@ class _Names:
         inner = (self.known[a] for spelling in spellings if (a := first_of([spelling], aliases)))
         return next((name for name in (*flat, *inner) if test(name)), None)
 
+    def require_one(self, role: str, name: str) -> None:
+        """TableError where another object at the same depth has coordinates with as good a claim, and other ones."""
+        rivals = self.rivals.get(_alias(name), []) if name in self.table.nested else []
+        for other in rivals:
+            if other.count(".") == name.count(".") and self.table.columns[other] != self.table.columns[name]:
+                raise TableError(
+                    f"{self.table.path}: {name} and {other} may both be the {role.replace('_', ' ')}; say which: "
+                    f"prediction_columns={role}={name}"
+                )
+
 
 def _alias(name: str) -> str:
     """`ground_truth.gps.lat` -> `true_lat`, `response.parsed.lat` -> `pred_lat`, `doc.lat` -> `true_lat`.
@@ -169,11 +193,17 @@ def _alias(name: str) -> str:
         return name
     of_place = any(fold_name(leaf) in spellings for spellings in _THINGS.values())
     for owner in folded if of_place else ():
-        if owner in _TRUE or owner in _OF_DATA:
+        mark = _without_noun(owner)
+        if mark in _TRUE or owner in _OF_DATA:
             return f"true_{leaf}"
-        if owner in _SAID:
+        if mark in _SAID:
             return f"pred_{leaf}"
     return name if any(owner in _SAID for owner in folded) and not of_place else leaf
+
+
+def _without_noun(owner: str) -> str:
+    """`gtcoords` -> `gt`; a noun alone stays."""
+    return next((mark for noun in _NOUNS if (mark := owner.removesuffix(noun)) not in (owner, "")), owner)
 
 
 def is_marked(name: str) -> bool:
@@ -205,8 +235,10 @@ def holds_answers(table: RawTable, name: str) -> bool:
     return any(parse_answer(read_cell(cell).text).ok for cell in sample)
 
 
-def _marked(spellings: Sequence[str], marks: Sequence[str]) -> list[str]:
-    return [word for mark in marks for s in spellings for word in (mark + s, s + mark)]
+@cache
+def _marked(spellings: tuple[str, ...], marks: tuple[str, ...]) -> tuple[str, ...]:
+    near = [word for mark in marks for s in spellings for word in (mark + s, s + mark)]
+    return (*near, *(mark + noun + s for mark in marks for noun in _NOUNS for s in spellings))
 
 
 def _listed(names: Iterable[object]) -> str:

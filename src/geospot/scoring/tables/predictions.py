@@ -259,9 +259,8 @@ def _of_texts(table: RawTable, roles: Mapping[str, str], keys: list[str], name: 
     """Guesses from raw answers."""
     replies = [read_cell(cell) for cell in table.columns[roles["text"]]]
     if several := sum(reply.others > 0 for reply in replies):
-        table.warn(
-            f"{several} rows have several answers, of which one is read: the most likely if they say so, else the first"
-        )
+        table.warn(f"{several} rows have several answers, of which one was read: the most likely, where they say so, "
+                   "and else the first")  # fmt: skip
     stops = [reply.stop for reply in replies]
     if "stop" in roles:
         stops = [own or read_stop(cell) for own, cell in zip(stops, table.columns[roles["stop"]], strict=True)]

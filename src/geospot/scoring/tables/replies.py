@@ -41,7 +41,8 @@ def read_cell(value: object, depth: int = 0) -> CellReply:
     """The answer that a cell holds, whatever it is wrapped in; the text of what is no known form. Never raises.
 
     Thoughts that a provider keeps apart are left out, unless there is nothing else: then they are `<think>...</think>`.
-    Of a conversation the model's last turn counts, of several answers the most likely if they say so, or the first.
+    Of a conversation the last turn of the model counts, of several answers the first, or the most likely where they say
+    how likely they are.
     """
     if value is None or depth > _DEPTH:
         return CellReply()
