@@ -20,9 +20,9 @@ from live_site import HOSTILE, LOOPBACK, GrowingRun, get, serving
 
 from geospot.__main__ import main
 from geospot.config import WatchConfig
+from geospot.report.live import watching
 from geospot.report.live.following import FollowedRun
 from geospot.report.live.replay import thinned
-from geospot.report.live import watching
 from geospot.report.live.site import make_site
 from geospot.report.live.watching import Watch
 from geospot.runs.folder import RunFolder
