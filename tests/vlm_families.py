@@ -3,8 +3,12 @@
 Their classes are imported where they are made: importing them takes 3 s, in each of pytest's processes.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
+from made import made_once
 
 from geospot.models.tiny import build_tokenizer
 
@@ -84,7 +88,12 @@ def gemma3(text: dict[str, Any], ids: dict[str, int]) -> tuple[Any, Any]:
 FAMILIES = {"qwen3_vl": qwen3_vl, "llava": llava, "gemma3": gemma3}
 
 
-def save(folder: Path, family: str) -> str:
+def saved(factory: pytest.TempPathFactory, family: str) -> str:
+    """The folder of a model of this family, one for all tests."""
+    return str(made_once(factory, family, partial(save, family=family)))
+
+
+def save(folder: Path, family: str) -> None:
     """Write a model of this family; no two tokens are nearly equally likely, or nothing wrong would show."""
     import torch
 
@@ -100,4 +109,3 @@ def save(folder: Path, family: str) -> str:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return str(folder)

@@ -101,9 +101,9 @@ def test_a_model_at_an_address_is_evaluated_and_asked_once(many, capsys):
 
 
 def test_two_hundred_pictures_through_everything_that_goes_wrong(many, capsys):
-    """Each fault once: rate limits, server errors, a stalled request, broken streams; refusals are answers."""
+    """Each fault once: rate limits, server errors, broken streams; refusals are answers. (Stalls: see below.)"""
     folder, places = many
-    kinds = {3: "429", 5: "429 after 0", 8: "500", 13: "503", 21: "cut", 34: "cut", 55: "stall", 60: "page"}
+    kinds = {3: "429", 5: "429 after 0", 8: "500", 13: "503", 21: "cut", 34: "cut", 60: "page"}
     number = {picture: i for i, picture in enumerate(places)}
 
     def answer(asked: Asked) -> Said:
@@ -116,7 +116,7 @@ def test_two_hundred_pictures_through_everything_that_goes_wrong(many, capsys):
 
     with serving(answer) as server:
         server.fault = lambda asked, n: kinds.get(number[asked.pictures[0]]) if n == 1 else None
-        run_cli(*words(server, folder / "eval.tar", "concurrency=4", "request_timeout_s=8"))
+        run_cli(*words(server, folder / "eval.tar", "concurrency=4"))
         assert Counter(server.times.values()) == {1: 200 - len(kinds), 2: len(kinds)}
     out = capsys.readouterr().out
     assert "refused 2" in out
@@ -160,7 +160,7 @@ def test_each_provider_is_evaluated_through_its_own_sdk_with_everything_that_goe
         server.fault = goes_wrong
         given = ["eval", *of_provider(server, provider), f"data={folder}/some.tar", "out=out", "report=false",
                  "data_workers=0", "probe=false", "concurrency=4"]  # fmt: skip
-        run_cli(*given, "request_timeout_s=3")
+        run_cli(*given, "request_timeout_s=2")
         for i, picture in enumerate(list(places)[:12]):
             least = 5 if i == 10 else 1 + (i in faults)
             assert least <= server.times[picture] <= least + (i != 10), i

@@ -1,5 +1,7 @@
 """Credit for country, region and city: what is the same, what contradicts itself, and how truths are read."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,9 +203,9 @@ def test_a_regions_shared_name_means_one_of_them():
 def test_a_city_between_two_of_its_name_is_the_nearer():
     """Two of one region: their middle is near both, and is right for one."""
     cities = Gazetteer.load().cities
-    pairs = namesakes_of_a_region(60, 95)
-    assert len(pairs) > 20
-    for a, b in pairs[:20]:
+    pairs = list(itertools.islice(namesakes_of_a_region(60, 95), 20))
+    assert len(pairs) == 20
+    for a, b in pairs:
         places = [
             Place(
                 float(cities.lat[r]),
@@ -229,13 +231,13 @@ def test_two_entries_of_one_city_are_not_told_apart():
     assert score(Said(-7.44, -55.45, "Novo Progresso", None, "BR"), truth) == [1, 1, 1]
 
 
-def by_name(cities: Cities) -> list[list[int]]:
-    return [cities.namesakes([row]) for row in {name: row for row, name in enumerate(cities.name)}.values()]
+def by_name(cities: Cities) -> Iterator[list[int]]:
+    return (cities.namesakes([row]) for row in {name: row for row, name in enumerate(cities.name)}.values())
 
 
-def namesakes_of_a_region(low_km: float, high_km: float) -> list[tuple[int, int]]:
+def namesakes_of_a_region(low_km: float, high_km: float) -> Iterator[tuple[int, int]]:
     """Rows of two cities that share their name and region, so far apart."""
-    cities, found = Gazetteer.load().cities, []
+    cities = Gazetteer.load().cities
     for rows in by_name(cities):
         for n, a in enumerate(rows):
             for b in rows[n + 1 :]:
@@ -243,8 +245,7 @@ def namesakes_of_a_region(low_km: float, high_km: float) -> list[tuple[int, int]
                     continue
                 km = haversine_km(cities.lat[a], cities.lon[a], cities.lat[b], cities.lon[b])
                 if low_km < km < high_km:
-                    found.append((a, b))
-    return found
+                    yield a, b
 
 
 def test_disputed_area_takes_the_truths_label():

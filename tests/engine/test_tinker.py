@@ -39,7 +39,7 @@ from geospot.training.estimate import Work, cost_text
 GRPO = {"max_steps": 4, "group_size": 4, "num_substeps": 2, "eval_every": 2, "kl_coef": 0.01, "learning_rate": 1e-3}
 WARM = {"max_steps": 12, "batch_size": 12, "learning_rate": 4e-3, "lr_schedule": "constant"}
 WARM |= {"save_every": 0, "eval_every": 12}
-SHORT = {"checkpoint": "none", "eval_data": "none", "group_size": 4, "num_substeps": 2}
+SHORT = {"checkpoint": "none", "eval_data": "none", "batch_size": 4, "group_size": 4, "num_substeps": 2}
 
 
 @pytest.fixture(scope="module")

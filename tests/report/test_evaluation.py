@@ -16,7 +16,7 @@ from geospot.scoring.judge import judge
 from geospot.scoring.truths import Truths
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 5)), min_size=1, max_size=30), st.integers(1, 7))
 def test_kept_as_they_pass_or_found_afterwards_it_is_the_same_gallery(off, batch):
     """`off`: degrees that each guess is off, with many ties; None for a failed answer."""

@@ -20,6 +20,7 @@ from live_site import HOSTILE, LOOPBACK, GrowingRun, get, serving
 
 from geospot.__main__ import main
 from geospot.config import WatchConfig
+from geospot.report.live import watching
 from geospot.report.live.following import FollowedRun
 from geospot.report.live.replay import thinned
 from geospot.report.live.site import make_site
@@ -152,7 +153,8 @@ def test_another_run_in_the_folder_of_a_deleted_one_is_read_from_its_beginning(r
         assert (followed.epoch, len(followed.rows), followed.state) == (1, 40, "running")
 
 
-def test_answers_that_cannot_be_read_now_come_later_and_hold_up_no_other_run(tmp_path):
+def test_answers_that_cannot_be_read_now_come_later_and_hold_up_no_other_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "POLL_S", 0.02)  # how long a file that is locked is waited for
     one, two = GrowingRun(tmp_path / "one"), GrowingRun(tmp_path / "two")
     one.step()
     one.run.close()

@@ -278,6 +278,7 @@ def test_an_adaptive_pooled_run_that_goes_on_equals_one_in_one_go(common, sft_ru
     settings = common | {
         "checkpoint": near,
         "data": str(tmp_path / "few.tar"),
+        "batch_size": 4,
         "difficulty_pools": True,
         "group_size": 4,
         "tau_schedule": "adaptive",

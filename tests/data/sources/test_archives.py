@@ -136,9 +136,9 @@ def mp16_set(folder: Path, n: int = 60, pieces: int = 3, form: int = tarfile.PAX
     return folder
 
 
-@pytest.mark.parametrize("pieces", [1, 2, 5])
+@pytest.mark.parametrize("pieces", [1, 5])
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-@pytest.mark.parametrize("part_bytes", [16 << 20, 20_000, 4096, 512])
+@pytest.mark.parametrize("part_bytes", [16 << 20, 4096, 512])
 def test_mp16_every_picture_once_with_its_row(tmp_path, monkeypatch, pieces, form, part_bytes):
     monkeypatch.setattr(mp16, "PART_BYTES", part_bytes)
     source = open_source(str(mp16_set(tmp_path / "mp16", pieces=pieces, form=form)))

@@ -26,7 +26,7 @@ from geospot.models.prompt import Renderer
 @pytest.fixture(scope="module", params=list(vlm_families.FAMILIES))
 def family(request, tmp_path_factory):
     """Name, folder and prompts: one picture, two of different sizes, none."""
-    folder = vlm_families.save(tmp_path_factory.mktemp(request.param), request.param)
+    folder = vlm_families.saved(tmp_path_factory, request.param)
     renderer = Renderer(load_processing(folder))
     prompts = [
         renderer.prompt([jpeg(0)], "Where?"),

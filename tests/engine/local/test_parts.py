@@ -31,7 +31,7 @@ def model(request, tiny_folder, tmp_path_factory):
     """Folder, processing and prompts of a model of each family."""
     folder = tiny_folder
     if request.param in vlm_families.FAMILIES:
-        folder = vlm_families.save(tmp_path_factory.mktemp(request.param), request.param)
+        folder = vlm_families.saved(tmp_path_factory, request.param)
     renderer = Renderer(load_processing(folder))
     prompts = [
         renderer.prompt([jpeg(0)], "Where?"),
@@ -197,11 +197,11 @@ def test_what_is_exported_has_every_part(make_service, tiny_folder, renderer, pr
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_parts_that_a_model_lacks_are_refused(make_service, tiny_folder, tmp_path):
+def test_parts_that_a_model_lacks_are_refused(make_service, tiny_folder, tmp_path_factory):
     service = make_service()
     with pytest.raises(ModelError, match="output layer of this qwen2_5_vl model is its input embedding"):
         service.create_lora_training_client(tiny_folder, rank=0, parts=("head",)).result()
-    gemma = vlm_families.save(tmp_path, "gemma3")
+    gemma = vlm_families.saved(tmp_path_factory, "gemma3")
     with pytest.raises(ModelError, match="lora_targets=projector: a gemma3 model has no known linear layers there"):
         service.create_lora_training_client(gemma, rank=4, parts=("projector",)).result()
     with pytest.raises(ValueError, match="part 'visoin'"):

@@ -9,7 +9,7 @@ from tinker import types
 
 from geospot.errors import Cancelled
 
-LONG = 1500
+LONG = 600
 
 
 @pytest.fixture
