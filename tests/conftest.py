@@ -17,9 +17,6 @@ os.environ["TINKER_BASE_URL"] = ""
 # threads on the same cores each would wait for the others.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["KMP_BLOCKTIME"] = "0"  # threads that have nothing to do sleep at once
-# No test speaks TLS, yet every HTTP client would read all the authorities that it is to trust, in 30 to 50 ms.
-os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "data" / "authority.pem")
-os.environ.pop("SSL_CERT_DIR", None)
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,8 +34,10 @@ def fsync(handle: Any) -> None:
     os.fstat(handle if isinstance(handle, int) else handle.fileno())  # a file that is closed is refused, as it would be
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What the processes that tests start have from this one."""
+    if not hasattr(config, "workerinput"):  # those of pytest-xdist have it from the one that started them
+        trust_one_authority()
     os.fsync = fsync
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is to run in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,6 +45,17 @@ def pytest_configure() -> None:
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
         os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
         sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
+
+def trust_one_authority() -> None:
+    """No test speaks TLS, yet every HTTP client would read all the authorities that it is to trust, in 30 to 50 ms."""
+    import certifi
+
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----\n")
+    file = Path(__file__).parents[1] / ".pytest_cache" / "authority.pem"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(first + end)
+    os.environ["SSL_CERT_FILE"] = str(file)
 
 
 def pytest_collection_finish() -> None:

@@ -161,7 +161,7 @@ def test_objects_whose_names_do_not_say_whose_coordinates_they_hold_are_not_gues
     rows = [{"id": i, "first": point(i), "second": point(i, off=OFF)} for i in range(len(PLACES))]
     path = lines(tmp_path / "p.jsonl", rows)
     truths = lines(tmp_path / "truths.jsonl", [{"id": i, **point(i)} for i in range(len(PLACES))])
-    with pytest.raises(TableError, match="first.lat and second.lat may both be the lat; say which: prediction_columns"):
+    with pytest.raises(TableError, match=r"first\.lat and second\.lat may both be the lat; say which: prediction_col"):
         evaluate_file(path, truth_file=truths)
     found = evaluate_file(path, truth_file=truths, columns="lat=second.lat,lon=second.lon")
     assert found.summary["median_km"] == pytest.approx(11.12, abs=0.02)
