@@ -54,7 +54,8 @@ def is_space_error(error: BaseException) -> bool:
 
 def write_json_atomic(path: str | Path, value: object) -> None:
     """Write `value` as strict JSON (no NaN) so that `path` holds the old text or the new one, never a part."""
-    write_bytes_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes_atomic(path, text.encode(errors="backslashreplace"))  # a file's name need not be UTF-8: "\\udcff"
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:

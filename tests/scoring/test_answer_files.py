@@ -161,7 +161,9 @@ def test_objects_whose_names_do_not_say_whose_coordinates_they_hold_are_not_gues
     rows = [{"id": i, "first": point(i), "second": point(i, off=OFF)} for i in range(len(PLACES))]
     path = lines(tmp_path / "p.jsonl", rows)
     truths = lines(tmp_path / "truths.jsonl", [{"id": i, **point(i)} for i in range(len(PLACES))])
-    with pytest.raises(TableError, match=r"first\.lat and second\.lat may both be the lat; say which: prediction_col"):
+    with pytest.raises(
+        TableError, match=r"first\.lat and second\.lat may both be the lat; say which: prediction_columns"
+    ):
         evaluate_file(path, truth_file=truths)
     found = evaluate_file(path, truth_file=truths, columns="lat=second.lat,lon=second.lon")
     assert found.summary["median_km"] == pytest.approx(11.12, abs=0.02)
@@ -220,6 +222,78 @@ def test_numbers_that_no_computer_holds_and_encodings_that_few_write(tmp_path):
     (tmp_path / "c.csv").write_text("id,true_lat,true_lon,lat,lon\n1,0,0,1,2\n2,95,400,1,2\n")
     with pytest.raises(TableError, match="no row has true coordinates that can be used"):
         evaluate_file(tmp_path / "c.csv")
+
+
+def test_objects_over_several_lines_are_read_as_jq_prints_them(tmp_path, capsys):
+    rows = [{"id": i, "gt": point(i), "response": said(i)} for i in range(len(PLACES))]
+    for name, rest in (("a.jsonl", ""), ("a.json", ""), ("cut.jsonl", '{\n "id": 9,\n "resp')):
+        (tmp_path / name).write_text("\n".join(json.dumps(row, indent=2) for row in rows) + "\n" + rest)
+        found = evaluate_file(tmp_path / name)
+        assert len(found.truths) == len(PLACES)
+        assert found.summary["median_km"] == pytest.approx(11.12, abs=0.02)
+    assert "what begins at row 33 is no whole JSON object and was left out" in capsys.readouterr().err
+    broken = [json.dumps(row) for row in rows]
+    broken[0] += " and more"  # one object a line, as before: only the broken line is lost
+    (tmp_path / "b.jsonl").write_text("\n".join(broken))
+    assert len(evaluate_file(tmp_path / "b.jsonl").truths) == len(PLACES) - 1
+    assert "1 lines are no JSON objects and were left out, the first is row 1" in capsys.readouterr().err
+
+
+def test_the_line_above_the_header_in_which_excel_names_its_delimiter(tmp_path, capsys):
+    text = "sep=;\r\nid;true_lat;true_lon;lat;lon\r\n" + "".join(
+        f"{i};{a};{b};{a + OFF:.2f};{b}\r\n".replace(".", ",") for i, (a, b) in enumerate(PLACES)
+    )
+    (tmp_path / "a.csv").write_text(text + "9;;;1,0;2,0\r\n", newline="")
+    assert evaluate_file(tmp_path / "a.csv").summary["median_km"] == pytest.approx(11.12, abs=0.02)
+    assert "1 rows without a usable truth were left out, the first is row 7" in capsys.readouterr().err
+
+
+def test_what_is_no_table_is_refused_with_the_remedy(tmp_path):
+    for name, data, remedy in (
+        ("a.csv", b"\x1f\x8b\x08", "holds gzip: give it the ending .gz"),
+        ("b.csv", b"PK\x03\x04", "holds a zip archive .*save the sheet as CSV"),
+        ("c.jsonl", b"PAR1", "give it the ending .parquet"),
+        ("d.csv.zst", b"", "not in '.zst'; unpack it first"),
+        ("e.xlsx", b"", "not in '.xlsx'; save the sheet as CSV"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(TableError, match=remedy):
+            evaluate_file(tmp_path / name)
+    with pytest.raises(TableError, match="no plain file"):
+        evaluate_file("/dev/null")
+
+
+def test_lists_in_columns_of_coordinates_count_as_failed_and_are_named(tmp_path, capsys):
+    rows = [{"id": i, "gt": point(i), "pred_lat": [1.0, 2.0], "pred_lon": [3.0, 4.0]} for i in range(len(PLACES))]
+    found = evaluate_file(lines(tmp_path / "p.jsonl", rows))
+    assert found.predictions.failure_counts() == {"coordinates are not numbers": len(PLACES)}
+    assert "the first is row 1: [1.0, 2.0] (coordinates are not numbers)" in capsys.readouterr().err
+
+
+def test_text_that_parquet_holds_as_bytes_is_text(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = [{"image": f"{i}.jpg".encode(), "gt": point(i), "response": said(i).encode()} for i in range(len(PLACES))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    found = evaluate_file(tmp_path / "p.parquet")
+    assert found.truths.keys[0] == "0.jpg"
+    assert found.predictions.failure_counts() == {}
+
+
+def test_addresses_match_the_files_that_they_name(tmp_path):
+    rows = [{"url": f"https://a.org/p/{i}%20%C3%A9.jpg?size=big", "response": said(i)} for i in range(len(PLACES))]
+    truth = lines(tmp_path / "t.jsonl", [{"image": f"photos/{i} \u00e9.jpg", **point(i)} for i in range(len(PLACES))])
+    found = evaluate_file(lines(tmp_path / "p.jsonl", rows), truth_file=truth)
+    assert found.predictions.failure_counts() == {}
+
+
+def test_truths_and_guesses_in_radians_are_warned_of(tmp_path, capsys):
+    places = [(-60 + 5.5 * i, -170 + 15.5 * i) for i in range(22)]
+    rows = [{"id": i, "true_lat": a, "true_lon": b, "lat": a / 57.29578, "lon": b / 57.29578}
+            for i, (a, b) in enumerate(places)]  # fmt: skip
+    evaluate_file(lines(tmp_path / "p.jsonl", rows))
+    assert "the guesses of p look like radians" in capsys.readouterr().err
 
 
 def test_what_lmms_eval_writes_where_a_request_failed_is_no_answer_to_read(tmp_path):

@@ -213,7 +213,7 @@ def _value(match: re.Match, tag: str, axis: str, note: str = "") -> float | str:
     # Only the last part given may have a fraction, and sixty minutes are a degree.
     whole = [part for part in (degrees, minutes, seconds) if part][:-1]
     parts = [float((part or "0").replace(",", ".")) for part in (degrees, minutes, seconds)]
-    if not all(part.isdigit() for part in whole) or parts[1] >= 60 or parts[2] >= 60:
+    if not all(part.isdigit() for part in whole) or parts[1] >= 60 or parts[2] > 60:  # 60.0 is 59.97 rounded
         return NOT_A_NUMBER
     size, sign, hemisphere = parts[0] + parts[1] / 60 + parts[2] / 3600, match[tag + "sign"], _hemisphere(match, tag)
     if not hemisphere:

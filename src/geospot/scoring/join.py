@@ -1,6 +1,8 @@
 """Truths and guesses of the same pictures, side by side."""
 
+import re
 from collections.abc import Callable, Sequence
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -61,6 +63,8 @@ def in_all(keys: Sequence[Sequence[str]]) -> tuple[list[list[int]], bool]:
 
 
 def _stem(key: str) -> str:
+    if "://" in key:
+        key = unquote(re.split("[?#]", key, maxsplit=1)[0])
     name = key.replace("\\", "/").rsplit("/", 1)[-1]
     head, dot, tail = name.rpartition(".")
     return head if dot and head and len(tail) <= 5 and not tail.isdigit() else name
@@ -93,7 +97,22 @@ def swapped_notes(truths: Truths, guesses: Guesses) -> list[str]:
                 f"({truths.keys[i]!r} is at {truths.lat[i]:.2f}, {truths.lon[i]:.2f}, the guess at {lat[i]:.2f}, "
                 f"{lon[i]:.2f}). Give prediction_columns=lat=...,lon=... with the two swapped"
             )
-    return notes + truths_swapped(truths)
+    return notes + truths_swapped(truths) + _in_radians(truths, guesses)
+
+
+def _in_radians(truths: Truths, guesses: Guesses) -> list[str]:
+    """A warning where degrees look like radians: all within pi of 0, 0, which is open sea."""
+    notes = []
+    sides = [("the truths", truths.lat, truths.lon), (f"the guesses of {guesses.name}", guesses.lat, guesses.lon)]
+    for whose, lat, lon in sides:
+        lat, lon = lat[~np.isnan(lat)], lon[~np.isnan(lon)]
+        small = len(lat) >= 20 and bool(np.all(np.abs(lat) <= np.pi / 2) and np.all(np.abs(lon) <= np.pi))
+        if small and np.ptp(lat) > 0.5 and np.ptp(lon) > 1:
+            notes.append(
+                f"{whose} look like radians: latitudes from {lat.min():.2f} to {lat.max():.2f}, longitudes from "
+                f"{lon.min():.2f} to {lon.max():.2f}. Multiply both by 57.29578 in the file"
+            )
+    return notes
 
 
 def truths_swapped(truths: Truths) -> list[str]:

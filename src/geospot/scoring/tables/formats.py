@@ -5,8 +5,9 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,23 @@ from geospot.scoring.tables.logs import episode_row, read_inspect_log
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".eval")
 ROW = "row"  # how a key that is a row's number begins
 _DELIMITERS = ",;\t|"
+_SOLID = re.compile(r"\S")
+_DECODER = json.JSONDecoder()
+_EXCEL = re.compile(rf'"?sep=([{_DELIMITERS}])"?[{_DELIMITERS}]*', re.IGNORECASE)
+# How files begin that hold something else than text, and what to do about it.
+_MAGIC = (
+    (b"PK\x03\x04", "a zip archive (as sheets of Excel are, too): unpack it, or save the sheet as CSV"),
+    (b"\x1f\x8b", "gzip: give it the ending .gz"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard: unpack it"),
+    (b"\xfd7zXZ\x00", "xz: unpack it"),
+    (b"BZh", "bzip2: unpack it"),
+    (b"PAR1", "Parquet: give it the ending .parquet"),
+    (b"\xd0\xcf\x11\xe0", "a sheet of an old Excel: save it as CSV"),
+)
+_PACKED = {  # endings that are not read, and what to do about them
+    **dict.fromkeys((".zip", ".zst", ".xz", ".bz2", ".7z", ".tar", ".tgz"), "unpack it first"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the sheet as CSV"),
+}
 _BOMS = (  # that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -65,12 +83,15 @@ def read_raw(path: str | Path) -> RawTable:
     """Read a table by its suffix (a `.gz` behind it is unpacked); TableError where that cannot be done."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise TableError(f"{path}: no such file")
+        raise TableError(
+            f"{path}: " + ("no such file" if not path.exists() else "no plain file; a folder or a pipe cannot be read")
+        )
     suffixes = [s.lower() for s in path.suffixes]
     packed = suffixes[-1:] == [".gz"]
     kind = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
     if kind not in SUFFIXES:
-        raise TableError(f"{path}: a table ends in {', '.join(SUFFIXES)}, not in {kind or 'nothing'!r}")
+        remedy = f"; {_PACKED[kind]}" if kind in _PACKED else ""
+        raise TableError(f"{path}: a table ends in {', '.join(SUFFIXES)}, not in {kind or 'nothing'!r}{remedy}")
     if kind in (".parquet", ".pq"):
         return _read_parquet(path)
     if kind == ".eval":
@@ -81,6 +102,9 @@ def read_raw(path: str | Path) -> RawTable:
         data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
     except (gzip.BadGzipFile, EOFError) as error:
         raise TableError(f"{path}: not a whole gzip file ({error})") from None
+    for magic, what in _MAGIC:
+        if data.startswith(magic):
+            raise TableError(f"{path}: holds {what}")
     table = RawTable(path, {}, [])
     text = decode(data, table).lstrip("\ufeff")
     if not text.strip():
@@ -135,11 +159,9 @@ def _fill(table: RawTable, rows: Iterable[tuple[int, Mapping]]) -> None:
 def _json_lines(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
     broken: list[int] = []
     episodes: Counter[str] = Counter()
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, value in _spread_objects(text, table) or _by_line(text):
         try:
-            row = as_row(episode_row(json.loads(line), episodes))
+            row = as_row(episode_row(value, episodes))
         except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):
@@ -148,6 +170,39 @@ def _json_lines(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
             broken.append(number)
     if broken:
         table.warn(f"{len(broken)} lines are no JSON objects and were left out, the first is row {broken[0]}")
+
+
+def _by_line(text: str) -> Iterator[tuple[int, Any]]:
+    """What each line holds that is not blank, and where it stands; None for what is no JSON."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):
+                yield number, None
+
+
+def _spread_objects(text: str, table: RawTable) -> list[tuple[int, Any]]:
+    """Objects that take several lines each, one after the other, as jq prints them; none where the first has its own
+    line.
+    """
+    found: list[tuple[int, Any]] = []
+    start, line, counted = len(text) - len(text.lstrip()), 1, 0
+    if next(_by_line(text[start:].partition("\n")[0]), (0, {}))[1] is not None:
+        return found
+    while start < len(text):
+        line, counted = line + text.count("\n", counted, start), start
+        try:
+            value, end = _DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            if any(isinstance(value, dict) for _, value in _by_line(text)):  # lines, the first of which is broken
+                return []
+            if found:
+                table.warn(f"what begins at row {line} is no whole JSON object and was left out, with all behind it")
+            break
+        found.append((line, value))
+        start = next((match.start() for match in _SOLID.finditer(text, end)), len(text))
+    return found
 
 
 def _json_rows(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
@@ -165,9 +220,12 @@ def _json_rows(text: str, table: RawTable) -> Iterable[tuple[int, Mapping]]:
 
 
 def _read_csv(text: str, table: RawTable) -> None:
-    first = text.split("\n", 1)[0]
+    first, _, rest = text.partition("\n")
     delimiter = max(_DELIMITERS, key=first.count) if table.path.suffix != ".tsv" else "\t"
-    table.decimal_comma, table.first_row = delimiter == ";", 2
+    above = 0
+    if said := _EXCEL.fullmatch(first.strip("\r")):  # Excel's word for its delimiter, above the header
+        delimiter, text, above = said[1], rest, 1
+    table.decimal_comma, table.first_row = delimiter == ";", 2 + above
     csv.field_size_limit(1 << 30)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
@@ -181,13 +239,13 @@ def _read_csv(text: str, table: RawTable) -> None:
             if not row:
                 continue
             if len(row) != len(header):
-                ragged.append((reader.line_num, len(row)))
+                ragged.append((reader.line_num + above, len(row)))
                 continue
             for values, value in zip(columns, row, strict=True):
                 values.append(value)
-            table.rows.append(reader.line_num)
+            table.rows.append(reader.line_num + above)
     except csv.Error as error:
-        raise TableError(f"{table.path}: row {reader.line_num}: {error}") from None
+        raise TableError(f"{table.path}: row {reader.line_num + above}: {error}") from None
     if ragged:
         (number, cells), n = ragged[0], len(header)
         table.warn(f"{len(ragged)} rows do not have the header's {n} cells and were left out, the first is row {number}"
@@ -201,10 +259,20 @@ def _read_parquet(path: Path) -> RawTable:
         raise TableError(f"{path}: Parquet needs the extra parquet (pyarrow): {install_extra('parquet')}") from None
     try:
         table = parquet.read_table(path)
-        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+        columns = {name: _as_text(table.column(name).to_pylist()) for name in table.column_names}
     except (OSError, ValueError, OverflowError, KeyError, NotImplementedError) as error:  # pyarrow's derive from these
         raise TableError(f"{path}: not a Parquet file that can be read ({error})") from None
     return RawTable(path, columns, list(range(1, table.num_rows + 1)))
+
+
+def _as_text(values: list) -> list:
+    """A column of bytes that are all UTF-8 as text, as some programs write it; any other as it is."""
+    if not any(isinstance(value, bytes) for value in values):
+        return values
+    try:
+        return [value.decode() if isinstance(value, bytes) else value for value in values]
+    except UnicodeDecodeError:
+        return values
 
 
 # --- the numbers of a column --------------------------------------------------------------------------------------
@@ -238,6 +306,8 @@ def _all_numbers(cells: list) -> np.ndarray | None:
     try:
         values = np.array([np.nan if c is None or c == "" else c for c in cells], dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
+        return None
+    if values.ndim != 1:  # a list in every cell
         return None
     return None if any(isinstance(c, bool) for c in cells) else np.where(np.isfinite(values), values, np.nan)
 
