@@ -82,7 +82,7 @@ def _unique(place: dict[str, int], keys: Sequence[str], shorten: Callable[[str],
 
 
 def swapped_notes(truths: Truths, guesses: Guesses) -> list[str]:
-    """A warning where latitude and longitude of the guesses, or of the truths, look swapped."""
+    """Warnings where latitude and longitude of the guesses, or of the truths, look swapped, or like radians."""
     notes = []
     lat, lon = guesses.lat, guesses.lon
     could = ~np.isnan(lat) & (np.abs(lon) <= 90)
