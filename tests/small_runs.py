@@ -41,7 +41,7 @@ def run_settings(tiny_folder, shards) -> dict[str, Any]:
     """Keys of a run of a few steps."""
     return {
         "model_name": tiny_folder, "data": str(shards / "train.tar"), "eval_data": str(shards / "eval.tar"),
-        "batch_size": 2, "eval_every": 3, "max_tokens": 16, "threads": 1, "lora_rank": 0, "learning_rate": 3e-3,
+        "batch_size": 4, "eval_every": 3, "max_tokens": 16, "threads": 1, "lora_rank": 0, "learning_rate": 3e-3,
         "shuffle_buffer": 8, "save_every": 1, "device": "cpu", "holdout_km": 0.0, "data_workers": 0,
     }  # fmt: skip
 

@@ -156,7 +156,7 @@ def test_a_dry_run_opens_everything_and_writes_nothing(common, tmp_path, capsys)
     before = sorted(tmp_path.iterdir())
     geospot.main(["sft", *words, "max_steps=4", "log_path=new", "dry_run=true", "price_train=1"])
     out = capsys.readouterr().out
-    for says in ("new: a new run of 4 steps", "a first batch of 2 pictures was read", "held out    eval 6 places",
+    for says in ("new: a new run of 4 steps", "a first batch of 4 pictures was read", "held out    eval 6 places",
                  "this run, without its evaluations: 4 steps", "at the prices given at most $", "s per step",
                  "dry run: nothing was written"):  # fmt: skip
         assert says in out, says

@@ -73,7 +73,7 @@ def test_grpo_logs_the_reward_and_what_it_is_made_of(half_trained, common, tmp_p
     wanted |= {"train/median_km", "train/geoguessr_score", "entropy", "kl", "clip_fraction", "grad_norm", "time/sample"}
     assert wanted <= set(rows[0])
     answers = query_rollouts(tmp_path / "train", "SELECT * FROM rollouts WHERE split = 'train' AND step = 0")
-    assert len(answers) == 2 * 4
+    assert len(answers) == 4 * 4
     assert np.mean([a["reward"] for a in answers]) == pytest.approx(rows[0]["reward"])
     one = [a["advantage"] for a in answers if a["group_index"] == 0]
     assert sum(one) == pytest.approx(0, abs=1e-9)
