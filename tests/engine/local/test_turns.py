@@ -9,7 +9,7 @@ from tinker import types
 
 from geospot.errors import Cancelled
 
-LONG = 600
+LONG = 1500
 
 
 @pytest.fixture
