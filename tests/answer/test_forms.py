@@ -288,6 +288,8 @@ CANDIDATES = {
     "in a fence": 'Sure:\n```json\n[\n {"lat": 1, "lon": 2, "prob": 60},\n {"lat": 3, "lon": 4, "prob": 40}\n]\n```',
     "nested": '[{"rank": 1, "point": {"lat": 1, "lon": 2}}, {"rank": 2, "point": {"lat": 3, "lon": 4}}]',
     "equally likely": '[{"lat": 1, "lon": 2, "prob": 0.5}, {"lat": 3, "lon": 4, "prob": 0.5}]',
+    "one with a sign": '[{"lat": 3, "lon": 4, "prob": 40}, {"lat": 1, "lon": 2, "prob": "60%"}]',
+    "one percent": '[{"lat": 1, "lon": 2, "prob": 60}, {"lat": 3, "lon": 4, "prob": 1}]',
     "a table": "| Rank | Lat | Lon | Probability |\n|--|--|--|--|\n| 1 | 1 | 2 | 60% |\n| 2 | 3 | 4 | 30% |\n\nBye!",
 }  # fmt: skip
 

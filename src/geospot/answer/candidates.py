@@ -26,20 +26,22 @@ def most_likely_first(items: Sequence[T], fields: Callable[[T], Iterable[tuple[s
         return None
     said = [list(fields(item)) for item in items]
     for names, sign in ((_PROBABILITY, -1.0), (_RANK, 1.0)):
-        stated = [_stated(pairs, names) for pairs in said]
-        values = [sign * value for value in stated if value is not None]
-        if len(values) == len(items):
+        stated = [number for pairs in said if (number := _stated(pairs, names)) is not None]
+        if len(stated) == len(items):
+            # A bare number above 1 says that the bare ones of this list are percents, as those with the sign are.
+            bare = 100 if any(value > 1 for value, is_percent in stated if not is_percent) else 1
+            values = [sign * value / (100 if is_percent else bare) for value, is_percent in stated]
             return [items[i] for i in sorted(range(len(items)), key=values.__getitem__)]
     return None
 
 
-def _stated(fields: Iterable[tuple[str, object]], names: Sequence[str]) -> float | None:
-    """The number under one of these names: 0.6, "60 %"."""
+def _stated(fields: Iterable[tuple[str, object]], names: Sequence[str]) -> tuple[float, bool] | None:
+    """The number under one of these names, and whether it is said to be a percentage: 0.6, "60 %"."""
     for name, value in fields:
         if not isinstance(name, str) or len(name) > 40 or fold_name(name) not in names:
             continue
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9:
-            return float(value)
+            return float(value), False
         if isinstance(value, str) and (match := _NUMBER.fullmatch(value[:60])):
-            return float(match[1].replace(",", ".")) / (100 if match[2] else 1)
+            return float(match[1].replace(",", ".")), bool(match[2])
     return None
