@@ -226,8 +226,11 @@ def test_batch_invariant_answers_are_the_same_to_the_bit_in_any_company(make_ser
 
 
 def test_seeds_differ(trained, prompts):
-    futures = [trained[1].sample(prompts[0], 1, params(max_tokens=6, seed=seed)) for seed in (0, 1, None, None)]
-    assert len({tuple(f.result().sequences[0].tokens) for f in futures}) == 4
+    flat = [params(max_tokens=12, seed=seed, temperature=2.0) for seed in (0, 1, None, None)]
+    answers = [f.result().sequences[0] for f in [trained[1].sample(prompts[0], 1, one) for one in flat]]
+    assert len({tuple(answer.tokens) for answer in answers}) == 4
+    # What makes it certain: the model alone repeats one of them once in a million times at most.
+    assert all(sum(answer.logprobs or ()) < -14 for answer in answers)
 
 
 # -- where an answer ends ---------------------------------------------------------------------------------------------
