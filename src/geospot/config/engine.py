@@ -54,7 +54,7 @@ class EngineConfig:
         True, "sample from a copy of the weights with the adapter merged in; false: less memory, slower"
     )
     batch_invariant: bool = _engine(
-        False, "sample each request alone: the same answers to the bit whoever shares the engine; 3 to 15 times slower"
+        False, "sample and score each request alone: the same to the bit in any company; 3 to 15 times slower"
     )
     compile: bool = _engine(False, "torch.compile the sampling step: for GPUs; slower on a CPU")
 

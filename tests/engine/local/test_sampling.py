@@ -223,6 +223,15 @@ def test_batch_invariant_answers_are_the_same_to_the_bit_in_any_company(make_ser
         for one, two in zip(alone, together, strict=True):
             assert [s.tokens for s in one] == [s.tokens for s in two]
             assert [s.logprobs for s in one] == [s.logprobs for s in two]
+        # What is scored, too: a KL penalty asks for all answers of a step at once.
+        texts = [answered(p, a[0].tokens) for p, a in zip(prompts * 2, alone, strict=False)]
+        by_itself = [sampler.compute_logprobs(text).result() for text in texts]
+        futures = [sampler.compute_logprobs(text) for text in texts]
+        assert [f.result() for f in futures] == by_itself
+
+
+def answered(prompt: types.ModelInput, tokens: list[int]) -> types.ModelInput:
+    return types.ModelInput(chunks=[*prompt.chunks, types.EncodedTextChunk(tokens=list(tokens))])
 
 
 def test_seeds_differ(trained, prompts):

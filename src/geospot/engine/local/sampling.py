@@ -90,8 +90,9 @@ class LocalSamplingClient:
         answers: list = [[None] * len(t) if isinstance(t, Tokens) else t for t in tokens]
         good = {i: t for i, t in enumerate(tokens) if isinstance(t, Tokens)}
         rows = [_next_tokens(t, network.processing.banned_token_ids, prompts[i][1]) for i, t in good.items()]
-        scored = self._service.run(self._snapshot.spec, self._snapshot.weights, self._snapshot.key, Scoring(rows))
-        for i, row, values in zip(good, rows, scored.logprobs, strict=True):
+        batches = [[row] for row in rows] if self._service.options.batch_invariant else [rows]
+        scored = [values for batch in batches for values in self._score(Scoring(batch)).logprobs]
+        for i, row, values in zip(good, rows, scored, strict=True):
             for where in np.flatnonzero(row.scored):
                 answers[i][where + 1] = float(values[where])
         return answers
